@@ -1,0 +1,68 @@
+# JobMaster for Python. `make demo` shows it at work, `make test` proves it; both need only Python >= 3.11 and make.
+#
+#   make demo [DIR=folder] [ARGS=--once]    real jobs on a SQLite file: makes .venv on first use
+#   make test                               lint, types, import contracts, the whole test suite
+#   make test-all                           the suite on every supported Python that this machine has
+#   make simulate [SEEDS=200] [SEED=0]      the engine under simulated faults; SEED= replays from that seed on
+#   make lint | typecheck | format | public-names | constraints | clean
+#
+#   PYTHON=/path/to/python3  which Python makes .venv          APT=1  lets the build call apt-get (CI=true does, too)
+
+SHELL   := /bin/sh
+VENV    := .venv
+BIN     := $(VENV)/bin
+PYTHON  ?=
+DIR     ?=
+ARGS    ?=
+SEEDS   ?= 200
+SEED    ?= 0
+TESTS   ?=
+VERSIONS := 3.11 3.12 3.13
+
+export PYTHON
+
+.PHONY: demo test test-all pytest simulate lint typecheck format public-names constraints clean venv-run venv-dev
+
+demo: venv-run
+	@$(BIN)/jobmaster demo $(if $(DIR),--dir "$(DIR)") $(ARGS)
+
+# The tests come last: their closing lines (backends, then pytest's own summary) are the last thing printed.
+test: lint typecheck pytest
+
+pytest: venv-dev
+	@$(BIN)/python -m pytest $(TESTS)
+
+test-all: lint typecheck
+	@tools/test_all.sh $(VERSIONS)
+
+simulate: venv-dev
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --seed $(SEED)
+
+lint: venv-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports
+
+typecheck: venv-dev
+	@$(BIN)/mypy
+
+format: venv-dev
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+# Writes the list of public names anew, after a wanted change; read the difference before you commit it.
+public-names: venv-dev
+	@$(BIN)/python -m tests.architecture.public_names --write
+
+# Pins what .venv holds now, after an upgrade that passed `make test`.
+constraints: venv-dev
+	@tools/constraints.sh $(BIN)/python
+
+clean:
+	rm -rf .venv .venv-3.* build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+venv-run:
+	@tools/venv.sh run $(VENV)
+
+venv-dev:
+	@tools/venv.sh dev $(VENV)
