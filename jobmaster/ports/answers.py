@@ -1,0 +1,17 @@
+"""The two answers of a store that are no success and no failure of the store.
+
+Every other trouble is `errors.StoreUnavailable` (certainly no effect) or `errors.OutcomeUnknown` (maybe applied, maybe
+later): after the second only a repeat of the same call is allowed, and every call is safe to repeat.
+"""
+
+from __future__ import annotations
+
+from jobmaster.errors import JobMasterError
+
+
+class Refused(JobMasterError):  # noqa: N818 - an answer, not an error
+    """The store said no: certainly no effect. (A closed bucket, an older boot, a higher epoch.)"""
+
+
+class Fenced(Refused):
+    """The caller does not own the bucket at this epoch any more. Nothing was changed."""

@@ -1,0 +1,286 @@
+"""The master: long-term truth about jobs, workers, buckets and settings.
+
+Promises common to all verbs: see `jobmaster.ports.agent`. In particular every verb is one transaction and safe to
+repeat; `Fenced` means that the caller lost the bucket and nothing was changed.
+
+Words (protocol.md 1): *own(b)*: the bucket's row is held shared and (owner, epoch) are the fence's. *mine(row)*:
+`row.bucket = bucket and row.gen = gen`. *hold(row)*: a tombstone exists ? Cancelled : HeldOnMaster, no bucket, gen + 1.
+*recover(row)*: Processing and at-most-once: Failed (reason "worker lost"); else hold, due now, suspect; only if it was
+Processing or is blamed `recoveries + 1`, and when that reaches `max_recoveries` Failed (reason "quarantined"). A recovery
+of a Processing row also counts its attempt (`attempts` stands) and leaves an attempt record with reason "worker lost".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from jobmaster.model.bucket import Bucket, NewBucket
+from jobmaster.model.definition import ClusterRecord, Definition
+from jobmaster.model.ids import JobKey
+from jobmaster.model.job import (
+    Blame,
+    CancelReply,
+    ClaimedJob,
+    Fence,
+    JobState,
+    Message,
+    NewJob,
+    Outcome,
+    Settled,
+    Start,
+    Verdict,
+)
+from jobmaster.model.worker import Command, CommandReply, Grant, Registered, Registration, Renewal
+
+
+class MasterRules(msgspec.Struct, frozen=True):
+    """The cluster's settings that the master's own statements need."""
+
+    lease_us: int = 10_000_000
+    max_recoveries: int = 3
+    tombstone_us: int = 86_400_000_000
+
+
+class ClaimRequest(msgspec.Struct, frozen=True):
+    """How many held jobs the owner of a bucket would take; lane and priority are the bucket's."""
+
+    fence: Fence
+    lane: str
+    priority: int
+    limit: int
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """Answer of a claim. `next_due_us`: the earliest due time left for the lanes and priorities asked, or None."""
+
+    jobs: list[ClaimedJob]
+    now_us: int
+    next_due_us: int | None = None
+    fenced: list[int] = []
+    """Buckets whose fence did not hold: nothing was claimed for them."""
+
+
+class MasterStore(Protocol):
+    """The cluster's truth. See the module's text for the promises common to all verbs."""
+
+    # -- cluster, definitions
+
+    async def now_us(self) -> int:
+        """The store's clock."""
+        ...
+
+    async def load_cluster(self) -> ClusterRecord | None:
+        """The cluster's stored settings, or None before the first start."""
+        ...
+
+    async def save_cluster(self, record: ClusterRecord) -> bool:
+        """Store settings as version `record.version` if the stored version is one less (or none, and it is 1)."""
+        ...
+
+    async def save_definitions(self, definitions: Sequence[Definition]) -> None:
+        """Insert or replace definitions by name; HeldOnMaster rows with reason "unroutable" of these names lose the reason."""
+        ...
+
+    async def definitions(self, names: Sequence[str] | None = None) -> list[Definition]:
+        """The stored definitions, all or those named."""
+        ...
+
+    # -- producers
+
+    async def hold(self, jobs: Sequence[NewJob], *, reason: str = "") -> list[bool]:
+        """R2: insert HeldOnMaster rows (gen 0; suspect where `verify`), all in one transaction; an id that is there stays as it is.
+
+        Returns:
+            Per job True if its row was inserted, False if the key was there already.
+        """
+        ...
+
+    async def open_buckets(self) -> list[Bucket]:
+        """Buckets that producers may push to: Active ones and Lost ones (R14' keeps them open)."""
+        ...
+
+    async def offer_bucket(self, bucket: NewBucket) -> Bucket:
+        """An ownerless Active bucket for a producer that found none; a repeat by lane and priority finds the first."""
+        ...
+
+    async def look_up(self, keys: Sequence[JobKey]) -> list[JobState | None]:
+        """Status and outcome by key; None where no row (and, in standalone, no message) is known."""
+        ...
+
+    async def cancel(self, key: JobKey) -> CancelReply:
+        """R19: tombstone, and in the same transaction HeldOnMaster, AssignedToBucket and Queued rows become Cancelled.
+
+        A Queued or AssignedToBucket row at-least-once, a Processing row, or no row gives REQUESTED; final gives TOO_LATE.
+        CANCELLED is certain: it will not start. In standalone a message that nobody can have read is turned into a Cancelled row.
+        """
+        ...
+
+    async def reschedule(self, key: JobKey, due_us: int) -> bool:
+        """Give a HeldOnMaster job (in standalone also an unread message) a new due time. False: it is too late for that."""
+        ...
+
+    async def requeue(self, key: JobKey, *, due_us: int | None = None) -> bool:
+        """Explicit "retry" of a final job by a person: HeldOnMaster, due now (or then), failures and recoveries 0."""
+        ...
+
+    # -- workers and leases
+
+    async def register(self, registration: Registration) -> Registered:
+        """R4: a new boot of a name; ends the lease of an older boot. A repeat of the same boot gives the same answer.
+
+        Raises:
+            Refused: a higher boot of this name is registered; the text has its number as `boot=<n>`.
+        """
+        ...
+
+    async def renew(self, renewals: Sequence[Renewal]) -> list[Grant]:
+        """R6, R8, R15': prolong leases, reconcile, adopt, and answer what is owned. One transaction for a process tree.
+
+        A renewal with a lower number than the last applied changes nothing. Per worker, in this order:
+        lease = now + lease_us; rows of its buckets in (Queued, Processing) with `touched < cut_us` and not in `held`
+        are recovered; up to `adopt` buckets of its agent and lanes that are Lost, or Active without owner, get it as
+        owner (epoch + 1, Active, adopted = now), not while it stops. A worker that was ended gets `gone`.
+        """
+        ...
+
+    async def end_worker(self, worker: int, *, blame: Sequence[Blame] = ()) -> None:
+        """End a lease at once: a stopped worker's own word, or a supervisor's about a dead child.
+
+        Its Active and Completing buckets become Lost in the same transaction (owner NULL, epoch + 1). `blame` is stored
+        (once per worker and key) until the job's next recovery or guarded start, which counts it and keeps the reason.
+        """
+        ...
+
+    async def mark_lost(self, *, limit: int = 100) -> list[Bucket]:
+        """R15: Active and Completing buckets whose owner's lease has ended: owner NULL, epoch + 1, Lost."""
+        ...
+
+    # -- buckets
+
+    async def create_buckets(self, worker: int, buckets: Sequence[NewBucket]) -> list[Bucket]:
+        """R5: Active, epoch 1, owned by the worker. A repeat by token succeeds while (owner, epoch) is still (worker, 1).
+
+        Raises:
+            Fenced: the worker was ended, or a repeated token's bucket has moved on.
+        """
+        ...
+
+    async def recover_before(self, fence: Fence, *, adopted_us: int, limit: int) -> int:
+        """R15'a 2: own(b); recover up to `limit` rows of the bucket, Queued or Processing, touched before `adopted_us`."""
+        ...
+
+    async def give_up(self, fence: Fence) -> None:
+        """R22': own(b), exclusively; the bucket's Queued rows: hold, not suspect; owner NULL, Active, epoch + 1."""
+        ...
+
+    async def complete(self, fence: Fence) -> None:
+        """R24: own(b), exclusively: Completing, so that producers go elsewhere."""
+        ...
+
+    async def reopen(self, fence: Fence) -> None:
+        """R24, when the agent was not empty: Completing back to Active."""
+        ...
+
+    async def retire(self, fence: Fence) -> None:
+        """R16: own(b), exclusively (owner, or drainer); recover every row that points at the bucket; delete the bucket."""
+        ...
+
+    async def claim_drain(self, worker: int, *, agent: str, older_us: int) -> Bucket | None:
+        """R15/R16: one Lost or ownerless bucket that nobody adopted for `older_us`, as Draining with the worker as owner.
+
+        Asked again it gives the one that the worker drains already. The bucket's epoch grows on the first grant.
+        """
+        ...
+
+    async def return_drain(self, fence: Fence) -> None:
+        """R16: a drainer that cannot reach the agent gives the bucket back: Lost, no owner, epoch + 1."""
+        ...
+
+    async def drain_in(self, fence: Fence, messages: Sequence[Message]) -> None:
+        """R16: own(b) (Draining); per message: no row: insert HeldOnMaster, suspect; not final and mine: recover; else leave."""
+        ...
+
+    # -- jobs of an owner
+
+    async def claim(self, requests: Sequence[ClaimRequest], *, window_us: int) -> Claimed:
+        """R14': held jobs due within the window, by (lane, priority, due), as Queued with bucket and gen + 1. Skip locked."""
+        ...
+
+    async def start(self, fence: Fence, starts: Sequence[Start]) -> list[Verdict]:
+        """R10, R11: own(b); per job, in one transaction:
+
+        absent: tombstone ? insert Cancelled, no : insert `status` with nonce, yes (stored blame: with recoveries 1);
+        mine and (AssignedToBucket or Queued): becomes `status` with nonce, yes (a tombstone: Cancelled, no);
+        Processing with my nonce: yes; mine and Processing with another nonce: at-most-once: Failed, no; else
+        recoveries + 1, new nonce, yes, or at `max_recoveries` Failed (quarantined), no. Anything else: no.
+        """
+        ...
+
+    async def finish(self, fence: Fence, outcomes: Sequence[Outcome]) -> list[Settled]:
+        """R12: own(b); per job: absent: insert the outcome; mine and not final: update; else stale.
+
+        A retry is hold(row) with its due time. An outcome that is there already by the same (job, gen, attempt, bucket)
+        counts as done. Failed and repeated attempts get an attempt record. One job may come only once in a batch.
+        """
+        ...
+
+    async def release(self, fence: Fence, jobs: Sequence[Outcome]) -> None:
+        """R21: own(b); absent: insert held; AssignedToBucket or Queued and mine: hold; Processing and others: untouched.
+
+        Uses key, gen, envelope, payload, due_us and failures of each `Outcome`; nothing is spent.
+        """
+        ...
+
+    async def hand_back(self, fence: Fence, jobs: Sequence[Outcome]) -> None:
+        """Section 6, graceful stop: own(b); absent: insert held; mine and not final (Processing too): hold, due now, not suspect.
+
+        Only for runs that have really ended. No attempt, failure or recovery is counted.
+        """
+        ...
+
+    # -- coordinator
+
+    async def sweep(self, *, overdue_us: int, limit: int) -> int:
+        """R17' and I5: rows in a bucket status whose bucket is gone: hold, due now. Held rows past `expires`: Failed, "expired"."""
+        ...
+
+    async def purge(self, *, before_us: int, limit: int) -> int:
+        """Retention: delete final jobs that finished before, with their attempts; old tombstones, commands, dead workers."""
+        ...
+
+    async def aged(self, *, before_us: int, limit: int) -> list[bytes]:
+        """Final jobs that finished before, each as one opaque record for `import_aged` of another cluster's store."""
+        ...
+
+    async def import_aged(self, records: Sequence[bytes]) -> list[JobKey]:
+        """Store records of `aged` (existing keys stay as they are) and say which keys are safe here now."""
+        ...
+
+    async def delete_final(self, keys: Sequence[JobKey]) -> int:
+        """Delete these jobs where they are final (after they were moved to an archive)."""
+        ...
+
+    # -- commands
+
+    async def send_command(self, workers: Sequence[int], verb: str, args: bytes) -> list[int]:
+        """Store one command per worker and signal them. Returns the commands' ids in order."""
+        ...
+
+    async def take_commands(self, worker: int) -> list[Command]:
+        """Commands that the worker has not answered yet (a repeat gives them again)."""
+        ...
+
+    async def answer_command(self, command: int, reply: bytes) -> None:
+        """Store a command's reply (JSON). The first answer stays."""
+        ...
+
+    async def command_replies(self, commands: Sequence[int]) -> list[CommandReply]:
+        """The commands' present state."""
+        ...
+
+    async def close_store(self) -> None:
+        """Flush, stop threads, close connections. Every verb afterwards raises StoreUnavailable."""
+        ...

@@ -1,0 +1,50 @@
+"""Who is to blame when a process dies, and what becomes of a row that its owner lost (architecture.md 6, protocol.md 1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from jobmaster.model.job import Blame
+from jobmaster.model.states import JobStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobmaster.model.ids import JobKey
+
+WORKER_LOST = "worker lost"
+QUARANTINED = "quarantined"
+
+
+class Recovered(NamedTuple):
+    """The row after its recovery: HeldOnMaster (due now, suspect, gen + 1), Cancelled or Failed."""
+
+    status: JobStatus
+    recoveries: int
+    reason: str
+
+
+def recovered(
+    *, status: JobStatus, at_most_once: bool, recoveries: int, tombstone: bool, blame: str, max_recoveries: int
+) -> Recovered:
+    """What `recover(row)` makes of a row in a bucket status.
+
+    `blame` is the evidence's reason or "". Only what was seen running is counted; a waiting job never is.
+    """
+    if status is JobStatus.PROCESSING and at_most_once:
+        return Recovered(JobStatus.FAILED, recoveries, WORKER_LOST)
+    counted = recoveries + 1 if status is JobStatus.PROCESSING or blame else recoveries
+    if tombstone:
+        return Recovered(JobStatus.CANCELLED, counted, "")
+    if counted > recoveries and counted >= max_recoveries:
+        return Recovered(JobStatus.FAILED, counted, QUARANTINED)
+    return Recovered(JobStatus.HELD_ON_MASTER, counted, "")
+
+
+def blamed(evidence: Sequence[tuple[JobKey, bool]], reason: str) -> list[Blame]:
+    """Whom a dead process accuses: the suspect that ran, if one did; else all that ran.
+
+    `evidence` is (job, suspect?) of the runs noted in shared memory.
+    """
+    suspects = [key for key, suspect in evidence if suspect]
+    return [Blame(key, reason) for key in (suspects or [key for key, _ in evidence])]
