@@ -45,7 +45,7 @@ _NAMES_BY_MODULE: dict[str, tuple[str, ...]] = {
     "result": ("Result",),
     "task": ("Job", "Task"),
     "message": ("MessageData",),
-    "rules.retry": ("Backoff",),
+    "model.backoff": ("Backoff",),
     "model.states": ("CancelOutcome", "JobStatus", "Priority"),
     "errors": (
         "ClusterArchived",
@@ -74,7 +74,7 @@ _NAMES_BY_MODULE: dict[str, tuple[str, ...]] = {
 _MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
 if not TYPE_CHECKING:  # a type checker that saw `__getattr__` would take any misspelt name for a good one
-    __all__ = ["__version__", *_MODULE_OF]
+    __all__ = ["__version__", *_MODULE_OF]  # noqa: PLE0604 - the table above holds only strings
 
     def __getattr__(name: str) -> object:
         module = _MODULE_OF.get(name)
