@@ -21,6 +21,7 @@ VERSIONS := 3.11 3.12 3.13
 
 export PYTHON
 
+.NOTPARALLEL:
 .PHONY: demo test test-all pytest simulate lint typecheck format public-names constraints clean venv-run venv-dev
 
 demo: venv-run

@@ -5,10 +5,20 @@
 set -eu
 cd "$(dirname "$0")/.."
 
+# pythonX.Y on PATH, or one that pyenv keeps without having it activated.
+find_version() {
+    for candidate in "python$1" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$1".*/bin/python; do
+        if "$candidate" -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != sys.argv[1])' "$1" 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+}
+
 passed="" failed="" missing=""
 for version in "$@"; do
-    python=python$version
-    if ! "$python" -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != sys.argv[1])' "$version" 2>/dev/null; then
+    python=$(find_version "$version")
+    if [ -z "$python" ]; then
         missing="$missing $version"
         continue
     fi

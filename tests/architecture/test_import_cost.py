@@ -1,0 +1,69 @@
+"""What a program pays for importing JobMaster, in time and in modules."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+
+import pytest
+
+BUDGET_MS = 80
+RUNS = 7
+
+# Each is needed by some part of the product, and by none that every producer and worker runs.
+HEAVY = ("alembic", "click", "croniter", "flask", "jinja2", "kombu", "rich", "sqlalchemy", "werkzeug")
+
+PROBE = """
+import sys, time
+wall, cpu = time.perf_counter(), time.process_time()
+{statement}
+wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+import json
+print(json.dumps([wall * 1000, cpu * 1000, sorted(sys.modules)]))
+"""
+
+PACKAGE = "import jobmaster"
+EVERY_NAME = "import jobmaster\nfor name in jobmaster.__all__: getattr(jobmaster, name)"
+
+
+def run(statement: str) -> tuple[float, float, set[str]]:
+    """Wall and processor time in milliseconds that a statement takes in a new interpreter, and what is imported then."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE.format(statement=statement)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    wall, cpu, modules = json.loads(done.stdout)
+    return wall, cpu, set(modules)
+
+
+def test_importing_the_package_stays_within_its_budget() -> None:
+    run(PACKAGE)  # the first one may have to compile
+    times = [run(PACKAGE)[0] for _ in range(RUNS)]
+
+    assert statistics.median(times) < BUDGET_MS, times
+
+
+def test_using_every_public_name_stays_within_the_same_budget() -> None:
+    """In processor time: this is ten times the work of the bare import, and a busy machine must not decide it."""
+    run(EVERY_NAME)
+    times = [run(EVERY_NAME)[1] for _ in range(RUNS)]
+
+    assert statistics.median(times) < BUDGET_MS, times
+
+
+@pytest.mark.parametrize("statement", [PACKAGE, EVERY_NAME], ids=["package", "every-name"])
+def test_no_heavy_library_is_imported(statement: str) -> None:
+    _, _, modules = run(statement)
+
+    assert modules.isdisjoint(HEAVY), sorted(modules.intersection(HEAVY))
+
+
+def test_the_bare_import_does_not_even_load_asyncio() -> None:
+    _, _, modules = run(PACKAGE)
+
+    assert "asyncio" not in modules

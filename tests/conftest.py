@@ -1,0 +1,118 @@
+"""What every test run shares: the matrix of stores that the suite ran against, printed at its end.
+
+A test belongs to a store by `@pytest.mark.backend("sqlite")`, on itself or on a `pytest.param`, or by a parameter whose
+id is a store's name (`test_x[sqlite]`, `test_x[sqlite-batched]`). With CI=true, a whole run fails when a store named in
+`required_backends` (pyproject.toml) did not run a single test or skipped one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+BACKENDS = ("memory", "sqlite", "postgresql", "mysql", "mssql", "nats")
+
+_backends_of_test = pytest.StashKey[tuple[str, ...]]()
+_matrix = pytest.StashKey["Matrix"]()
+
+
+class Matrix:
+    """Counts of passed, failed and skipped tests by store."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, Counter[str]] = defaultdict(Counter)
+        self._reasons: dict[str, str] = {}
+
+    def count(self, backend: str, outcome: str, reason: str = "") -> None:
+        """Add one test's end; `outcome` is passed, failed or skipped."""
+        self._counts[backend][outcome] += 1
+        if reason:
+            self._reasons.setdefault(backend, reason)
+
+    def uncovered(self, required: list[str]) -> list[str]:
+        """Name what the required stores lack: one sentence for each that did not run wholly."""
+        missing = []
+        for backend in required:
+            counts = self._counts[backend]
+            if not counts["passed"] + counts["failed"]:
+                missing.append(f"{backend}: required, and no test ran against it")
+            elif counts["skipped"]:
+                missing.append(f"{backend}: required, and {counts['skipped']} of its tests were skipped")
+        return missing
+
+    def lines(self) -> list[str]:
+        """One line per store, in a fixed order."""
+        rows = []
+        for backend in BACKENDS:
+            counts = self._counts[backend]
+            if not counts:
+                rows.append(f"{backend:<12} no tests in this run")
+                continue
+            told = ", ".join(
+                f"{counts[outcome]} {outcome}" for outcome in ("passed", "failed", "skipped") if counts[outcome]
+            )
+            reason = self._reasons.get(backend, "")
+            rows.append(f"{backend:<12} {told}{f' ({reason})' if reason else ''}")
+        return rows
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addini("required_backends", "stores that must have run under CI=true", type="args", default=[])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_matrix] = Matrix()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.stash[_backends_of_test] = backends_of(item)
+
+
+def backends_of(item: pytest.Item) -> tuple[str, ...]:
+    """Name the stores that a test runs against, from its marks or else from its parameters' ids."""
+    marked = {mark.args[0] for mark in item.iter_markers("backend")}
+    unknown = marked.difference(BACKENDS)
+    if unknown:
+        raise pytest.UsageError(f"{item.nodeid}: backend {sorted(unknown)} is none of {', '.join(BACKENDS)}")
+    if not marked and hasattr(item, "callspec"):
+        marked = set(BACKENDS).intersection(item.callspec.id.split("-"))
+    return tuple(sorted(marked))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    # A test ends in its call, or earlier where its set-up failed or skipped; a failing tear-down is a failure, too.
+    if report.when == "call" or not report.passed:
+        reason = report.longrepr[2] if report.skipped and isinstance(report.longrepr, tuple) else ""
+        for backend in item.stash.get(_backends_of_test, ()):
+            item.config.stash[_matrix].count(backend, report.outcome, reason)
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if exitstatus == pytest.ExitCode.OK and _uncovered(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    terminalreporter.section("stores")
+    for line in config.stash[_matrix].lines():
+        terminalreporter.write_line(line)
+    for line in _uncovered(config):
+        terminalreporter.write_line(line, red=True)
+
+
+def _uncovered(config: pytest.Config) -> list[str]:
+    whole_run = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    selected = config.option.keyword or config.option.markexpr or config.option.collectonly
+    if os.environ.get("CI") != "true" or not whole_run or selected:
+        return []
+    return config.stash[_matrix].uncovered(config.getini("required_backends"))
