@@ -29,7 +29,7 @@ EVERY_NAME = "import jobmaster\nfor name in jobmaster.__all__: getattr(jobmaster
 
 
 def run(statement: str) -> tuple[float, float, set[str]]:
-    """Wall and processor time in milliseconds that a statement takes in a new interpreter, and what is imported then."""
+    """Run a statement in a new interpreter: wall and processor time in milliseconds, and the modules imported then."""
     done = subprocess.run(
         [sys.executable, "-c", PROBE.format(statement=statement)],
         capture_output=True,
