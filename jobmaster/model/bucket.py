@@ -25,6 +25,8 @@ class Bucket(msgspec.Struct, frozen=True):
     adopted_us: int = 0
     depth: int = 0
     """Waiting messages, as the owner last published."""
+    clean: bool = False
+    """The last owner left nothing started behind (or there was none): what waits can be started without asking."""
 
     @property
     def fence(self) -> Fence:

@@ -81,7 +81,7 @@ class MasterStore(Protocol):
         ...
 
     async def save_definitions(self, definitions: Sequence[Definition]) -> None:
-        """Insert or replace definitions by name; HeldOnMaster rows with reason "unroutable" of these names lose the reason."""
+        """Insert or replace definitions by name."""
         ...
 
     async def definitions(self, names: Sequence[str] | None = None) -> list[Definition]:
@@ -173,7 +173,7 @@ class MasterStore(Protocol):
         ...
 
     async def give_up(self, fence: Fence) -> None:
-        """R22': own(b), exclusively; the bucket's Queued rows: hold, not suspect; owner NULL, Active, epoch + 1."""
+        """R22': own(b), exclusively; the bucket's Queued rows: hold, not suspect; owner NULL, Active, clean, epoch + 1."""
         ...
 
     async def complete(self, fence: Fence) -> None:
@@ -206,7 +206,10 @@ class MasterStore(Protocol):
     # -- jobs of an owner
 
     async def claim(self, requests: Sequence[ClaimRequest], *, window_us: int) -> Claimed:
-        """R14': held jobs due within the window, by (lane, priority, due), as Queued with bucket and gen + 1. Skip locked."""
+        """R14': held jobs due within the window, by (lane, priority, due), as Queued with bucket and gen + 1. Skip locked.
+
+        Rows with reason "unroutable" are left: no worker that asked so far knows their task.
+        """
         ...
 
     async def start(self, fence: Fence, starts: Sequence[Start]) -> list[Verdict]:
@@ -245,6 +248,10 @@ class MasterStore(Protocol):
 
     async def sweep(self, *, overdue_us: int, limit: int) -> int:
         """R17' and I5: rows in a bucket status whose bucket is gone: hold, due now. Held rows past `expires`: Failed, "expired"."""
+        ...
+
+    async def route(self, tasks: Sequence[str]) -> int:
+        """HeldOnMaster rows with reason "unroutable" of these task names lose the reason and are due now; how many."""
         ...
 
     async def purge(self, *, before_us: int, limit: int) -> int:
