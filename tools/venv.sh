@@ -34,9 +34,9 @@ find_python() {
 }
 
 install_venv_module() {
-    if [ "${CI:-}" != true ] && [ "${APT:-}" != 1 ]; then
+    if { [ "${CI:-}" != true ] && [ "${APT:-}" != 1 ]; } || ! command -v apt-get >/dev/null; then
         echo "$1 lacks the module 'venv' (or 'ensurepip'), which Debian and Ubuntu ship apart." >&2
-        echo "Install it (sudo apt-get install python3-venv) or run the same command with APT=1 to have it done." >&2
+        echo "Install it (sudo apt-get install python3-venv) or, there and as root, run the same command with APT=1." >&2
         exit 1
     fi
     version=$("$1" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
@@ -52,15 +52,16 @@ if [ -x "$folder/bin/python" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(ma
     exit 0
 fi
 
-if [ ! -x "$folder/bin/python" ]; then
+# Also made anew: one whose making was interrupted before it had pip.
+if ! "$folder/bin/python" -m pip --version >/dev/null 2>&1; then
     [ -n "$python" ] || python=$(find_python)
     usable "$python" || { echo "venv.sh: '$python' is not a Python of version 3.11 or newer" >&2; exit 1; }
     has_venv "$python" || install_venv_module "$python"
     echo "making $folder with $("$python" -V)" >&2
-    "$python" -m venv "$folder"
+    "$python" -m venv --clear "$folder"
 fi
 echo "installing $what into $folder" >&2
-"$folder/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable "$what"
+"$folder/bin/python" -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable "$what"
 made_from >"$stamp"
 # The tools contain the plain package, so the smaller level is up to date as well.
 if [ "$level" = dev ]; then cp "$stamp" "$folder/.made-run"; fi
