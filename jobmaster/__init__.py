@@ -40,7 +40,7 @@ __version__ = "0.1.0"
 
 _NAMES_BY_MODULE: dict[str, tuple[str, ...]] = {
     "app": ("JobMaster",),
-    "settings": ("Agent", "Worker"),
+    "settings.declarations": ("Agent", "Worker"),
     "context": ("JobContext", "current_job"),
     "result": ("Result",),
     "task": ("Job", "Task"),
