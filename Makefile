@@ -19,13 +19,13 @@ SEED    ?= 0
 TESTS   ?=
 VERSIONS := 3.11 3.12 3.13
 
-export PYTHON
+export PYTHON DIR
 
 .NOTPARALLEL:
 .PHONY: demo test test-all pytest simulate lint typecheck format public-names constraints clean venv-run venv-dev
 
 demo: venv-run
-	@$(BIN)/jobmaster demo $(if $(DIR),--dir "$(DIR)") $(ARGS)
+	@$(BIN)/jobmaster demo $(if $(DIR),--dir "$$DIR") $(ARGS)
 
 # The tests come last: their closing lines (backends, then pytest's own summary) are the last thing printed.
 test: lint typecheck pytest

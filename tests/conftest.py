@@ -11,6 +11,7 @@ import os
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -67,6 +68,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Settings that a developer exported for an application are no part of the suite, nor of the processes it starts.
+    for name in [name for name in os.environ if name.startswith("JOBMASTER_")]:
+        del os.environ[name]
+    # A busy machine is no counter-example; what is found once (CI=true) is found by everybody.
+    hypothesis.settings.register_profile("suite", deadline=None, derandomize=os.environ.get("CI") == "true")
+    hypothesis.settings.load_profile("suite")
     config.stash[_matrix] = Matrix()
 
 
