@@ -134,9 +134,11 @@ class _Resolution:
                 "jobmaster.db beside the app."
             )
             return None
-        with self._telling():
+        try:
             return parse_dsn(given.value, folder=self._folder, name=f"master ({given.origin})")
-        return None
+        except ConfigurationError as error:
+            self._faults.append(str(error))
+            return None
 
     def _agents(self) -> tuple[Agent, ...]:
         """Agents by name; each layer, from the lowest up, adds some or moves some to another address."""
