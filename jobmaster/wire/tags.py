@@ -11,7 +11,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
@@ -29,7 +29,9 @@ PICKLE: Final = "$pickle"
 
 _ZONE_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+\-/]*")
 # 2026-10-25T02:30:00+01:00[Europe/Berlin][fold=1]: RFC 9557 with the fold of PEP 495 as a suffix of our own.
-_MOMENT = re.compile(r"(?P<text>[^\[\]]+)(?:\[(?P<zone>[^\[\]=]+)\])?(?P<fold>\[fold=1\])?")
+_MOMENT = re.compile(
+    r"(?P<text>[^\[\]]+?)(?P<fine_offset>[+-]\d\d:\d\d:\d\d\.\d{6})?(?:\[(?P<zone>[^\[\]=]+)\])?(?P<fold>\[fold=1\])?"
+)
 
 
 def _suffixes(value: datetime | time) -> str:
@@ -54,9 +56,18 @@ def _moment(text: str) -> tuple[str, dict[str, Any]]:
         message = "not a moment in ISO 8601"
         raise ValueError(message)
     fields: dict[str, Any] = {"fold": 1} if found["fold"] else {}
+    if found["fine_offset"]:
+        fields["tzinfo"] = timezone(_fine_offset(found["fine_offset"]))
     if found["zone"]:
         fields["tzinfo"] = ZoneInfo(found["zone"])
     return found["text"], fields
+
+
+def _fine_offset(text: str) -> timedelta:
+    # fromisoformat of Python 3.11 loses an offset of less than a second (+00:00:00.000001 becomes UTC).
+    hours, minutes, seconds = text[1:].split(":")
+    size = timedelta(hours=int(hours), minutes=int(minutes), microseconds=int(seconds.replace(".", "")))
+    return -size if text[0] == "-" else size
 
 
 def read_datetime(text: str) -> datetime:
