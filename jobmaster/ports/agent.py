@@ -20,11 +20,13 @@ from jobmaster.model.job import Fence, Message, NewJob
 class Cursor(msgspec.Struct, frozen=True):
     """Where an owner's reading stands. Only the agent that made it reads it.
 
-    `seq`: messages up to here were read, or were not due then. `due_us`: later ones were read up to this due time.
+    `seq`: messages up to here were read, or were not due then. `due_us`: later ones were read up to this due time, and
+    of those due at exactly that time the ones numbered up to `due_seq` (a limit may cut jobs that share a due time).
     """
 
     seq: int = 0
     due_us: int = 0
+    due_seq: int = 2**63 - 1
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -82,7 +84,10 @@ class Agent(Protocol):
         """Messages of the bucket after the cursor that are due within `window_us` from the store's now.
 
         In order of arrival, at most `limit`. `cursor` None reads from the start. A message not yet due is left, and is
-        found by a later read with the cursor given then. Reading changes nothing.
+        found by a later read with the cursor given then. Reading changes nothing. Where the agent and the master are
+        one
+        database, no read looks further ahead than `MasterRules.window_us`: what is due later can still be cancelled
+        for certain.
 
         Raises:
             Fenced: the agent's row carries a higher epoch.
@@ -108,7 +113,9 @@ class Agent(Protocol):
         ...
 
     async def close(self, fence: Fence) -> bool:
-        """R24: closing, empty? and closed in one step. True: the bucket is gone (or was). False: it has messages; open again.
+        """R24: closing, empty? and closed in one step.
+
+        True: the bucket is gone (or was). False: it has messages; open again.
 
         Raises:
             Fenced: the row carries another epoch.
@@ -120,7 +127,8 @@ class Agent(Protocol):
     ) -> int:
         """R20: move up to `limit` messages that the owner has not read (beyond its cursor) to the end of bucket `to`.
 
-        The newest go first. Messages up to `high_mark` arrive with verify set; gen other than 0 stays. Both buckets are held.
+        The newest go first. Messages up to `high_mark` arrive with verify set; gen other than 0 stays. Both buckets
+        are held.
 
         Returns:
             How many moved; 0 where `to` is closed or unknown.
@@ -135,7 +143,7 @@ class Agent(Protocol):
         ...
 
     async def orphans(self, known: Collection[int]) -> list[int]:
-        """R18: buckets that have messages, or a row, and are not in `known`."""
+        """R18: buckets that have a row here and are not in `known`; a standalone store has none."""
         ...
 
     async def drain_read(self, bucket: int, epoch: int, *, limit: int) -> list[Message]:
@@ -151,7 +159,10 @@ class Agent(Protocol):
         ...
 
     def subscribe(self, topic: str, callback: Callable[[], None]) -> Subscription:
-        """Call `callback` on the running loop after signals for `topic`: "bucket:<id>", "worker:<id>", "held", "client:<token>"."""
+        """Call `callback` on the running loop after signals for `topic`.
+
+        "bucket:<id>", "worker:<id>", "held", "client:<token>".
+        """
         ...
 
     async def signal(self, topics: Collection[str]) -> None:

@@ -1,7 +1,8 @@
 """Between an engine and the keeper of its lease (architecture.md 6): shared memory and two message queues.
 
 The keeper is the supervisor process, a thread of an in-process worker, or a coroutine of the simulation. It renews the
-lease with what the engine last reported; a report stays true for as long as it is not replaced (its `cut_us` says when).
+lease with what the engine last reported; a report stays true for as long as it is not replaced (its `cut_us` says
+when).
 """
 
 from __future__ import annotations
@@ -51,7 +52,10 @@ class EngineLink(Protocol):
         ...
 
     def running(self, key: JobKey, *, suspect: bool) -> int:
-        """Note in shared memory that the job runs, and return the place to clear. Survives the process: it is evidence."""
+        """Note in shared memory that the job runs, and return the place to clear.
+
+        Survives the process: it is evidence.
+        """
         ...
 
     def ended(self, place: int) -> None:
@@ -59,7 +63,10 @@ class EngineLink(Protocol):
         ...
 
     def condemn(self, reason: str) -> None:
-        """Ask to be replaced: a run can't be ended from inside this process. The engine stops starting and gets 10 s."""
+        """Ask to be replaced: a run can't be ended from inside this process.
+
+        The engine stops starting and gets 10 s.
+        """
         ...
 
 

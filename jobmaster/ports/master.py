@@ -6,7 +6,8 @@ repeat; `Fenced` means that the caller lost the bucket and nothing was changed.
 Words (protocol.md 1): *own(b)*: the bucket's row is held shared and (owner, epoch) are the fence's. *mine(row)*:
 `row.bucket = bucket and row.gen = gen`. *hold(row)*: a tombstone exists ? Cancelled : HeldOnMaster, no bucket, gen + 1.
 *recover(row)*: Processing and at-most-once: Failed (reason "worker lost"); else hold, due now, suspect; only if it was
-Processing or is blamed `recoveries + 1`, and when that reaches `max_recoveries` Failed (reason "quarantined"). A recovery
+Processing or is blamed `recoveries + 1`, and when that reaches `max_recoveries` Failed (reason "quarantined"). A
+recovery
 of a Processing row also counts its attempt (`attempts` stands) and leaves an attempt record with reason "worker lost".
 """
 
@@ -42,6 +43,11 @@ class MasterRules(msgspec.Struct, frozen=True):
     lease_us: int = 10_000_000
     max_recoveries: int = 3
     tombstone_us: int = 86_400_000_000
+    window_us: int = 15_000_000
+    """The onboarding window.
+
+    How far ahead of its due time a message may be read where master and agent are one database.
+    """
 
 
 class ClaimRequest(msgspec.Struct, frozen=True):
@@ -91,7 +97,9 @@ class MasterStore(Protocol):
     # -- producers
 
     async def hold(self, jobs: Sequence[NewJob], *, reason: str = "") -> list[bool]:
-        """R2: insert HeldOnMaster rows (gen 0; suspect where `verify`), all in one transaction; an id that is there stays as it is.
+        """R2: insert HeldOnMaster rows of gen 0, all in one transaction; an id that is there stays as it is.
+
+        Rows of jobs with `verify` are suspect: their first start is guarded.
 
         Returns:
             Per job True if its row was inserted, False if the key was there already.
@@ -113,13 +121,18 @@ class MasterStore(Protocol):
     async def cancel(self, key: JobKey) -> CancelReply:
         """R19: tombstone, and in the same transaction HeldOnMaster, AssignedToBucket and Queued rows become Cancelled.
 
-        A Queued or AssignedToBucket row at-least-once, a Processing row, or no row gives REQUESTED; final gives TOO_LATE.
-        CANCELLED is certain: it will not start. In standalone a message that nobody can have read is turned into a Cancelled row.
+        A Queued or AssignedToBucket row at-least-once, a Processing row, or no row gives REQUESTED; final gives
+        TOO_LATE.
+        CANCELLED is certain: it will not start. In standalone a message that nobody can have read is turned into a
+        Cancelled row.
         """
         ...
 
     async def reschedule(self, key: JobKey, due_us: int) -> bool:
-        """Give a HeldOnMaster job (in standalone also an unread message) a new due time. False: it is too late for that."""
+        """Give a HeldOnMaster job (in standalone also an unread message) a new due time.
+
+        False: it is too late for that.
+        """
         ...
 
     async def requeue(self, key: JobKey, *, due_us: int | None = None) -> bool:
@@ -149,19 +162,22 @@ class MasterStore(Protocol):
     async def end_worker(self, worker: int, *, blame: Sequence[Blame] = ()) -> None:
         """End a lease at once: a stopped worker's own word, or a supervisor's about a dead child.
 
-        Its Active and Completing buckets become Lost in the same transaction (owner NULL, epoch + 1). `blame` is stored
-        (once per worker and key) until the job's next recovery or guarded start, which counts it and keeps the reason.
+        Its Active, Completing and Draining buckets become Lost in the same transaction (owner NULL, epoch + 1). `blame`
+        is stored (once per worker and key) until the job's next recovery or guarded start, which counts it and keeps
+        the reason.
         """
         ...
 
     async def mark_lost(self, *, limit: int = 100) -> list[Bucket]:
-        """R15: Active and Completing buckets whose owner's lease has ended: owner NULL, epoch + 1, Lost."""
+        """R15: Active, Completing and Draining buckets whose owner's lease has ended: owner NULL, epoch + 1, Lost."""
         ...
 
     # -- buckets
 
     async def create_buckets(self, worker: int, buckets: Sequence[NewBucket]) -> list[Bucket]:
-        """R5: Active, epoch 1, owned by the worker. A repeat by token succeeds while (owner, epoch) is still (worker, 1).
+        """R5: Active, epoch 1, owned by the worker.
+
+        A repeat by token succeeds while (owner, epoch) is still (worker, 1).
 
         Raises:
             Fenced: the worker was ended, or a repeated token's bucket has moved on.
@@ -169,11 +185,17 @@ class MasterStore(Protocol):
         ...
 
     async def recover_before(self, fence: Fence, *, adopted_us: int, limit: int) -> int:
-        """R15'a 2: own(b); recover up to `limit` rows of the bucket, Queued or Processing, touched before `adopted_us`."""
+        """R15'a 2: own(b).
+
+        Recover up to `limit` rows of the bucket, Queued or Processing, touched before `adopted_us`.
+        """
         ...
 
     async def give_up(self, fence: Fence) -> None:
-        """R22': own(b), exclusively; the bucket's Queued rows: hold, not suspect; owner NULL, Active, clean, epoch + 1."""
+        """R22': own(b), exclusively.
+
+        The bucket's Queued rows: hold, not suspect; owner NULL, Active, clean, epoch + 1.
+        """
         ...
 
     async def complete(self, fence: Fence) -> None:
@@ -185,28 +207,42 @@ class MasterStore(Protocol):
         ...
 
     async def retire(self, fence: Fence) -> None:
-        """R16: own(b), exclusively (owner, or drainer); recover every row that points at the bucket; delete the bucket."""
+        """R16: own(b), exclusively (owner, or drainer).
+
+        Recover every row that points at the bucket; delete the bucket.
+        """
         ...
 
     async def claim_drain(self, worker: int, *, agent: str, older_us: int) -> Bucket | None:
-        """R15/R16: one Lost or ownerless bucket that nobody adopted for `older_us`, as Draining with the worker as owner.
+        """R15/R16.
+
+        One Lost or ownerless bucket that nobody adopted for `older_us`, as Draining with the worker as owner.
 
         Asked again it gives the one that the worker drains already. The bucket's epoch grows on the first grant.
         """
         ...
 
-    async def return_drain(self, fence: Fence) -> None:
-        """R16: a drainer that cannot reach the agent gives the bucket back: Lost, no owner, epoch + 1."""
+    async def return_bucket(self, fence: Fence) -> None:
+        """A drainer (R16) or an adopter that can't reach the agent gives the bucket back: Lost, no owner, epoch + 1."""
         ...
 
     async def drain_in(self, fence: Fence, messages: Sequence[Message]) -> None:
-        """R16: own(b) (Draining); per message: no row: insert HeldOnMaster, suspect; not final and mine: recover; else leave."""
+        """R16: own(b) (Draining).
+
+        Per message: no row: insert HeldOnMaster, suspect; not final and mine: recover; else leave.
+        """
+        ...
+
+    async def unknown_buckets(self, ids: Sequence[int]) -> list[int]:
+        """R18: those of the agent's buckets that have no row here (asked after the agent was listed)."""
         ...
 
     # -- jobs of an owner
 
     async def claim(self, requests: Sequence[ClaimRequest], *, window_us: int) -> Claimed:
-        """R14': held jobs due within the window, by (lane, priority, due), as Queued with bucket and gen + 1. Skip locked.
+        """R14': held jobs due within the window, by (lane, priority, due), as Queued with bucket and gen + 1.
+
+        Skip locked.
 
         Rows with reason "unroutable" are left: no worker that asked so far knows their task.
         """
@@ -231,14 +267,18 @@ class MasterStore(Protocol):
         ...
 
     async def release(self, fence: Fence, jobs: Sequence[Outcome]) -> None:
-        """R21: own(b); absent: insert held; AssignedToBucket or Queued and mine: hold; Processing and others: untouched.
+        """R21: own(b).
+
+        Absent: insert held; AssignedToBucket or Queued and mine: hold; Processing and others: untouched.
 
         Uses key, gen, envelope, payload, due_us and failures of each `Outcome`; nothing is spent.
         """
         ...
 
     async def hand_back(self, fence: Fence, jobs: Sequence[Outcome]) -> None:
-        """Section 6, graceful stop: own(b); absent: insert held; mine and not final (Processing too): hold, due now, not suspect.
+        """Section 6, graceful stop: own(b).
+
+        Absent: insert held; mine and not final (Processing too): hold, due now, not suspect.
 
         Only for runs that have really ended. No attempt, failure or recovery is counted.
         """
@@ -247,7 +287,10 @@ class MasterStore(Protocol):
     # -- coordinator
 
     async def sweep(self, *, overdue_us: int, limit: int) -> int:
-        """R17' and I5: rows in a bucket status whose bucket is gone: hold, due now. Held rows past `expires`: Failed, "expired"."""
+        """R17' and I5: rows in a bucket status whose bucket is gone: hold, due now.
+
+        Held rows past `expires`: Failed, "expired".
+        """
         ...
 
     async def route(self, tasks: Sequence[str]) -> int:
@@ -255,7 +298,10 @@ class MasterStore(Protocol):
         ...
 
     async def purge(self, *, before_us: int, limit: int) -> int:
-        """Retention: delete final jobs that finished before, with their attempts; old tombstones, commands, dead workers."""
+        """Retention: delete final jobs that finished before, with their attempts.
+
+        Old tombstones, commands, dead workers.
+        """
         ...
 
     async def aged(self, *, before_us: int, limit: int) -> list[bytes]:

@@ -29,7 +29,10 @@ class JobQuery(msgspec.Struct, frozen=True):
 
 
 class JobPage(msgspec.Struct, frozen=True):
-    """One page, newest first. `after` continues it (None: the end). `unlisted`: waiting messages that have no row yet."""
+    """One page, newest first.
+
+    `after` continues it (None: the end). `unlisted`: waiting messages that have no row yet.
+    """
 
     jobs: list[JobRecord]
     after: str | None = None

@@ -31,7 +31,10 @@ class Store(MasterStore, Agent, Protocol):
         ...
 
     async def take_over(self, fence: Fence, starts: Sequence[Start]) -> list[Verdict]:
-        """R10: guarded start; then the messages of those with `take_over` that got yes, and of all that got no, leave."""
+        """R10: guarded start.
+
+        Then the messages of those with `take_over` that got yes, and of all that got no, leave.
+        """
         ...
 
     async def set_free(self, fence: Fence, jobs: Sequence[Outcome], *, ended: bool) -> None:
@@ -40,4 +43,11 @@ class Store(MasterStore, Agent, Protocol):
 
     async def drain(self, fence: Fence, *, limit: int) -> bool:
         """R16: one step: fence with closing, read, drain_in, remove. True: nothing is left."""
+        ...
+
+    async def drain_orphan(self, bucket: int, *, limit: int) -> bool:
+        """R18: as `drain`, for a bucket that the master does not know: jobs without a row become HeldOnMaster, suspect.
+
+        The agent's row is closed at the highest epoch, and deleted once it is empty. True: nothing is left.
+        """
         ...

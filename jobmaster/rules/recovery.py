@@ -1,4 +1,7 @@
-"""Who is to blame when a process dies, and what becomes of a row that its owner lost (architecture.md 6, protocol.md 1)."""
+"""Who is to blame when a process dies, and what becomes of a row that its owner lost (architecture.md 6.
+
+Protocol.md 1).
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,146 @@
+"""From the master straight into memory: held jobs that fall due (R14'), without a message, without polling for them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from jobmaster.errors import StoreUnavailable
+from jobmaster.model.job import decode_envelope
+from jobmaster.ports.answers import Refused
+from jobmaster.ports.master import ClaimRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobmaster.engine.lease import Lease
+    from jobmaster.engine.life import Entry, Life
+    from jobmaster.engine.persistence import Backoff
+    from jobmaster.engine.store_clock import StoreClock
+    from jobmaster.engine.tuning import Tuning
+    from jobmaster.engine.waiting import Waiting
+    from jobmaster.ports.master import Claimed
+    from jobmaster.ports.store import Store
+
+logger = logging.getLogger("jobmaster.engine")
+
+
+class Claimer:
+    """Claims what is due within the window, then sleeps until the next due time."""
+
+    def __init__(
+        self,
+        *,
+        tuning: Tuning,
+        store: Store,
+        store_clock: StoreClock,
+        lease: Lease,
+        waiting: Waiting,
+        pause: Backoff,
+    ) -> None:
+        self._tuning = tuning
+        self._store = store
+        self._store_clock = store_clock
+        self._lease = lease
+        self._waiting = waiting
+        self._pause = pause
+        self._wake = asyncio.Event()
+        self._next_due_us: int | None = None
+        self.closed = False
+        self.arrived: Callable[[list[Entry]], None] = lambda _entries: None
+
+    def wake(self) -> None:
+        """Held jobs may have come, or room for them."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Claim until cancelled."""
+        subscription = self._store.subscribe("held", self.wake)
+        try:
+            while True:
+                self._wake.clear()
+                if not self.closed and await self._claim():
+                    continue
+                await self._sleep()
+        finally:
+            subscription.close()
+
+    async def _claim(self) -> bool:
+        """One claim for all lanes and priorities. True: there may be more at once."""
+        lives = self._emptiest()
+        requests = [
+            ClaimRequest(life.fence, life.bucket.lane, life.bucket.priority, limit)
+            for life in lives
+            if (limit := min(self._tuning.claim_limit, self._tuning.buffer_per_bucket - life.waiting)) > 0
+        ]
+        if not requests:
+            self._next_due_us = None
+            return False
+        counted = self._lease.counted
+        try:
+            answer = await self._store.claim(requests, window_us=self._tuning.window_us)
+        except Refused:
+            return False
+        except StoreUnavailable as error:
+            await self._pause.wait_after(error)
+            return False
+        self._pause.succeeded()
+        self._store_clock.learn(answer.now_us)
+        self._next_due_us = answer.next_due_us
+        if self._lease.counted != counted:
+            # R14'a: a renewal was counted without these rows, so the master may take them back: they are nobody's,
+            # and the next renewals re-ready them.
+            return False
+        self._take({life.bucket.id: life for life in lives}, answer)
+        limits = {request.fence.bucket: request.limit for request in requests}
+        taken: dict[int, int] = {}
+        for job in answer.jobs:
+            taken[job.bucket] = taken.get(job.bucket, 0) + 1
+        return any(count >= limits.get(bucket, count + 1) for bucket, count in taken.items())
+
+    def _take(self, lives: dict[int, Life], answer: Claimed) -> None:
+        for bucket in answer.fenced:
+            if bucket in lives:
+                self._lease.drop(lives[bucket])
+        now_us = self._store_clock.now_us()
+        entries = []
+        for job in answer.jobs:
+            life = lives.get(job.bucket)
+            if life is None or life.dropped:
+                continue
+            try:
+                envelope = decode_envelope(job.payload)
+            except msgspec.DecodeError as error:
+                logger.warning("row_unreadable job=%s error=%s", job.key.hex(), error)
+                continue
+            entry = life.claimed_entry(job, envelope)
+            if entry is not None:
+                entries.append(entry)
+        for entry in entries:
+            entry.life.waiting += 1
+            self._waiting.add(entry, now_us)
+        if entries:
+            self.arrived(entries)
+
+    def _emptiest(self) -> list[Life]:
+        """Per lane and priority the open life with the most room."""
+        best: dict[tuple[str, int], Life] = {}
+        for life in self._lease.open_lives():
+            place = (life.bucket.lane, life.bucket.priority)
+            if place not in best or life.waiting < best[place].waiting:
+                best[place] = life
+        return list(best.values())
+
+    async def _sleep(self) -> None:
+        wait = self._tuning.claim_every
+        if self._next_due_us is not None:
+            until = (self._next_due_us - self._tuning.window_us - self._store_clock.now_us()) / 1e6
+            wait = min(wait, max(until, 0.02))
+        try:
+            async with asyncio.timeout(wait):
+                await self._wake.wait()
+        except TimeoutError:
+            pass

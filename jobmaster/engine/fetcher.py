@@ -1,0 +1,189 @@
+"""From the agent into memory (R9): read what is new when a signal says so, and now and then when none does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from jobmaster.engine.life import Entry, Life
+from jobmaster.errors import StoreUnavailable
+from jobmaster.model.job import decode_envelope
+from jobmaster.ports.answers import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from jobmaster.engine.lease import Lease
+    from jobmaster.engine.persistence import Backoff
+    from jobmaster.engine.store_clock import StoreClock
+    from jobmaster.engine.tuning import Tuning
+    from jobmaster.engine.waiting import Waiting
+    from jobmaster.model.job import Envelope, Message
+    from jobmaster.ports.agent import Read, Subscription
+    from jobmaster.ports.clock import Clock
+    from jobmaster.ports.store import Store
+
+logger = logging.getLogger("jobmaster.engine")
+
+_LEAST_ROOM = 0.25
+"""A bucket is read again when so much of its buffer is free: one read for many jobs, not one for each."""
+
+
+class Fetcher:
+    """Reads the buckets of all open lives."""
+
+    def __init__(
+        self,
+        *,
+        tuning: Tuning,
+        store: Store,
+        clock: Clock,
+        store_clock: StoreClock,
+        lease: Lease,
+        waiting: Waiting,
+        pause: Backoff,
+    ) -> None:
+        self._tuning = tuning
+        self._store = store
+        self._clock = clock
+        self._store_clock = store_clock
+        self._lease = lease
+        self._waiting = waiting
+        self._pause = pause
+        self._wake = asyncio.Event()
+        self._subscriptions: dict[int, Subscription] = {}
+        self.closed = False
+        self.arrived: Callable[[list[Entry]], None] = lambda _entries: None
+
+    def opened(self, life: Life) -> None:
+        """A life was taken in: read it, and listen for its signals."""
+        self._subscriptions[life.bucket.id] = self._store.subscribe(f"bucket:{life.bucket.id}", lambda: self.want(life))
+        self.want(life)
+
+    def dropped(self, life: Life) -> None:
+        """A life is over: no more signals for it."""
+        subscription = self._subscriptions.pop(life.bucket.id, None)
+        if subscription is not None:
+            subscription.close()
+
+    def want(self, life: Life) -> None:
+        """Something may have come for this life."""
+        life.read_wanted = True
+        self._wake.set()
+
+    def room(self) -> None:
+        """Jobs left memory: lives that were full may be read again."""
+        if any(life.more and self._has_room(life) for life in self._lease.lives.values()):
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        try:
+            while True:
+                self._wake.clear()
+                await self._read_all()
+                await self._sleep()
+        finally:
+            for subscription in self._subscriptions.values():
+                subscription.close()
+
+    def take(self, life: Life, messages: list[Message], *, guarded: bool = False) -> list[Entry]:
+        """Put messages into memory; returns the new entries, which wait from now on."""
+        entries = []
+        for message in messages:
+            envelope = self._envelope(message)
+            if envelope is None:
+                continue
+            entry = life.message_entry(message, envelope)
+            if entry is None:
+                continue
+            entry.guarded = entry.guarded or guarded
+            entries.append(entry)
+        now_us = self._store_clock.now_us()
+        life.waiting += len(entries)
+        for entry in entries:
+            self._waiting.add(entry, now_us)
+        return entries
+
+    async def _read_all(self) -> None:
+        now = self._clock.monotonic()
+        store_now = self._store_clock.now_us()
+        for life in self._lease.open_lives():
+            due = life.next_due_us is not None and life.next_due_us <= store_now + self._tuning.window_us
+            if not self.closed and (life.read_wanted or due or life.more) and self._has_room(life):
+                await self._guarded(life, self._read(life))
+            if not self.closed and not self._store.gapless and now >= life.reread_at and life.cursor is not None:
+                life.reread_at = now + self._tuning.reread_every
+                await self._guarded(life, self._reread(life))
+
+    async def _guarded(self, life: Life, step: Awaitable[None]) -> None:
+        try:
+            await step
+        except Refused:
+            self._lease.drop(life)
+        except StoreUnavailable as error:
+            life.read_wanted = True
+            await self._pause.wait_after(error)
+        else:
+            self._pause.succeeded()
+
+    async def _read(self, life: Life) -> None:
+        async with life.reading:
+            if life.dropped:
+                return
+            life.read_wanted = False
+            limit = min(self._tuning.read_limit, self._tuning.buffer_per_bucket - life.waiting)
+            answer: Read = await self._store.read(
+                life.fence, life.cursor, limit=limit, window_us=self._tuning.window_us
+            )
+            if not self._lease.may_act(life):
+                return
+            self._store_clock.learn(answer.now_us)
+            life.cursor, life.more, life.next_due_us = answer.cursor, answer.more, answer.next_due_us
+            entries = self.take(life, answer.messages)
+        if entries:
+            self.arrived(entries)
+
+    async def _reread(self, life: Life) -> None:
+        async with life.reading:
+            if life.dropped or life.cursor is None:
+                return
+            known = [entry.seq for entry in life.entries.values() if entry.seq is not None]
+            known.extend(life.removed)
+            messages = await self._store.reread(
+                life.fence, life.cursor, known=known, limit=self._tuning.read_limit, window_us=self._tuning.window_us
+            )
+            entries = self.take(life, messages) if self._lease.may_act(life) else []
+        if entries:
+            self.arrived(entries)
+
+    def _has_room(self, life: Life) -> bool:
+        free = self._tuning.buffer_per_bucket - life.waiting
+        return free >= max(1, self._tuning.buffer_per_bucket * _LEAST_ROOM)
+
+    def _envelope(self, message: Message) -> Envelope | None:
+        try:
+            return decode_envelope(message.payload)
+        except msgspec.DecodeError as error:
+            logger.warning("message_unreadable bucket=%d seq=%d error=%s", message.bucket, message.seq, error)
+            return None
+
+    async def _sleep(self) -> None:
+        wait = self._tuning.read_every
+        if not self._store.gapless:
+            wait = min(wait, self._tuning.reread_every)
+        store_now = self._store_clock.now_us()
+        for life in self._lease.lives.values():
+            if life.more and life.open and self._has_room(life):
+                return
+            if life.next_due_us is not None:
+                wait = min(wait, max(0.0, (life.next_due_us - self._tuning.window_us - store_now) / 1e6))
+        try:
+            async with asyncio.timeout(max(wait, 0.005)):
+                await self._wake.wait()
+        except TimeoutError:
+            for life in self._lease.lives.values():
+                life.read_wanted = True

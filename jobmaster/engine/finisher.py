@@ -1,0 +1,122 @@
+"""Outcomes to the store, together: whatever is there when a flusher is free, one bucket a batch (R12, R13).
+
+An entry leaves memory only when its removal is answered. A batch without an answer is repeated as it is. A fenced batch
+changes nothing and removes no message; its life is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from jobmaster.errors import StoreUnavailable
+from jobmaster.ports.answers import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobmaster.engine.lease import Lease
+    from jobmaster.engine.life import Entry, Life
+    from jobmaster.engine.persistence import Backoff
+    from jobmaster.model.job import Message, Outcome
+    from jobmaster.ports.store import Store
+
+Item = tuple["Entry", "Outcome"]
+
+
+class Finisher:
+    """Collects outcomes and writes them in batches."""
+
+    def __init__(self, *, store: Store, lease: Lease, batch: int, pause: Backoff) -> None:
+        self._store = store
+        self._lease = lease
+        self._batch = batch
+        self._pause = pause
+        self._outcomes: dict[Life, list[Item]] = {}
+        self._handed_back: dict[Life, list[Item]] = {}
+        self._wake = asyncio.Event()
+        self._in_flight = 0
+        self._waiting = 0
+        self.settled: Callable[[Entry, list[Message]], None] = lambda _entry, _twins: None
+
+    def add(self, entry: Entry, outcome: Outcome) -> None:
+        """An outcome to write."""
+        self._outcomes.setdefault(entry.life, []).append((entry, outcome))
+        self._waiting += 1
+        self._wake.set()
+
+    def hand_back(self, entry: Entry, outcome: Outcome) -> None:
+        """A run that a shutdown ended: held again, nothing spent."""
+        self._handed_back.setdefault(entry.life, []).append((entry, outcome))
+        self._waiting += 1
+        self._wake.set()
+
+    def pending(self) -> int:
+        """Outcomes that are not settled yet."""
+        return self._waiting + self._in_flight
+
+    def idle(self) -> bool:
+        """True when every outcome is settled."""
+        return self.pending() == 0
+
+    async def run(self) -> None:
+        """Flush until cancelled. Several of these may run beside each other."""
+        while True:
+            await self._wake.wait()
+            taken = self._take(self._outcomes)
+            if taken:
+                await self._flush(*taken, ended=None)
+                continue
+            taken = self._take(self._handed_back)
+            if taken:
+                await self._flush(*taken, ended=True)
+                continue
+            self._wake.clear()
+
+    def _take(self, queues: dict[Life, list[Item]]) -> tuple[Life, list[Item]] | None:
+        """One life's batch; a job comes only once in it."""
+        for life in list(queues):
+            if life.dropped:
+                self._waiting -= len(queues.pop(life))
+                continue
+            batch: dict[bytes, Item] = {}
+            rest: list[Item] = []
+            for item in queues.pop(life):
+                if len(batch) < self._batch and item[0].key not in batch:
+                    batch[item[0].key] = item
+                else:
+                    rest.append(item)
+            if rest:
+                queues[life] = rest
+            self._waiting -= len(batch)
+            return life, list(batch.values())
+        return None
+
+    async def _flush(self, life: Life, batch: list[Item], *, ended: bool | None) -> None:
+        self._in_flight += len(batch)
+        try:
+            answered = await self._until_answered(life, [outcome for _, outcome in batch], ended=ended)
+            if answered:
+                for entry, _ in batch:
+                    self.settled(entry, life.forget(entry))
+        finally:
+            self._in_flight -= len(batch)
+
+    async def _until_answered(self, life: Life, outcomes: list[Outcome], *, ended: bool | None) -> bool:
+        while not life.dropped:
+            if not self._lease.trusted():
+                await self._pause.wait(0)
+                continue
+            try:
+                if ended is None:
+                    await self._store.settle(life.fence, outcomes)
+                else:
+                    await self._store.set_free(life.fence, outcomes, ended=ended)
+            except Refused:
+                self._lease.drop(life)
+            except StoreUnavailable as error:
+                await self._pause.wait_after(error)
+            else:
+                self._pause.succeeded()
+                return True
+        return False

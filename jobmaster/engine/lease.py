@@ -1,0 +1,122 @@
+"""What this engine owns, and whether it may act now (R7, I4).
+
+The renewal's reply is the only grant. A bucket may start and finish jobs only if the last answered renewal named it at
+its epoch and trust has not ended. A known bucket that it does not name is dropped; a named one that is not in memory is
+a new life.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobmaster.engine.life import Life
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobmaster.engine.store_clock import StoreClock
+    from jobmaster.model.bucket import Bucket
+    from jobmaster.model.ids import JobKey
+    from jobmaster.model.worker import Demand, Grant
+    from jobmaster.ports.clock import Clock
+    from jobmaster.ports.link import EngineLink, Report
+
+
+class Lease:
+    """The lives of the buckets that are granted, and the engine's side of the link."""
+
+    def __init__(self, *, link: EngineLink, clock: Clock, store_clock: StoreClock) -> None:
+        self._link = link
+        self._clock = clock
+        self._store_clock = store_clock
+        self.worker = 0
+        self.lives: dict[int, Life] = {}
+        self.counted = 0
+        """How many grants were counted into a report: a claim sent before the last one is thrown away (R14'a)."""
+        self.cut_us = 0
+        self.cancels_upto = 0
+        self.gone = False
+        self.granted: list[Callable[[Grant], None]] = []
+        """Called after a grant was taken in, in order."""
+        self.on_new: Callable[[Life], None] = lambda _life: None
+        self.on_dropped: Callable[[Life], None] = lambda _life: None
+        self.make_report: Callable[[], Report] | None = None
+        link.on_grant(self._take)
+
+    def trusted(self) -> bool:
+        """True while this engine may start and finish jobs."""
+        return not self.gone and self._clock.trust_ns() < self._link.trust_until_ns()
+
+    def open_lives(self) -> list[Life]:
+        """The lives whose jobs may start now; empty without trust."""
+        if not self.trusted():
+            return []
+        return [life for life in self.lives.values() if life.open]
+
+    def may_act(self, life: Life) -> bool:
+        """True where this life's jobs may be started and finished now."""
+        return not life.dropped and self.trusted()
+
+    def drop(self, life: Life) -> None:
+        """The bucket is not ours any more (Fenced, or not named): nothing of it counts from here on."""
+        if life.dropped:
+            return
+        life.dropped = True
+        life.open = False
+        if self.lives.get(life.bucket.id) is life:
+            del self.lives[life.bucket.id]
+        self.on_dropped(life)
+
+    def report(self, *, soon: bool = False) -> None:
+        """Tell the keeper what this engine holds now; `soon` asks for a renewal at once."""
+        if self.make_report is None or not self.worker:
+            return
+        report = self.make_report()
+        self._link.report(_soon(report) if soon else report)
+
+    def held(self) -> list[tuple[JobKey, int]]:
+        """The rows in memory, of all lives."""
+        return [identity for life in self.lives.values() for identity in life.held()]
+
+    def _take(self, grant: Grant) -> None:
+        self._store_clock.learn(grant.now_us)
+        if grant.gone:
+            self.gone = True
+        named = {} if grant.gone else {bucket.id: bucket for bucket in grant.buckets}
+        for life in list(self.lives.values()):
+            bucket = named.get(life.bucket.id)
+            if bucket is None or bucket.epoch != life.bucket.epoch:
+                self.drop(life)
+        for bucket in named.values():
+            if bucket.id not in self.lives:
+                self._adopt(bucket)
+        self.cut_us = grant.now_us
+        self.cancels_upto = max(self.cancels_upto, grant.cancels_upto)
+        self.counted += 1
+        for callback in self.granted:
+            callback(grant)
+        self.report()
+
+    def _adopt(self, bucket: Bucket) -> None:
+        life = Life(bucket)
+        self.lives[bucket.id] = life
+        self.on_new(life)
+
+
+def _soon(report: Report) -> Report:
+    from msgspec.structs import replace
+
+    return replace(report, soon=True)
+
+
+def matching(demand: Demand, lives: dict[int, Life]) -> list[Life]:
+    """The open lives that could feed a hungry worker, the fullest first."""
+    fits = [
+        life
+        for life in lives.values()
+        if life.open
+        and life.bucket.lane == demand.lane
+        and life.bucket.priority == demand.priority
+        and life.bucket.id != demand.bucket
+    ]
+    return sorted(fits, key=lambda life: -life.depth)

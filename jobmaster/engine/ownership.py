@@ -1,0 +1,175 @@
+"""Which buckets this engine owns: opens what is missing (R5), feeds the hungry (R20), closes what is too much (R24)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from jobmaster.engine.lease import matching
+from jobmaster.errors import StoreUnavailable
+from jobmaster.model.bucket import NewBucket
+from jobmaster.model.worker import Demand
+from jobmaster.ports.answers import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobmaster.engine.lease import Lease
+    from jobmaster.engine.life import Life
+    from jobmaster.engine.persistence import Backoff
+    from jobmaster.engine.tuning import Tuning
+    from jobmaster.model.worker import Grant
+    from jobmaster.ports.store import Store
+
+logger = logging.getLogger("jobmaster.engine")
+
+_HAND_OVER_MOST = 5000
+_HUNGRY_BELOW = 1
+"""A lane and priority with fewer waiting jobs than this, at an engine with free slots, asks for more."""
+
+
+class Ownership:
+    """Acts on each grant, one step after the other."""
+
+    def __init__(
+        self,
+        *,
+        tuning: Tuning,
+        store: Store,
+        lease: Lease,
+        pause: Backoff,
+        draw_token: Callable[[], str],
+        free_slots: Callable[[], bool],
+    ) -> None:
+        self._tuning = tuning
+        self._store = store
+        self._lease = lease
+        self._pause = pause
+        self._draw_token = draw_token
+        self._free_slots = free_slots
+        self._tokens: dict[tuple[str, int, int], str] = {}
+        self._asked: dict[int, Demand] = {}
+        self._wake = asyncio.Event()
+        self._quiet = False
+        self.closed = False
+        self.depths: dict[int, int] = {}
+
+    def granted(self, grant: Grant) -> None:
+        """A renewal was answered: look at what is owned, and at who is hungry."""
+        self._asked = {demand.bucket: demand for demand in grant.demands if demand.bucket not in self._lease.lives}
+        self._wake.set()
+
+    def demands(self) -> list[Demand]:
+        """What this engine would take from others: for lanes and priorities without work, while slots are free."""
+        if self.closed or not self._free_slots():
+            return []
+        return [
+            Demand(life.bucket.id, life.bucket.lane, life.bucket.priority)
+            for life in self._lease.lives.values()
+            if life.open and life.waiting < _HUNGRY_BELOW and not life.more
+        ]
+
+    async def run(self) -> None:
+        """Work after each grant until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self.closed:
+                continue
+            try:
+                await self._open_missing()
+                await self._measure()
+                await self._feed_hungry()
+                await self._shrink()
+            except Refused as answer:
+                logger.debug("ownership_refused answer=%s", answer)
+            except StoreUnavailable as error:
+                await self._pause.wait_after(error)
+                self._wake.set()
+            else:
+                self._pause.succeeded()
+
+    # ---------------------------------------------------------------- R5
+
+    async def _open_missing(self) -> None:
+        """Adoption comes first: what is missing after the first grant is made, and granted by the next renewal."""
+        owned: dict[tuple[str, int], int] = {}
+        for life in self._lease.lives.values():
+            place = (life.bucket.lane, life.bucket.priority)
+            owned[place] = owned.get(place, 0) + 1
+        wanted = [
+            (lane, priority, number)
+            for lane in self._tuning.lanes
+            for priority, count in self._tuning.buckets.items()
+            for number in range(owned.get((lane, priority), 0), count)
+        ]
+        if not wanted:
+            self._tokens.clear()
+            return
+        for slot in wanted:
+            self._tokens.setdefault(slot, self._draw_token())
+        new = [NewBucket(self._tokens[slot], self._tuning.agent, slot[0], slot[1]) for slot in wanted]
+        try:
+            await self._store.create_buckets(self._lease.worker, new)
+        except Refused:
+            self._tokens.clear()  # a bucket of an earlier try was lost in between: make new ones next time
+            raise
+        self._lease.report(soon=True)
+
+    # ---------------------------------------------------------------- R20
+
+    async def _measure(self) -> None:
+        lives = self._lease.open_lives()
+        if not lives:
+            return
+        self.depths = await self._store.depths([life.bucket.id for life in lives])
+        for life in lives:
+            life.depth = self.depths.get(life.bucket.id, 0)
+
+    async def _feed_hungry(self) -> None:
+        for demand in list(self._asked.values()):
+            del self._asked[demand.bucket]
+            for life in matching(demand, self._lease.lives)[:1]:
+                unread = life.depth - len(life.entries)
+                if life.more and unread > 0:
+                    await self._hand_over(life, demand.bucket, min(_HAND_OVER_MOST, max(1, unread // 2)))
+
+    async def _hand_over(self, life: Life, to: int, limit: int) -> None:
+        async with life.reading:  # no read under way may bring what is moved here
+            if life.dropped or life.cursor is None or not self._lease.trusted():
+                return
+            moved = await self._store.hand_over(
+                life.fence,
+                to,
+                cursor=life.cursor,
+                high_mark=life.high_mark,
+                limit=limit,
+                window_us=self._tuning.window_us,
+            )
+        if moved:
+            logger.info("handed_over from_bucket=%d to_bucket=%d messages=%d", life.bucket.id, to, moved)
+
+    # ---------------------------------------------------------------- R24
+
+    async def _shrink(self) -> None:
+        surplus: dict[tuple[str, int], list[Life]] = {}
+        for life in self._lease.open_lives():
+            surplus.setdefault((life.bucket.lane, life.bucket.priority), []).append(life)
+        for (_, priority), lives in surplus.items():
+            most = max(self._tuning.max_buckets_per_priority, self._tuning.buckets.get(priority, 0))
+            for life in lives[most:]:
+                if life.entries or life.more or life.depth:
+                    continue
+                await self._close(life)
+                return  # one a grant: producers must find their ways
+
+    async def _close(self, life: Life) -> None:
+        async with life.reading:
+            await self._store.complete(life.fence)
+            if await self._store.close(life.fence):
+                await self._store.retire(life.fence)
+                logger.info("bucket_closed bucket=%d", life.bucket.id)
+                self._lease.drop(life)
+            else:
+                await self._store.reopen(life.fence)

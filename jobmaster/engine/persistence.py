@@ -1,0 +1,41 @@
+"""Going on after trouble: waits with jitter that grow while a store does not answer (I8)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger("jobmaster.engine")
+
+_FIRST, _LAST = 0.05, 2.0
+
+
+class Backoff:
+    """The waits of one duty. The first is short; each failure in a row doubles it, up to two seconds."""
+
+    def __init__(self, *, duty: str, random: Callable[[], float]) -> None:
+        self._duty = duty
+        self._random = random
+        self._failures = 0
+
+    def succeeded(self) -> None:
+        """The store answered."""
+        if self._failures:
+            logger.info("store_answers duty=%s after_failures=%d", self._duty, self._failures)
+        self._failures = 0
+
+    async def wait_after(self, error: Exception) -> None:
+        """Wait before the next try; the first failure of a row is logged as a warning, later ones at debug level."""
+        level = logging.DEBUG if self._failures else logging.WARNING
+        logger.log(level, "store_does_not_answer duty=%s error=%s", self._duty, error)
+        self._failures += 1
+        await self.wait(self._failures)
+
+    async def wait(self, failures: int) -> None:
+        """Wait as after so many failures."""
+        delay = min(_FIRST * 2 ** min(failures, 10), _LAST)
+        await asyncio.sleep(delay * (0.5 + self._random() / 2))

@@ -1,0 +1,162 @@
+"""Guarded starts and early rows (R10, R11), in batches: one statement for all that is asked while one is under way."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from jobmaster.engine.life import Entry, Life, Stage
+from jobmaster.engine.persistence import Backoff
+from jobmaster.errors import StoreUnavailable
+from jobmaster.model.job import Start
+from jobmaster.model.run import Halt
+from jobmaster.model.states import JobStatus
+from jobmaster.ports.answers import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobmaster.engine.lease import Lease
+    from jobmaster.engine.store_clock import StoreClock
+    from jobmaster.model.job import Verdict
+    from jobmaster.ports.store import Store
+
+_BATCH = 500
+
+
+class Answer(Protocol):
+    """What the runner does with the answer to a guarded start."""
+
+    def __call__(self, entry: Entry, *, yes: bool) -> None:
+        """`yes` is the only permission to start."""
+
+
+class Starter:
+    """Asks the master before a job starts, and tells it about jobs that wait or run for long."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        lease: Lease,
+        store_clock: StoreClock,
+        draw_nonce: Callable[[], int],
+        pause: Backoff,
+    ) -> None:
+        self._store = store
+        self._lease = lease
+        self._store_clock = store_clock
+        self._draw_nonce = draw_nonce
+        self._pause = pause
+        self._asked: dict[tuple[int, bytes, int], Entry] = {}
+        self._wake = asyncio.Event()
+        self.under_way = 0
+        """Jobs in a batch that is not answered yet: the graceful stop waits for them (R22')."""
+        self.answered: Answer = lambda _entry, *, yes: None  # noqa: ARG005
+        self.halt: Callable[[Entry, Halt], None] = lambda _entry, _why: None
+        self.settled: Callable[[Entry], None] = lambda _entry: None
+
+    def ask(self, entry: Entry) -> None:
+        """A guarded start: `answered` is called with the verdict."""
+        self._add(entry)
+
+    def early(self, entry: Entry) -> None:
+        """An early row of a job that runs or waits; a no stops it."""
+        self._add(entry)
+
+    def pending(self) -> int:
+        """Jobs that are asked about and not answered."""
+        return len(self._asked) + self.under_way
+
+    async def run(self) -> None:
+        """Send batches until cancelled."""
+        while True:
+            await self._wake.wait()
+            life, batch = self._next_batch()
+            if life is None:
+                self._wake.clear()
+                continue
+            await self._send(life, batch)
+
+    def _add(self, entry: Entry) -> None:
+        if not entry.nonce:
+            entry.nonce = self._draw_nonce()
+        self._asked[entry.life.bucket.id, entry.key, entry.gen] = entry
+        self._wake.set()
+
+    def _next_batch(self) -> tuple[Life | None, list[Entry]]:
+        life: Life | None = None
+        batch: list[Entry] = []
+        for place, entry in list(self._asked.items()):
+            if not entry.alive:
+                del self._asked[place]
+                if entry.stage is Stage.ASKING:
+                    self.answered(entry, yes=False)
+                continue
+            if life is None:
+                life = entry.life
+            if entry.life is life and len(batch) < _BATCH:
+                batch.append(entry)
+                del self._asked[place]
+        return life, batch
+
+    async def _send(self, life: Life, batch: list[Entry]) -> None:
+        self.under_way += len(batch)
+        try:
+            verdicts = await self._until_answered(life, batch)
+        finally:
+            self.under_way -= len(batch)
+        for index, entry in enumerate(batch):
+            self._apply(entry, verdicts[index] if verdicts else None)
+
+    async def _until_answered(self, life: Life, batch: list[Entry]) -> list[Verdict] | None:
+        """Repeat the same batch until the store answers; None when the life is over."""
+        for entry in batch:
+            entry.in_master = True  # from the moment of sending (R11)
+            entry.recorded = entry.stage is not Stage.WAITING
+        starts = [self._describe(entry) for entry in batch]
+        while not life.dropped:
+            if not self._lease.trusted():
+                await self._pause.wait(0)
+                continue
+            try:
+                verdicts = await self._store.take_over(life.fence, starts)
+            except Refused:
+                self._lease.drop(life)
+            except StoreUnavailable as error:
+                await self._pause.wait_after(error)
+            else:
+                self._pause.succeeded()
+                return verdicts
+        return None
+
+    def _describe(self, entry: Entry) -> Start:
+        waits = entry.stage is Stage.WAITING
+        return Start(
+            key=entry.key,
+            gen=entry.gen,
+            nonce=entry.nonce,
+            envelope=entry.envelope,
+            payload=entry.payload,
+            due_us=entry.due_us,
+            status=JobStatus.QUEUED if waits else JobStatus.PROCESSING,
+            seq=entry.seq,
+            started_us=entry.started_us or self._store_clock.now_us(),
+            attempt=max(entry.attempts, 1) if entry.stage is Stage.RUNNING else entry.attempts + 1,
+            take_over=entry.envelope.at_most_once,
+        )
+
+    def _apply(self, entry: Entry, verdict: Verdict | None) -> None:
+        yes = verdict is not None and verdict.yes and entry.alive
+        if yes and verdict is not None and entry.stage is not Stage.WAITING:
+            entry.attempts, entry.recoveries = verdict.attempt, max(entry.recoveries, verdict.recoveries)
+            if entry.envelope.at_most_once and entry.seq is not None:
+                entry.life.removed[entry.seq] = None
+                entry.seq = None
+        stage = entry.stage
+        if not yes and entry.alive and stage is not Stage.ENDED:
+            if stage is Stage.RUNNING:
+                self.halt(entry, Halt.SHUTDOWN)
+            self.settled(entry)
+        if stage is Stage.ASKING:
+            self.answered(entry, yes=yes)

@@ -1,0 +1,106 @@
+"""The graceful stop (R22', architecture.md 6): nothing new, let go of what waits, finish what runs, hand back the rest.
+
+Order: no start, read or claim any more; the keeper is told (no adoption); buckets of which only waiting entries are
+left are given up, one after the other, as their last run ends. Five seconds before the grace ends, what still runs is
+stopped and handed back without spending an attempt. At last the lease ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from jobmaster.errors import StoreUnavailable
+from jobmaster.model.run import Halt
+from jobmaster.ports.answers import Refused
+
+if TYPE_CHECKING:
+    from jobmaster.engine.lease import Lease
+    from jobmaster.engine.life import Life
+    from jobmaster.engine.persistence import Backoff
+    from jobmaster.engine.runner import Runner
+    from jobmaster.engine.starter import Starter
+    from jobmaster.engine.tuning import Tuning
+    from jobmaster.ports.clock import Clock
+    from jobmaster.ports.store import Store
+
+logger = logging.getLogger("jobmaster.engine")
+
+_LOOK_EVERY = 0.02
+_LAST_WORDS = 2.0
+"""Seconds that a stop may take beyond its grace to write outcomes and give buckets up."""
+
+
+class GracefulStop:
+    """Lets one engine go."""
+
+    def __init__(
+        self,
+        *,
+        tuning: Tuning,
+        store: Store,
+        clock: Clock,
+        lease: Lease,
+        runner: Runner,
+        starter: Starter,
+        pause: Backoff,
+    ) -> None:
+        self._tuning = tuning
+        self._store = store
+        self._clock = clock
+        self._lease = lease
+        self._runner = runner
+        self._starter = starter
+        self._pause = pause
+        self.hurry = False
+        """Set by a second signal: what runs is stopped at once."""
+
+    async def run(self, grace: float) -> None:
+        """Stop within about `grace` seconds."""
+        begun = self._clock.monotonic()
+        halt_at = begun + max(0.0, grace - self._tuning.hand_back_before_grace_ends)
+        end_at = begun + grace + _LAST_WORDS
+        logger.info("stop_begins running=%d grace=%.1f", len(self._runner.running), grace)
+        halted = False
+        while self._lease.lives or not self._runner.idle():
+            now = self._clock.monotonic()
+            if now >= end_at:
+                logger.warning("stop_leaves buckets=%d running=%d", len(self._lease.lives), len(self._runner.running))
+                break
+            if not halted and (now >= halt_at or self.hurry):
+                halted = True
+                self._halt_all()
+            for life in list(self._lease.lives.values()):
+                await self._give_up_if_quiet(life)
+            await asyncio.sleep(_LOOK_EVERY)
+        await self._end_lease()
+        logger.info("stop_ended seconds=%.2f", self._clock.monotonic() - begun)
+
+    def _halt_all(self) -> None:
+        for entry in list(self._runner.running.values()):
+            self._runner.halt(entry, Halt.SHUTDOWN)
+
+    async def _give_up_if_quiet(self, life: Life) -> None:
+        if life.busy() or not self._lease.trusted() or self._starter.pending():
+            return
+        try:
+            if life.open:
+                await self._store.give_up(life.fence)
+            else:
+                await self._store.return_bucket(life.fence)
+        except Refused:
+            pass
+        except StoreUnavailable as error:
+            await self._pause.wait_after(error)
+            return
+        self._lease.drop(life)
+
+    async def _end_lease(self) -> None:
+        if not self._lease.worker:
+            return
+        try:
+            async with asyncio.timeout(_LAST_WORDS):
+                await self._store.end_worker(self._lease.worker)
+        except (StoreUnavailable, Refused, TimeoutError) as error:
+            logger.warning("lease_not_ended error=%s: it ends by itself", error)

@@ -1,0 +1,56 @@
+"""The numbers that an engine works with, taken from the settings of the app and of the command line."""
+
+from __future__ import annotations
+
+import msgspec
+
+from jobmaster.model.states import ClusterMode, Priority, WorkerMode
+
+SECOND = 1_000_000
+
+
+class Tuning(msgspec.Struct, frozen=True):
+    """Durations are seconds. See `docs/settings.md` for the settings behind them."""
+
+    slots: int = 20
+    mode: WorkerMode = WorkerMode.FULL
+    cluster_mode: ClusterMode = ClusterMode.ACTIVE
+    lanes: tuple[str, ...] = ("",)
+    buckets: dict[int, int] = {int(priority): 1 for priority in Priority}
+    """Buckets per priority that this worker opens for each lane; 0 switches the priority off."""
+    agent: str = "standalone"
+    onboarding_window: float = 15.0
+    buffer_per_bucket: int = 1000
+    read_limit: int = 500
+    early_row_after: float = 1.0
+    early_rows_per_second: float = 5000.0
+    finish_max: int = 1000
+    flushers: int = 2
+    backlog_of_outcomes: int = 2000
+    claim_limit: int = 200
+    claim_every: float = 1.0
+    """Fallback period of claims when nothing signals and nothing is due (grows with the number of workers)."""
+    read_every: float = 2.0
+    reread_every: float = 0.25
+    adopt_per_renewal: int = 16
+    lost_every: float = 1.0
+    sweep_every: float = 5.0
+    overdue_after: float = 60.0
+    drain_after: float = 60.0
+    janitor_every: float = 60.0
+    retention: float | None = 30 * 86400.0
+    unreachable_after: float = 5.0
+    """An adopter that can't reach the agent for so long gives the bucket up."""
+    max_buckets_per_priority: int = 3
+    """An owner of more buckets of one lane and priority than this closes empty ones (R24)."""
+    grace: float = 25.0
+    hand_back_before_grace_ends: float = 5.0
+    condemned_grace: float = 10.0
+    default_timeout: float | None = 300.0
+    drain_once: bool = False
+    """Stop by itself when nothing waits, nothing runs and nothing is held that is due within the window."""
+
+    @property
+    def window_us(self) -> int:
+        """The onboarding window in microseconds."""
+        return round(self.onboarding_window * SECOND)

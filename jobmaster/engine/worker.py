@@ -1,0 +1,415 @@
+"""One engine: everything that one worker does in one process, on one event loop.
+
+The top is `Engine.run`: register, start the duties, wait for the stop. Each duty is a file of its own (the package's
+text lists them); the wiring between them is here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random as random_module
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from jobmaster.engine.claimer import Claimer
+from jobmaster.engine.commands import Commands
+from jobmaster.engine.coordinator import Coordinator
+from jobmaster.engine.fetcher import Fetcher
+from jobmaster.engine.finisher import Finisher
+from jobmaster.engine.intake import Intake
+from jobmaster.engine.janitor import Janitor
+from jobmaster.engine.lease import Lease
+from jobmaster.engine.life import Entry, Life, Stage
+from jobmaster.engine.limits import LOOK_EVERY
+from jobmaster.engine.ownership import Ownership
+from jobmaster.engine.persistence import Backoff
+from jobmaster.engine.runner import Runner
+from jobmaster.engine.starter import Starter
+from jobmaster.engine.stopping import GracefulStop
+from jobmaster.engine.store_clock import StoreClock
+from jobmaster.engine.waiting import Waiting
+from jobmaster.errors import ConfigurationError, StoreUnavailable
+from jobmaster.model.states import ClusterMode
+from jobmaster.ports.answers import Refused
+from jobmaster.ports.link import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+    from typing import Any
+
+    from jobmaster.engine.tuning import Tuning
+    from jobmaster.model.job import Message
+    from jobmaster.model.worker import Grant, Registration
+    from jobmaster.ports.clock import Clock
+    from jobmaster.ports.link import EngineLink
+    from jobmaster.ports.master import MasterStore
+    from jobmaster.ports.store import Store
+    from jobmaster.ports.workload import Pool, Workload
+
+logger = logging.getLogger("jobmaster.engine")
+
+_BEAT_EVERY = 0.5
+_HIGHER_BOOT = re.compile(r"boot=(\d+)")
+
+
+class Engine:
+    """A worker's engine.
+
+    Args:
+        store: master and agent.
+        link: to the keeper of the lease.
+        clock: the process's clocks.
+        workload: the user's tasks.
+        async_pool: runs `async def` tasks on this loop.
+        sync_pool: runs the others.
+        tuning: numbers.
+        registration: who this worker is.
+        tasks: names of the tasks that this process knows.
+        archive: where aged jobs move to, if anywhere.
+        seed: for reproducible runs; None draws one.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        link: EngineLink,
+        clock: Clock,
+        workload: Workload,
+        async_pool: Pool,
+        sync_pool: Pool,
+        tuning: Tuning,
+        registration: Registration,
+        tasks: Callable[[], Sequence[str]] = lambda: (),
+        archive: MasterStore | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self._store = store
+        self._link = link
+        self._clock = clock
+        self._tuning = tuning
+        self._registration = registration
+        self._pools = (async_pool, sync_pool)
+        self._random = random_module.Random(seed)  # noqa: S311 - jitter and nonces, no secrets
+        self._stopping: asyncio.Event = asyncio.Event()
+        self._grace = tuning.grace
+        self._stats_cache: dict[str, object] = {}
+        self.ready = asyncio.Event()
+        """Set when the first grant was taken in."""
+
+        self.store_clock = StoreClock(clock)
+        self.lease = Lease(link=link, clock=clock, store_clock=self.store_clock)
+        self.waiting = Waiting()
+        self.starter = Starter(
+            store=store,
+            lease=self.lease,
+            store_clock=self.store_clock,
+            draw_nonce=lambda: self._random.getrandbits(62) | 1,
+            pause=self._pause("start"),
+        )
+        self.finisher = Finisher(store=store, lease=self.lease, batch=tuning.finish_max, pause=self._pause("finish"))
+        self.runner = Runner(
+            tuning=tuning,
+            clock=clock,
+            store_clock=self.store_clock,
+            lease=self.lease,
+            link=link,
+            waiting=self.waiting,
+            starter=self.starter,
+            finisher=self.finisher,
+            workload=workload,
+            async_pool=async_pool,
+            sync_pool=sync_pool,
+            worker_name=registration.name,
+            random=self._random.random,
+        )
+        self.fetcher = Fetcher(
+            tuning=tuning,
+            store=store,
+            clock=clock,
+            store_clock=self.store_clock,
+            lease=self.lease,
+            waiting=self.waiting,
+            pause=self._pause("read"),
+        )
+        self.claimer = Claimer(
+            tuning=tuning,
+            store=store,
+            store_clock=self.store_clock,
+            lease=self.lease,
+            waiting=self.waiting,
+            pause=self._pause("claim"),
+        )
+        self.intake = Intake(
+            tuning=tuning,
+            store=store,
+            clock=clock,
+            lease=self.lease,
+            pause=self._pause("take_in"),
+            opened=self._opened,
+        )
+        self.ownership = Ownership(
+            tuning=tuning,
+            store=store,
+            lease=self.lease,
+            pause=self._pause("ownership"),
+            draw_token=lambda: f"{self._random.getrandbits(128):032x}",
+            free_slots=lambda: len(self.runner.running) < self.runner.slots and not self.runner.paused,
+        )
+        self.coordinator = Coordinator(
+            tuning=tuning,
+            store=store,
+            clock=clock,
+            lease=self.lease,
+            tasks=tasks,
+            random=self._random.random,
+            pauses=self._pause,
+        )
+        self.janitor = Janitor(
+            tuning=tuning,
+            store=store,
+            store_clock=self.store_clock,
+            archive=archive,
+            random=self._random.random,
+            pause=self._pause("janitor"),
+        )
+        self.commands = Commands(
+            store=store,
+            runner=self.runner,
+            pause=self._pause("command"),
+            stop=lambda: self.stop(tuning.grace),
+            describe=self.describe,
+        )
+        self.graceful_stop = GracefulStop(
+            tuning=tuning,
+            store=store,
+            clock=clock,
+            lease=self.lease,
+            runner=self.runner,
+            starter=self.starter,
+            pause=self._pause("stop"),
+        )
+        self._wire()
+
+    def _wire(self) -> None:
+        self.starter.halt = self.runner.halt
+        self.starter.settled = self._refused_start
+        self.finisher.settled = self._settled
+        self.fetcher.arrived = self._arrived
+        self.claimer.arrived = self._arrived
+        self.lease.make_report = self._report
+        self.lease.on_new = self.intake.add
+        self.lease.on_dropped = self._dropped
+        self.lease.granted += [self._granted, self.ownership.granted, self.commands.granted]
+
+    # ---------------------------------------------------------------- life of the engine
+
+    async def run(self) -> None:
+        """Register, work until `stop` is called, then stop gracefully.
+
+        Raises:
+            ConfigurationError: another worker of this name runs.
+        """
+        await self._register()
+        subscription = self._store.subscribe(f"worker:{self.lease.worker}", lambda: self.lease.report(soon=True))
+        try:
+            async with asyncio.TaskGroup() as duties:
+                tasks = [duties.create_task(duty) for duty in self._duties()]
+                self.lease.report(soon=True)
+                await self._stopping.wait()
+                self._close()
+                await self.graceful_stop.run(self._grace)
+                for task in tasks:
+                    task.cancel()
+        finally:
+            subscription.close()
+            for pool in self._pools:
+                await pool.close()
+
+    def stop(self, grace: float) -> None:
+        """Begin the graceful stop; a second call hurries it (what runs is handed back at once)."""
+        if self._stopping.is_set():
+            self.graceful_stop.hurry = True
+        self._grace = min(grace, self._grace)
+        self._stopping.set()
+
+    def abort(self) -> None:
+        """The second signal: what runs is cancelled and handed back at once."""
+        self.graceful_stop.hurry = True
+        self.stop(0)
+
+    def describe(self) -> dict[str, object]:
+        """What people want to know about this engine now."""
+        return {
+            "running": len(self.runner.running),
+            "waiting": len(self.waiting),
+            "slots": self.runner.slots,
+            "paused": self.runner.paused,
+            "buckets": len(self.lease.lives),
+            "trusted": self.lease.trusted(),
+            **self.runner.counts,
+        }
+
+    async def _register(self) -> None:
+        registration = self._registration
+        pause = self._pause("register")
+        while True:
+            try:
+                registered = await self._store.register(registration)
+            except Refused as answer:
+                registration = self._next_boot(registration, answer)
+            except StoreUnavailable as error:
+                await pause.wait_after(error)
+            else:
+                self.lease.worker = registered.worker
+                self.store_clock.learn(registered.now_us)
+                logger.info("worker_registered worker=%d name=%s", registered.worker, registration.name)
+                return
+
+    def _next_boot(self, registration: Registration, answer: Refused) -> Registration:
+        """R4: of two boots the higher number wins. Ours follows a worker whose host's clock was ahead."""
+        found = _HIGHER_BOOT.search(str(answer))
+        if found is None or "alive" in str(answer):
+            raise ConfigurationError(
+                f"a newer worker named {registration.name!r} is running. Two workers need two names: give this one "
+                "another with --name, or stop the other."
+            ) from answer
+        return msgspec.structs.replace(registration, boot=int(found[1]) + 1)
+
+    def _duties(self) -> list[Coroutine[Any, Any, None]]:
+        mode, active = self._tuning.mode, self._tuning.cluster_mode is ClusterMode.ACTIVE
+        duties = [self.commands.run(), self._beat()]
+        if mode.runs_jobs and active:
+            duties += [
+                self.intake.run(),
+                self.ownership.run(),
+                self.fetcher.run(),
+                self.claimer.run(),
+                self.starter.run(),
+                self.runner.run(),
+                self._look(),
+                *(self.finisher.run() for _ in range(self._tuning.flushers)),
+            ]
+            if self._tuning.drain_once:
+                duties.append(self._stop_when_drained())
+        if mode.coordinates:
+            duties += [self.coordinator.mark_lost(), self.coordinator.sweep(), self.janitor.run()]
+        if mode.drains:
+            duties.append(self.coordinator.drain())
+        return duties
+
+    def _close(self) -> None:
+        self.runner.closed = self.fetcher.closed = self.claimer.closed = self.ownership.closed = True
+        self.lease.report(soon=True)
+
+    async def _beat(self) -> None:
+        while True:
+            self._link.beat()
+            self.runner.wake()  # trust may have come back, or a pause of the whole process may have ended
+            await asyncio.sleep(_BEAT_EVERY)
+
+    async def _look(self) -> None:
+        """Limits, early rows, and runs that can't be ended from inside this process."""
+        condemned = False
+        while True:
+            self.runner.limits.look()
+            if not self._store.standalone:
+                self._early_rows_of_waiting()
+            stuck = [key for pool in self._pools for key in pool.stuck()]
+            if stuck and not condemned:
+                condemned = True
+                self.runner.closed = self.fetcher.closed = self.claimer.closed = True
+                self._link.condemn(f"{len(stuck)} run(s) did not end when they were told to")
+            next_limit = self.runner.limits.next_limit()
+            wait = LOOK_EVERY if next_limit is None else min(LOOK_EVERY, next_limit - self._clock.monotonic())
+            await asyncio.sleep(max(wait, 0.005))
+
+    def _early_rows_of_waiting(self) -> None:
+        """With a separate agent, what waits for long gets its Queued row, at a bounded rate (architecture.md 4.5)."""
+        budget = int(self._tuning.early_rows_per_second * LOOK_EVERY)
+        before = self.store_clock.now_us() - round(self._tuning.early_row_after * 1e6)
+        for life in self.lease.open_lives():
+            for entry in life.entries.values():
+                if budget <= 0:
+                    return
+                if not entry.in_master and entry.stage is Stage.WAITING and entry.envelope.created_us < before:
+                    self.starter.early(entry)
+                    budget -= 1
+
+    async def _stop_when_drained(self) -> None:
+        """`--once`: stop when nothing is left to do for a while."""
+        quiet = 0
+        while quiet < _QUIET_LOOKS:
+            await asyncio.sleep(0.1)
+            busy = (
+                not self.ready.is_set()
+                or not self.runner.idle()
+                or len(self.waiting)
+                or any(not life.open or life.more or life.entries for life in self.lease.lives.values())
+            )
+            quiet = 0 if busy else quiet + 1
+        self.stop(self._tuning.grace)
+
+    # ---------------------------------------------------------------- wiring
+
+    def _granted(self, grant: Grant) -> None:
+        if grant.gone and not self._stopping.is_set():
+            logger.error("worker_ended name=%s: a newer boot or an operator ended this lease", self._registration.name)
+            self.stop(0)
+        if grant.cancels:
+            self.runner.cancel(grant.cancels)
+        self.ready.set()
+        self.runner.wake()
+        for life in self.lease.lives.values():
+            if life.open:
+                self.fetcher.want(life)
+
+    def _report(self) -> Report:
+        return Report(
+            worker=self.lease.worker,
+            held=self.lease.held(),
+            cut_us=self.lease.cut_us,
+            adopt=self._adopt(),
+            stopping=self._stopping.is_set(),
+            depths=dict(self.ownership.depths),
+            demands=self.ownership.demands(),
+            cancels_after=self.lease.cancels_upto,
+            stats=msgspec.json.encode(self.describe()),
+        )
+
+    def _adopt(self) -> int:
+        active = self._tuning.cluster_mode is ClusterMode.ACTIVE
+        wanted = self._tuning.mode.runs_jobs and active and not self._stopping.is_set() and self.intake.reachable
+        return self._tuning.adopt_per_renewal if wanted else 0
+
+    def _opened(self, life: Life) -> None:
+        self.fetcher.opened(life)
+        self.claimer.wake()
+
+    def _dropped(self, life: Life) -> None:
+        self.fetcher.dropped(life)
+        self.runner.dropped(life)
+
+    def _arrived(self, _entries: list[Entry]) -> None:
+        self.runner.wake()
+
+    def _settled(self, entry: Entry, twins: list[Message]) -> None:
+        if twins and not entry.life.dropped:
+            self.fetcher.take(entry.life, twins, guarded=True)
+        self.fetcher.room()
+        self.runner.wake()
+
+    def _refused_start(self, entry: Entry) -> None:
+        if entry.stage is Stage.WAITING:
+            entry.life.waiting -= 1
+        self._settled(entry, entry.life.forget(entry))
+
+    def _pause(self, duty: str) -> Backoff:
+        return Backoff(duty=duty, random=self._random.random)
+
+
+_QUIET_LOOKS = 5
+"""How many looks in a row, a tenth of a second apart, find nothing to do before `--once` ends."""
