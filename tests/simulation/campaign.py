@@ -1,0 +1,139 @@
+"""Many seeds in several processes, and what came out of them.
+
+Python's hashes of texts and bytes are fixed before the processes start, because the order of sets hangs on them.
+"""
+
+from __future__ import annotations
+
+import collections
+import gc
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from tests.simulation.nemesis import ACTS
+
+CALL_FAULTS = (
+    "call failed before its effect",
+    "reply lost",
+    "applied after the caller gave up",
+    "applied twice",
+    "delayed",
+    "reordered",
+    "call into a cut",
+    "cut before the reply",
+    "signal lost",
+    "signal doubled",
+)
+OTHER_FAULTS = ("late boot", "job killed its process")
+FAULTS = tuple("fault: " + kind for kind in (*CALL_FAULTS, *ACTS, *OTHER_FAULTS))
+"""Every kind of fault that a campaign must have shown."""
+
+
+@dataclass
+class Tally:
+    """Sum of many seeds. `violations`: kind -> (how many seeds, the first of them and what it saw)."""
+
+    seeds: int = 0
+    stats: collections.Counter[str] = field(default_factory=collections.Counter)
+    violations: dict[str, list[str]] = field(default_factory=dict)
+    settled: list[float] = field(default_factory=list)
+    recoveries: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, result: dict[str, object]) -> None:
+        """Count one seed's result."""
+        self.seeds += 1
+        self.stats.update(result["stats"])  # type: ignore[call-overload]
+        self.settled.append(result["settled"])  # type: ignore[arg-type]
+        self.recoveries += result["recoveries"]  # type: ignore[operator]
+        for kind, what in result["violations"].items():  # type: ignore[attr-defined]
+            self.violations.setdefault(kind, []).append(f"seed {result['seed']} ({result['config']}): {what}")
+
+    def missing(self) -> list[str]:
+        """Kinds of faults that never struck."""
+        return [kind for kind in FAULTS if not self.stats[kind]]
+
+    def lines(self) -> Iterable[str]:
+        """The report."""
+        yield f"{self.seeds} seeds, {self.stats['calls']} calls, {self.stats['starts']} starts in {self.seconds:.0f} s"
+        for kind in FAULTS:
+            yield f"  {kind:45} {self.stats[kind]:8}"
+        for kind in sorted(set(self.stats) - set(FAULTS)):
+            yield f"  {kind:45} {self.stats[kind]:8}"
+        if self.settled:
+            ranked = sorted(self.settled)
+            yield f"  settled after the faults: p50 {ranked[len(ranked) // 2]:.0f} s, longest {ranked[-1]:.0f} s"
+        if self.recoveries:
+            ranked = sorted(self.recoveries)
+            yield (
+                f"  restart after a death: p50 {ranked[len(ranked) // 2]:.1f} s, p99 {ranked[len(ranked) * 99 // 100]:.1f} s"
+                f", longest {ranked[-1]:.1f} s"
+            )
+        for kind, seen in sorted(self.violations.items(), key=lambda item: -len(item[1])):
+            yield f"  VIOLATION {kind}: {len(seen)} seeds, first {seen[0]}"
+        if not self.violations:
+            yield "  no violation"
+
+
+def run_seed(
+    seed: int, config: str, *, broken: Sequence[str] = (), watched: str | None = None
+) -> tuple[dict[str, object], list[str]]:
+    """One seed in this process: its result, and the lines of the trace."""
+    from tests.simulation.variants import removed
+    from tests.simulation.world import CONFIGS, World, run_world
+
+    gc.collect()
+    gc.disable()
+    try:
+        with removed(broken) as guards_off:
+            world = World(seed, CONFIGS[config], watched=watched, guards_off=guards_off)
+            run_world(world)
+    finally:
+        gc.enable()
+    result: dict[str, object] = {
+        "seed": seed,
+        "config": config,
+        "violations": world.checker.violations,
+        "stats": dict(world.stats),
+        "settled": world.settled,
+        "recoveries": [round(seconds, 3) for seconds in world.checker.recovery_times],
+    }
+    return result, world.lines
+
+
+def config_of(seed: int) -> str:
+    """The configurations take turns."""
+    from tests.simulation.world import CAMPAIGN
+
+    return CAMPAIGN[seed % len(CAMPAIGN)]
+
+
+def campaign(
+    seeds: Sequence[int], *, config: str | None = None, broken: Sequence[str] = (), processes: int = 2
+) -> Tally:
+    """Run the seeds in child processes of their own."""
+    tally, began = Tally(), time.perf_counter()
+    shares = [seeds[index::processes] for index in range(processes)]
+    children = [_child(share, config, broken) for share in shares if share]
+    for child in children:
+        output, errors = child.communicate()
+        if child.returncode:
+            raise RuntimeError(f"a shard of the simulation failed:\n{errors.decode()[-4000:]}")
+        for line in output.splitlines():
+            tally.add(json.loads(line))
+    tally.seconds = time.perf_counter() - began
+    return tally
+
+
+def _child(seeds: Sequence[int], config: str | None, broken: Sequence[str]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.simulation", "--shard", ",".join(map(str, seeds))]
+    command += ["--config", config] if config else []
+    for name in broken:
+        command += ["--break", name]
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
