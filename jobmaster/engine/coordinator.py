@@ -73,10 +73,10 @@ class Coordinator:
             self._lease.report(soon=True)
 
     async def _sweep(self) -> None:
-        while await self._store.sweep(overdue_us=round(self._tuning.overdue_after * 1e6), limit=_SWEEP_BATCH) >= (
-            _SWEEP_BATCH
-        ):
-            await asyncio.sleep(0)
+        overdue_us = round(self._tuning.overdue_after * 1e6)
+        repaired = _SWEEP_BATCH
+        while repaired >= _SWEEP_BATCH:
+            repaired = await self._store.sweep(overdue_us=overdue_us, limit=_SWEEP_BATCH)
         if self._tuning.mode.runs_jobs:
             await self._store.route(self._tasks())
 

@@ -1,0 +1,178 @@
+"""The pure rules, exhaustively where the space is small."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import pytest
+
+from jobmaster.model.backoff import Backoff
+from jobmaster.model.ids import JobKey, key_millis, key_text, new_job_key, parse_key
+from jobmaster.model.run import End, Ended
+from jobmaster.model.states import BUCKET_MOVES, FINAL_VALUES, JOB_MOVES, BucketStatus, JobStatus, Priority
+from jobmaster.rules.recovery import QUARANTINED, WORKER_LOST, blamed, recovered
+from jobmaster.rules.retry import after, backoff_us
+from jobmaster.rules.slots import WEIGHTS, Shares
+
+BACKOFF = Backoff(base=5, factor=2, cap=60, jitter=False)
+
+
+def end(kind: End, **fields: object) -> Ended:
+    return Ended(kind, **fields)  # type: ignore[arg-type]
+
+
+def decide(ended: Ended, *, failures: int = 0, max_retries: int = 3):
+    return after(ended, failures=failures, max_retries=max_retries, backoff=BACKOFF, random=lambda: 0.5)
+
+
+class TestStates:
+    def test_final_statuses_have_no_moves_and_others_do(self) -> None:
+        for status in JobStatus:
+            assert bool(JOB_MOVES[status]) != status.is_final
+        assert {status.value for status in JobStatus if status.is_final} == set(FINAL_VALUES)
+
+    def test_every_status_of_a_bucket_can_be_reached_and_has_a_way_out(self) -> None:
+        reached = set(itertools.chain.from_iterable(BUCKET_MOVES.values())) | {BucketStatus.ACTIVE}
+        assert reached == set(BucketStatus)
+        assert [status for status, moves in BUCKET_MOVES.items() if not moves] == [BucketStatus.READY_TO_DELETE]
+
+    @pytest.mark.parametrize(
+        ("status", "name"), [(JobStatus.HELD_ON_MASTER, "HeldOnMaster"), (JobStatus.SUCCEEDED, "Succeeded")]
+    )
+    def test_a_status_reads_as_people_write_it(self, status: JobStatus, name: str) -> None:
+        assert str(status) == name
+
+
+class TestIds:
+    def test_keys_are_version_7_ordered_by_time_and_different(self) -> None:
+        keys = [new_job_key() for _ in range(2000)]
+        assert len(set(keys)) == 2000
+        assert all(key_text(key)[14] == "7" and key_text(key)[19] in "89ab" for key in keys)
+        assert [key_millis(key) for key in keys] == sorted(key_millis(key) for key in keys)
+
+    def test_a_uuid_is_its_own_key_and_any_other_text_keeps_beside_a_derived_one(self) -> None:
+        key = new_job_key()
+        assert parse_key(key_text(key)) == (key, None)
+        custom, text = parse_key("order-17")
+        assert text == "order-17"
+        assert parse_key("order-17") == (custom, "order-17")
+        assert parse_key("order-18")[0] != custom
+
+
+class TestShares:
+    def test_saturated_priorities_share_by_weight(self) -> None:
+        shares = Shares()
+        counts = Counter(shares.choose(WEIGHTS) for _ in range(20_000))
+        for priority, weight in WEIGHTS.items():
+            assert counts[priority] / 20_000 == pytest.approx(weight / 20, abs=0.001)
+
+    def test_a_very_low_job_that_joins_late_waits_for_at_most_a_round(self) -> None:
+        shares = Shares()
+        for _ in range(1000):
+            shares.choose([Priority.CRITICAL])
+        shares.joined(Priority.VERY_LOW)
+        turns = [shares.choose([Priority.VERY_LOW, Priority.CRITICAL]) for _ in range(4)]
+        assert Priority.VERY_LOW in turns
+
+    def test_idleness_earns_no_credit(self) -> None:
+        shares = Shares()
+        for _ in range(1000):
+            shares.choose([Priority.CRITICAL])
+        shares.joined(Priority.VERY_LOW)
+        turns = Counter(shares.choose([Priority.VERY_LOW, Priority.CRITICAL]) for _ in range(800))
+        assert turns[Priority.VERY_LOW] == pytest.approx(200, abs=3)
+
+
+class TestRetry:
+    @pytest.mark.parametrize(
+        ("kind", "status", "reason"),
+        [
+            (End.RETURNED, JobStatus.SUCCEEDED, ""),
+            (End.IGNORED, JobStatus.SUCCEEDED, "ignored"),
+            (End.REJECTED, JobStatus.FAILED, "rejected"),
+            (End.CANCELLED, JobStatus.CANCELLED, ""),
+        ],
+    )
+    def test_ends_that_need_no_retry(self, kind: End, status: JobStatus, reason: str) -> None:
+        decision = decide(end(kind))
+        assert (decision.status, decision.failures, decision.reason) == (status, 0, reason)
+
+    @pytest.mark.parametrize("kind", [End.RAISED, End.TIMED_OUT, End.CRASHED, End.RETRY])
+    def test_a_failure_is_repeated_until_the_retries_are_spent(self, kind: End) -> None:
+        assert decide(end(kind), failures=2).status is JobStatus.HELD_ON_MASTER
+        assert decide(end(kind), failures=3).status is JobStatus.FAILED
+        assert decide(end(kind), failures=3).failures == 4
+
+    def test_delays_grow_by_the_factor_up_to_the_cap(self) -> None:
+        delays = [backoff_us(BACKOFF, failures=n, random=lambda: 1.0) / 1e6 for n in range(1, 7)]
+        assert delays == [5, 10, 20, 40, 60, 60]
+
+    def test_a_huge_number_of_failures_does_not_overflow(self) -> None:
+        assert backoff_us(BACKOFF, failures=10_000, random=lambda: 1.0) == 60_000_000
+
+    def test_full_jitter_is_uniform_between_nothing_and_the_delay(self) -> None:
+        jittered = Backoff(base=8, factor=2, cap=60, jitter=True)
+        assert backoff_us(jittered, failures=1, random=lambda: 0.25) == 2_000_000
+
+    def test_retry_with_a_countdown_wins_over_the_back_off(self) -> None:
+        assert decide(end(End.RETRY, countdown=1.5)).delay_us == 1_500_000
+        assert decide(end(End.RETRY, countdown=0.0)).delay_us == 0
+
+    def test_retry_may_raise_the_limit_of_this_job(self) -> None:
+        assert decide(end(End.RETRY, max_retries=9), failures=5).status is JobStatus.HELD_ON_MASTER
+
+    def test_what_the_task_gives_up_on_is_not_repeated(self) -> None:
+        assert decide(end(End.RAISED, retryable=False)).status is JobStatus.FAILED
+
+    def test_a_requeued_job_spends_nothing(self) -> None:
+        decision = decide(end(End.REQUEUED), failures=3)
+        assert (decision.status, decision.failures) == (JobStatus.HELD_ON_MASTER, 3)
+
+
+class TestRecovery:
+    @pytest.mark.parametrize("status", [JobStatus.QUEUED, JobStatus.ASSIGNED_TO_BUCKET, JobStatus.PROCESSING])
+    @pytest.mark.parametrize("at_most_once", [False, True])
+    @pytest.mark.parametrize("tombstone", [False, True])
+    @pytest.mark.parametrize("blame", ["", "SIGSEGV"])
+    @pytest.mark.parametrize("recoveries", [0, 1, 2, 3])
+    def test_every_combination(
+        self, *, status: JobStatus, at_most_once: bool, tombstone: bool, blame: str, recoveries: int
+    ) -> None:
+        result = recovered(
+            status=status,
+            at_most_once=at_most_once,
+            recoveries=recoveries,
+            tombstone=tombstone,
+            blame=blame,
+            max_recoveries=3,
+        )
+        assert result.status in JOB_MOVES[status]
+        seen_running = status is JobStatus.PROCESSING or bool(blame)
+        if status is JobStatus.PROCESSING and at_most_once:
+            assert result == (JobStatus.FAILED, recoveries, WORKER_LOST)
+        elif tombstone:
+            assert result.status is JobStatus.CANCELLED
+        elif seen_running and recoveries >= 2:
+            assert result == (JobStatus.FAILED, recoveries + 1, QUARANTINED)
+        else:
+            assert result == (JobStatus.HELD_ON_MASTER, recoveries + seen_running, "")
+
+    def test_a_waiting_job_is_never_counted_however_often_workers_die_above_it(self) -> None:
+        recoveries = 0
+        for _ in range(50):
+            result = recovered(
+                status=JobStatus.QUEUED,
+                at_most_once=False,
+                recoveries=recoveries,
+                tombstone=False,
+                blame="",
+                max_recoveries=3,
+            )
+            recoveries = result.recoveries
+        assert (result.status, recoveries) == (JobStatus.HELD_ON_MASTER, 0)
+
+    def test_a_running_suspect_is_blamed_alone_and_without_one_all_that_ran(self) -> None:
+        first, second = JobKey(b"1" * 16), JobKey(b"2" * 16)
+        assert [blame.key for blame in blamed([(first, False), (second, True)], "SIGSEGV")] == [second]
+        assert [blame.key for blame in blamed([(first, False), (second, False)], "SIGKILL")] == [first, second]
