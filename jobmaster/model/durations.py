@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from datetime import timedelta
 
 from jobmaster.errors import ConfigurationError
@@ -20,6 +19,8 @@ def as_seconds(value: float | timedelta, name: str) -> float:
         value: seconds or timedelta; negative ones are let through, the caller knows its limits.
         name: what the duration is called, for the error's text.
 
+    A timedelta of more than a hundred years counts as a hundred years, because `timedelta.max` is a way to say "ever".
+
     Raises:
         ConfigurationError: `value` is no number, is NaN or infinite, or is longer than a hundred years.
     """
@@ -30,16 +31,15 @@ def as_seconds(value: float | timedelta, name: str) -> float:
             f"{name} is {value!r}, but a duration is a number of seconds or a timedelta. "
             f"Write {name}=30 or {name}=timedelta(seconds=30)."
         )
-    elif math.isnan(value) or abs(value) > LONGEST:
-        seconds = math.inf
-    else:
-        seconds = float(value)
-    if abs(seconds) > LONGEST:
+    elif not -LONGEST <= value <= LONGEST:
+        # Compared before it becomes a float, which a huge int cannot. NaN fails the comparison as well.
         raise ConfigurationError(
-            f"{name} is {value!r}, which is no length of time, or one of more than a hundred years. "
+            f"{name} is no length of time, or one of more than a hundred years. "
             "Give a number of seconds or a timedelta below that."
         )
-    return seconds
+    else:
+        seconds = float(value)
+    return min(max(seconds, -LONGEST), LONGEST)
 
 
 def duration_text(seconds: float) -> str:

@@ -61,7 +61,7 @@ def check_lane(name: object) -> str:
     Raises:
         ConfigurationError: no lane can have this name; the text says why.
     """
-    if name in {"", DEFAULT_LANE}:
+    if name in ("", DEFAULT_LANE):
         return ""
     checked = _identifier(name, what="lane", separators="")
     if len(checked) > LONGEST_LANE:

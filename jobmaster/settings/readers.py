@@ -21,6 +21,8 @@ Choice = TypeVar("Choice", bound=Enum)
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+LONGEST_COUNT = 63
+"""Bits of a whole number, as databases have them."""
 _TRUE = {"true", "yes", "on", "1"}
 _FALSE = {"false", "no", "off", "0"}
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -43,10 +45,10 @@ def read_count(value: object) -> int:
     """A whole number."""
     if isinstance(value, str):
         try:
-            return int(value)
+            value = int(value)
         except ValueError:
             raise ValueError("a whole number") from None
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, int) or value.bit_length() > LONGEST_COUNT:
         raise ValueError("a whole number")
     return value
 

@@ -151,8 +151,7 @@ class _Resolution:
         for name, given in urls.items():
             self._origins[f"agents.{name}"] = given.origin
             with self._telling():
-                what = f"the address of agent {check_agent_name(name)!r} ({given.origin})"
-                agents.append(Agent(name, parse_dsn(given.value, folder=self._folder, name=what).url))
+                agents.append(_agent(name, given, self._folder))
         return tuple(agents)
 
     def _spelled(self, name: str, known: Iterable[str], given: Given) -> str:
@@ -217,6 +216,15 @@ class _Resolution:
             raise ConfigurationError("\n- ".join([f"{len(self._faults)} settings cannot work:", *self._faults]))
 
 
+def _agent(name: str, given: Given, folder: str) -> Agent:
+    try:
+        check_agent_name(name)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"agents ({given.origin}): {error}") from None
+    dsn = parse_dsn(given.value, folder=folder, name=f"the address of agent {name!r} ({given.origin})")
+    return Agent(name, dsn.url)
+
+
 def _worker(declared: object, origin: str) -> Worker:
     if isinstance(declared, Worker):
         return declared
@@ -246,8 +254,9 @@ def _read(name: str, rule: Rule, given: Given) -> object:
     try:
         read = rule.read(value)
     except ValueError as error:
-        shown = repr(value) if len(repr(value)) <= LONGEST_SHOWN else repr(value)[:LONGEST_SHOWN] + "…"
-        raise ConfigurationError(f"{name} is {shown} ({given.origin}), but must be {error}. Change it there.") from None
+        raise ConfigurationError(
+            f"{name} is {_shown_input(value)} ({given.origin}), but must be {error}. Change it there."
+        ) from None
     too_low = rule.least is not None and read < rule.least  # type: ignore[operator] # limits have the value's type
     too_high = rule.most is not None and read > rule.most  # type: ignore[operator] # same
     if too_low or too_high:
@@ -256,3 +265,11 @@ def _read(name: str, rule: Rule, given: Given) -> object:
             f"because {rule.why}. Change it there."
         )
     return read
+
+
+def _shown_input(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # an int of thousands of digits
+        return f"a huge {type(value).__name__}"
+    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…"

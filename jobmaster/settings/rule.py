@@ -23,12 +23,15 @@ class Rule(NamedTuple):
     why: str = ""
     none: str = ""
     """What None (in text: "none") means; empty where None is no value."""
+    choices: tuple[str, ...] = ()
     agreed: bool = False
     """All processes of the cluster must have the same value: it is kept in the master."""
 
     @property
     def limits(self) -> str:
-        """The limits as people read them: `10s to 1d`, or nothing."""
+        """The limits as people read them: `10s to 1d`, `agent or master`, or nothing."""
+        if self.choices:
+            return " or ".join(self.choices)
         if self.least is None or self.most is None:
             return ""
         return f"{self.shown(self.least)} to {self.shown(self.most)}"
@@ -53,6 +56,11 @@ class Rule(NamedTuple):
 def duration_rule(note: str, least: float, most: float, why: str, *, none: str = "", agreed: bool = False) -> Rule:
     """A duration from `least` to `most` seconds."""
     return Rule(readers.read_duration, note, unit=SECONDS, least=least, most=most, why=why, none=none, agreed=agreed)
+
+
+def choice_rule(choices: type[Enum], note: str) -> Rule:
+    """One member of an enum, by its name."""
+    return Rule(readers.choice_of(choices), note, choices=tuple(name.lower() for name in choices.__members__))
 
 
 def count_rule(note: str, least: int, most: int, why: str, *, unit: str = "") -> Rule:

@@ -12,7 +12,7 @@ from jobmaster.model.states import ClusterMode, Priority
 from jobmaster.settings import readers
 from jobmaster.settings.declarations import MOST_BUCKETS, Agent, Worker
 from jobmaster.settings.dsn import Dsn
-from jobmaster.settings.rule import Rule, count_rule, duration_rule
+from jobmaster.settings.rule import Rule, choice_rule, count_rule, duration_rule
 
 
 class Durability(Enum):
@@ -47,8 +47,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     cluster_mode: Annotated[
         ClusterMode,
-        Rule(
-            readers.choice_of(ClusterMode),
+        choice_rule(
+            ClusterMode,
             "active; passive: accepts work and runs nothing; archived: can only be read",
         ),
     ] = ClusterMode.ACTIVE
@@ -226,12 +226,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = True
     durability: Annotated[
         Durability,
-        Rule(readers.choice_of(Durability), "what must have stored a job before its acceptance is reported"),
+        choice_rule(Durability, "what must have stored a job before its acceptance is reported"),
     ] = Durability.AGENT
     survives: Annotated[
         Survives,
-        Rule(
-            readers.choice_of(Survives),
+        choice_rule(
+            Survives,
             "what an acceptance is expected to survive; a store whose own settings promise less is named at start-up",
         ),
     ] = Survives.HOST
@@ -285,7 +285,8 @@ def _rules() -> dict[str, Rule]:
     for priority in Priority:
         found[f"buckets.{priority.name.lower()}"] = Rule(
             readers.read_count,
-            "buckets that each worker opens; 0 switches the priority off: enqueueing at it is an error",
+            "buckets that each worker opens"
+            + ("" if priority is Priority.MEDIUM else "; 0 switches the priority off: enqueueing at it is an error"),
             unit="buckets",
             least=1 if priority is Priority.MEDIUM else 0,
             most=MOST_BUCKETS,
