@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     # The same names once more, for type checkers and editors; a test compares the two lists.
+    from jobmaster.context import JobContext as JobContext
+    from jobmaster.context import current_job as current_job
     from jobmaster.errors import ClusterArchived as ClusterArchived
     from jobmaster.errors import ClusterMismatch as ClusterMismatch
     from jobmaster.errors import ConfigurationError as ConfigurationError
@@ -32,9 +34,15 @@ if TYPE_CHECKING:
     from jobmaster.errors import StoreUnavailable as StoreUnavailable
     from jobmaster.errors import TimeLimitExceeded as TimeLimitExceeded
     from jobmaster.errors import WorkerLostError as WorkerLostError
+    from jobmaster.model.backoff import Backoff as Backoff
     from jobmaster.model.states import CancelOutcome as CancelOutcome
     from jobmaster.model.states import JobStatus as JobStatus
     from jobmaster.model.states import Priority as Priority
+    from jobmaster.result import Result as Result
+    from jobmaster.settings.declarations import Agent as Agent
+    from jobmaster.settings.declarations import Worker as Worker
+    from jobmaster.task import Job as Job
+    from jobmaster.task import Task as Task
 
 __version__ = "0.1.0"
 
@@ -44,7 +52,7 @@ _NAMES_BY_MODULE: dict[str, tuple[str, ...]] = {
     "context": ("JobContext", "current_job"),
     "result": ("Result",),
     "task": ("Job", "Task"),
-    "message": ("MessageData",),
+    "model.message_data": ("MessageData",),
     "model.backoff": ("Backoff",),
     "model.states": ("CancelOutcome", "JobStatus", "Priority"),
     "errors": (
