@@ -155,7 +155,7 @@ def test_what_the_environment_says_and_cannot_work_is_explained(
 BY_A_FILE: list[tuple[str, list[str]]] = [
     ("leese = 1", ["no setting 'leese'", "jobmaster.toml: leese", "Did you mean 'lease'?"]),
     ("[clusters.other]\nleese = 1", ["no setting 'leese'", "clusters.other.leese"]),
-    ("grace = 1\nlease = ", ["is no valid TOML (at line 2, column 9)"]),
+    ("grace = 1\nlease = x", ["is no valid TOML (at line 2, column 9)"]),
     ("clusters = 1", ["clusters is no table"]),
     ("[clusters]\nshop = 1", ["clusters.shop is no table"]),
     ("[lease]\nx = 1", ["lease is {'x': 1}", "a finite number of seconds"]),
