@@ -1,4 +1,4 @@
-"""Durations: given by people as seconds or timedelta, kept as float seconds, shown with a unit."""
+"""Durations: given by people as seconds or timedelta, kept in settings as float seconds, counted in microseconds."""
 
 from __future__ import annotations
 
@@ -6,40 +6,49 @@ from datetime import timedelta
 
 from jobmaster.errors import ConfigurationError
 
-LONGEST = 36_500 * 86_400.0
-"""A hundred years: what is longer cannot be added to a moment."""
+MICROSECOND = timedelta(microseconds=1)
 
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1))
 
 
-def as_seconds(value: float | timedelta, name: str) -> float:
-    """The duration `value` in seconds.
+def as_timedelta(value: float | timedelta, name: str) -> timedelta:
+    """The duration `value`, given as seconds or as a timedelta.
 
     Args:
         value: seconds or timedelta; negative ones are let through, the caller knows its limits.
         name: what the duration is called, for the error's text.
 
-    A timedelta of more than a hundred years counts as a hundred years, because `timedelta.max` is a way to say "ever".
-
     Raises:
-        ConfigurationError: `value` is no number, is NaN or infinite, or is longer than a hundred years.
+        ConfigurationError: `value` is no number, is NaN or infinite, or is too long for a timedelta.
     """
     if isinstance(value, timedelta):
-        seconds = value.total_seconds()
-    elif isinstance(value, bool) or not isinstance(value, (int, float)):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ConfigurationError(
             f"{name} is {value!r}, but a duration is a number of seconds or a timedelta. "
             f"Write {name}=30 or {name}=timedelta(seconds=30)."
         )
-    elif not -LONGEST <= value <= LONGEST:
-        # Compared before it becomes a float, which a huge int cannot. NaN fails the comparison as well.
+    try:
+        return timedelta(seconds=value)
+    except (OverflowError, ValueError):
+        # The value itself is not shown: it may be a number of thousands of digits.
         raise ConfigurationError(
-            f"{name} is no length of time, or one of more than a hundred years. "
-            "Give a number of seconds or a timedelta below that."
-        )
-    else:
-        seconds = float(value)
-    return min(max(seconds, -LONGEST), LONGEST)
+            f"{name} is not finite, or more seconds than any calendar has. Give a finite number of seconds."
+        ) from None
+
+
+def as_seconds(value: float | timedelta, name: str) -> float:
+    """The duration `value` in seconds; see `as_timedelta`.
+
+    Raises:
+        ConfigurationError: it is no duration.
+    """
+    return as_timedelta(value, name).total_seconds()
+
+
+def as_us(duration: timedelta) -> int:
+    """The duration in whole microseconds."""
+    return duration // MICROSECOND
 
 
 def duration_text(seconds: float) -> str:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from jobmaster.model.backoff import Backoff
-from jobmaster.settings.resolve import DEFAULT_MASTER
+from jobmaster.settings.resolution import DEFAULT_MASTER
 from jobmaster.settings.rule import SECONDS, Rule
 from jobmaster.settings.values import RULES, Settings
 

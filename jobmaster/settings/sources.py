@@ -1,6 +1,6 @@
 """Where settings may be written: the app object, two files, the environment, the command line.
 
-Every source gives layers: named values with the place that each came from. `resolve.py` puts the layers on top of
+Every source gives layers: named values with the place that each came from. `resolution.py` puts the layers on top of
 each other. Unknown keys in a file are refused; unknown variables are reported only, because a host may set some that
 are not ours (Kubernetes sets JOBMASTER_PORT beside a service called jobmaster).
 """

@@ -10,7 +10,7 @@ import pytest
 
 from jobmaster.settings.agreement import AGREED
 from jobmaster.settings.reference import BEGIN, END, reference, renewed
-from jobmaster.settings.resolve import resolve
+from jobmaster.settings.resolution import resolve
 from jobmaster.settings.values import RULES
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"

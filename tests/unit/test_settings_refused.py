@@ -16,7 +16,7 @@ from jobmaster.model.states import Priority
 from jobmaster.settings.agreement import agreed_values, disagreements
 from jobmaster.settings.arguments import SettingArguments
 from jobmaster.settings.declarations import Agent, Worker
-from jobmaster.settings.resolve import resolve
+from jobmaster.settings.resolution import resolve
 from jobmaster.settings.validation import archive_faults
 from jobmaster.settings.values import RULES, Settings
 

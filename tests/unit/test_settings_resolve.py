@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -12,12 +13,13 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 
+import jobmaster.settings
 from jobmaster.errors import ConfigurationError
 from jobmaster.model.backoff import Backoff
 from jobmaster.model.states import ClusterMode, Priority, WorkerMode
 from jobmaster.settings.declarations import Agent, Worker
 from jobmaster.settings.files import app_in_files
-from jobmaster.settings.resolve import ResolvedSettings, resolve
+from jobmaster.settings.resolution import ResolvedSettings, resolve
 from jobmaster.settings.values import RULES, Durability, Settings, Survives
 
 Resolve = Callable[..., ResolvedSettings]
@@ -412,7 +414,7 @@ def test_resolving_without_files_imports_nothing_for_mistakes_and_files() -> Non
     """A producer pays for the settings at its start: parsers and helpers for mistakes are not part of that."""
     program = (
         "import sys\n"
-        "from jobmaster.settings.resolve import resolve\n"
+        "from jobmaster.settings.resolution import resolve\n"
         "resolve('shop', folder='/', environ={})\n"
         "print(*sorted({'tomllib', 'zoneinfo', 'difflib', 'importlib.util', 'asyncio', 'logging'} & set(sys.modules)))"
     )
@@ -425,3 +427,13 @@ def test_resolving_without_files_imports_nothing_for_mistakes_and_files() -> Non
 def _import_path() -> dict[str, str]:
     """Where this interpreter finds its packages; `-S` keeps what the installation itself imports out of the count."""
     return {"PYTHONPATH": ":".join(path for path in sys.path if path)}
+
+
+def test_the_package_offers_the_same_names_to_type_checkers_and_at_run_time() -> None:
+    source = Path(jobmaster.settings.__file__).read_text(encoding="utf-8")
+    seen = set(re.findall(r"^    from jobmaster\.settings\.\w+ import (\w+) as \1$", source, re.MULTILINE))
+
+    assert seen == set(jobmaster.settings.__all__)
+    assert all(hasattr(jobmaster.settings, name) for name in seen)
+    assert jobmaster.settings.resolve is resolve
+    assert not hasattr(jobmaster.settings, "reslove")
