@@ -86,7 +86,7 @@ def parse_dsn(text: object, *, folder: str | None = None, name: str = "address")
 
     Args:
         text: the address.
-        folder: a relative SQLite path is relative to this folder; None: to the current one.
+        folder: a relative SQLite path is relative to this folder; None: to the current one, and no file is looked at.
         name: what the address is called, for the error's text.
 
     Raises:
@@ -162,7 +162,7 @@ def _sqlite(rest: str, *, text: str, folder: str | None, name: str) -> Dsn:
         )
     path = _unquoted(location[1:])
     full = _full_path(path, folder=folder, name=name)
-    if location.endswith("/") or Path(full).is_dir():
+    if location.endswith("/") or (folder is not None and Path(full).is_dir()):
         raise ConfigurationError(
             f"{name} {text!r} is a folder ({full}). Name a file in it: sqlite:///{path.rstrip('/')}/jobmaster.db"
         )

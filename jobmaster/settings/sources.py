@@ -87,7 +87,11 @@ def command_line_layer(given: Mapping[str, object]) -> Layer:
 
 
 def put_value(layer: Layer, name: str, value: object, origin: str) -> None:
-    """Sort the value of one whole setting in, taking nested ones apart."""
+    """Sort the value of one whole setting in, taking nested ones apart.
+
+    Raises:
+        ConfigurationError: a setting with several values was given as one.
+    """
     if name == "agents":
         for agent, url in _agents(value, origin):
             layer.put(("agents", agent), url, _inner(origin, agent))
@@ -99,6 +103,11 @@ def put_value(layer: Layer, name: str, value: object, origin: str) -> None:
             # A Priority has a name, a key of a file is one.
             key = str(getattr(part, "name", part)).lower()
             layer.put((name, key), inner, _inner(origin, key))
+    elif name in NESTED:
+        raise ConfigurationError(
+            f"{name} ({origin}) is of the type {type(value).__name__}, but holds several values. "
+            f"Give {'Backoff(base=5, cap=60)' if name == 'retry' else '{Priority.LOW: 0}'}, or a table of them."
+        )
     else:
         layer.put((name,), value, origin)
 

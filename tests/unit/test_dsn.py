@@ -78,6 +78,13 @@ def test_an_ipv6_host_stands_in_brackets() -> None:
     assert (parse_dsn("mysql://[fe80::1]/d").host, parse_dsn("mysql://[fe80::1]/d").port) == ("fe80::1", None)
 
 
+def test_a_folder_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+
+    with pytest.raises(ConfigurationError, match="is a folder"):
+        parse_dsn("sqlite:///data", folder=str(tmp_path))
+
+
 def test_several_servers_are_kept_as_a_list() -> None:
     dsn = parse_dsn("nats://a:4222,b:4223")
 

@@ -29,6 +29,15 @@ def test_declarations_cannot_be_changed(value: object) -> None:
     assert not hasattr(value, "__dict__")
 
 
+def test_a_worker_can_be_changed_into_another_one_for_a_run() -> None:
+    declared = Worker("a", "mail", buckets={Priority.LOW: 0}, parallelism=2.0)
+
+    changed = dataclasses.replace(declared, lanes=("", "bulk"), concurrency=4, parallelism=1.0)
+
+    assert (changed.agent, changed.lanes, changed.slots) == ("a", ("", "bulk"), 4)
+    assert changed.buckets == {Priority.LOW: 0}
+
+
 def test_an_agent_with_an_impossible_address_is_named_in_the_error() -> None:
     with pytest.raises(ConfigurationError, match="the address of agent 'x' 'redis://h'"):
         Agent("x", "redis://h")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -426,7 +427,7 @@ def test_resolving_without_files_imports_nothing_for_mistakes_and_files() -> Non
 
 def _import_path() -> dict[str, str]:
     """Where this interpreter finds its packages; `-S` keeps what the installation itself imports out of the count."""
-    return {"PYTHONPATH": ":".join(path for path in sys.path if path)}
+    return {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
 def test_the_package_offers_the_same_names_to_type_checkers_and_at_run_time() -> None:
