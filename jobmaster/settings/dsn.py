@@ -204,19 +204,22 @@ def _server(kind: str, rest: str, *, text: str, name: str) -> Dsn:
 
 def _host_and_port(hosts: str, *, text: str, name: str) -> tuple[str, int | None]:
     """One server gives (host, port). A list is kept as it is: which server answers is the driver's affair."""
-    for server in hosts.split(","):
-        host, colon, digits = (server, "", "") if server.endswith("]") else server.rpartition(":")
-        if not colon:
-            host = server
-        elif not (digits.isascii() and digits.isdigit() and 0 < int(digits) < 65_536):  # noqa: PLR2004 - a port
-            # The port may be the rest of a password with an unquoted slash: it is not shown.
-            raise ConfigurationError(
-                f"{name} {redacted(text)!r}: what stands after the host's ':' is no port (1 to 65535). "
-                "Give a number, and write '/', '@' and ':' in a password as %2F, %40 and %3A."
-            )
-    if "," in hosts or not hosts:
-        return hosts, None
-    return host.strip("[]"), int(digits) if colon else None
+    servers = [_one_server(server, text=text, name=name) for server in hosts.split(",")]
+    return (hosts, None) if len(servers) > 1 else servers[0]
+
+
+def _one_server(server: str, *, text: str, name: str) -> tuple[str, int | None]:
+    # The colons of an IPv6 address stand in brackets.
+    host, colon, digits = ("", "", "") if server.endswith("]") else server.rpartition(":")
+    if not colon:
+        return server.strip("[]"), None
+    if re.fullmatch("[0-9]{1,5}", digits) and 0 < int(digits) < 65_536:  # noqa: PLR2004 - a port
+        return host.strip("[]"), int(digits)
+    # What stands there may be the rest of a password with an unquoted slash: it is not shown.
+    raise ConfigurationError(
+        f"{name} {redacted(text)!r}: what stands after the host's ':' is no port (1 to 65535). "
+        "Give a number, and write '/', '@' and ':' in a password as %2F, %40 and %3A."
+    )
 
 
 def _check_server(dsn: Dsn, *, name: str) -> None:

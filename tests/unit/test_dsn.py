@@ -112,6 +112,8 @@ REFUSED = [
     ("postgresql://h:port/d", ["no port", "1 to 65535"]),
     ("postgresql://h:0/d", ["no port"]),
     ("postgresql://h:65536/d", ["no port"]),
+    ("postgresql://h:" + "9" * 5000 + "/d", ["no port"]),
+    ("postgresql://h:٣/d", ["no port"]),
     ("postgresql://h/d x", ["%20"]),
     ("postgresql://h/d\n", ["control character"]),
     ("postgresql://h/\x00", ["control character"]),
