@@ -1,0 +1,268 @@
+"""Runs sync tasks in daemon threads of the engine's process.
+
+Hand-over in frames: what is submitted waits in one queue; a thread that is awake takes one run after the other without
+going back to the loop. At most one sleeping thread is being woken at a time, and it wakes the next one when it has come
+to its first run and there are more: short tasks are run through by one thread, blocking ones spread over all. Ends are
+collected and handed to the loop with one wake-up for many.
+
+A run is stopped by an exception that is injected into its thread. Where that does not help (a blocking call, a handler
+that swallows everything) the run counts as stuck, and only the end of the process ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from jobmaster.engine.pools.ending import PATIENCE, after_halt, from_exception, stopped
+from jobmaster.engine.pools.injection import RunStopped, inject, withdraw
+from jobmaster.errors import SoftTimeLimitExceeded
+from jobmaster.model.run import Halt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobmaster.model.ids import JobKey
+    from jobmaster.model.run import Ended, Run
+    from jobmaster.ports.workload import Workload
+
+_INSIST_EVERY = 0.25
+
+
+class _Entry:
+    """One submitted run."""
+
+    __slots__ = ("done", "ended", "injected", "place", "reported", "run", "told_at", "why")
+
+    def __init__(self, run: Run, done: Callable[[Ended], None]) -> None:
+        self.run = run
+        self.done = done
+        self.why: Halt | None = None
+        self.told_at = 0.0
+        """When (loop time) it was told to end."""
+        self.injected = False
+        self.place: _Place | None = None
+        """The thread that runs it."""
+        self.ended: Ended | None = None
+        self.reported = False
+
+    def halted(self) -> bool:
+        return self.why is not None and self.why is not Halt.SOFT_LIMIT
+
+
+class _Place:
+    """One thread. `lock` guards `entry`: while it is held, the thread neither leaves the run nor comes to another."""
+
+    __slots__ = ("entry", "ident", "lock", "permit", "thread")
+
+    def __init__(self, serve: Callable[[_Place], None], number: int) -> None:
+        self.lock = threading.Lock()
+        self.entry: _Entry | None = None
+        self.permit = threading.Semaphore(0)
+        self.ident = 0
+        self.thread = threading.Thread(target=serve, args=(self,), name=f"jobmaster-run-{number}", daemon=True)
+
+
+class ThreadPool:
+    """A pool of threads (ports.workload.Pool). To be made and used on one loop.
+
+    Args:
+        size: how many threads; they are started when they are first needed.
+    """
+
+    def __init__(self, workload: Workload, *, size: int) -> None:
+        self._workload = workload
+        self._size = size
+        self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
+        self._entries: dict[JobKey, _Entry] = {}
+        self._queue: deque[_Entry] = deque()
+        self._places: list[_Place] = []
+        self._idle: list[_Place] = []
+        self._waking = False
+        """A sleeping thread has been woken and has not come to its first run yet."""
+        self._ends: deque[_Entry] = deque()
+        self._collecting = False
+        """The loop has been told that there are ends, and has not looked yet."""
+        self._insisting: asyncio.TimerHandle | None = None
+        self._emptied: asyncio.Future[None] | None = None
+        self._closed = False
+
+    @property
+    def capacity(self) -> int | None:
+        """The number of threads."""
+        return self._size
+
+    def submit(self, run: Run, done: Callable[[Ended], None]) -> None:
+        """See `Pool.submit`."""
+        entry = _Entry(run, done)
+        if run.cancelled is None:
+            entry.run = replace(run, cancelled=entry.halted)
+        self._entries[run.key] = entry
+        self._queue.append(entry)
+        if len(self._entries) > len(self._places) < self._size:
+            self._start_thread()
+        elif not self._waking:
+            self._wake_one()
+
+    def halt(self, key: JobKey, why: Halt) -> bool:
+        """See `Pool.halt`."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return False
+        if why is Halt.SOFT_LIMIT:
+            if entry.why is None and entry.place is not None:
+                entry.why = why
+                self._inject(entry, SoftTimeLimitExceeded)
+            return True
+        if entry.halted():
+            return True
+        entry.why, entry.told_at = why, self._loop.time()
+        try:
+            self._queue.remove(entry)
+        except ValueError:  # a thread has it
+            self._inject(entry, RunStopped)
+            if self._insisting is None:
+                self._insisting = self._loop.call_later(_INSIST_EVERY, self._insist)
+        else:
+            self._report(entry, stopped(why))
+        return True
+
+    def stuck(self) -> list[JobKey]:
+        """See `Pool.stuck`."""
+        before = self._loop.time() - PATIENCE
+        return [key for key, entry in self._entries.items() if entry.halted() and entry.told_at <= before]
+
+    async def close(self) -> None:
+        """See `Pool.close`. Threads that do not end within a second are left behind; they end with the process."""
+        for key in list(self._entries):
+            self.halt(key, Halt.SHUTDOWN)
+        if self._entries:
+            self._emptied = self._loop.create_future()
+            await asyncio.wait({self._emptied}, timeout=PATIENCE)
+        for entry in list(self._entries.values()):
+            self._report(entry, stopped(entry.why or Halt.SHUTDOWN))
+        self._closed = True
+        for place in self._places:
+            place.permit.release()
+        if self._insisting is not None:
+            self._insisting.cancel()
+
+    # ---------------------------------------------------------------- on the loop
+
+    def _start_thread(self) -> None:
+        place = _Place(self._serve, len(self._places))
+        self._places.append(place)
+        place.thread.start()
+
+    def _inject(self, entry: _Entry, kind: type[BaseException]) -> None:
+        place = entry.place
+        if place is None:  # between the queue and its first instruction: the thread looks at `why` then
+            return
+        with place.lock:
+            if place.entry is entry:
+                entry.injected = True
+                inject(place.ident, kind)
+
+    def _insist(self) -> None:
+        """Again for runs that swallowed the exception, once they had time to clean up."""
+        self._insisting = None
+        halted = [entry for entry in self._entries.values() if entry.halted()]
+        before = self._loop.time() - PATIENCE / 2
+        for entry in halted:
+            if not entry.injected or entry.told_at <= before:
+                self._inject(entry, RunStopped)
+        if halted:
+            self._insisting = self._loop.call_later(_INSIST_EVERY, self._insist)
+
+    def _collect(self) -> None:
+        self._collecting = False
+        while self._ends:
+            entry = self._ends.popleft()
+            self._report(entry, entry.ended or stopped(entry.why or Halt.SHUTDOWN))
+
+    def _report(self, entry: _Entry, ended: Ended) -> None:
+        if entry.reported:
+            return
+        entry.reported = True
+        if self._entries.get(entry.run.key) is entry:
+            del self._entries[entry.run.key]
+        if not self._entries and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+        entry.done(after_halt(entry.why, ended))
+
+    # ---------------------------------------------------------------- on both sides
+
+    def _wake_one(self) -> None:
+        try:
+            place = self._idle.pop()
+        except IndexError:
+            return
+        self._waking = True
+        place.permit.release()
+
+    # ---------------------------------------------------------------- in the threads
+
+    def _serve(self, place: _Place) -> None:
+        place.ident = threading.get_ident()
+        while not self._closed:
+            try:
+                entry = self._queue.popleft()
+            except IndexError:
+                self._sleep(place)
+                continue
+            if self._queue and not self._waking:
+                self._wake_one()
+            self._execute(place, entry)
+            self._ends.append(entry)
+            if not self._collecting:
+                self._collecting = True
+                self._tell_the_loop()
+
+    def _sleep(self, place: _Place) -> None:
+        """Wait for work. Who submits after `append` wakes this thread; what was submitted before is seen here."""
+        self._idle.append(place)
+        if self._queue:
+            try:
+                self._idle.remove(place)
+            except ValueError:  # somebody has just taken it from there to wake it
+                place.permit.acquire()
+                self._waking = False
+            return
+        place.permit.acquire()
+        self._waking = False
+
+    def _execute(self, place: _Place, entry: _Entry) -> None:
+        """Run to the end. An injected exception may strike anywhere in here, but not after it."""
+        while True:
+            try:
+                with place.lock:
+                    place.entry = entry if entry.ended is None else None
+                    entry.place = place
+                if entry.ended is None:
+                    entry.ended = self._invoke(entry)
+                    continue
+                if entry.injected:
+                    withdraw(place.ident)
+                return
+            except BaseException as error:  # noqa: BLE001 - injected, and it came too late for the run to see it
+                entry.ended = entry.ended or from_exception(error, entry.why)
+
+    def _invoke(self, entry: _Entry) -> Ended:
+        if entry.halted():
+            return stopped(entry.why or Halt.SHUTDOWN)
+        try:
+            return self._context.copy().run(self._workload.invoke_sync, entry.run)
+        except BaseException as error:  # noqa: BLE001 - a task that calls sys.exit() must not take the thread with it
+            return from_exception(error, entry.why)
+
+    def _tell_the_loop(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._collect)
+        except RuntimeError:  # the loop is closed, the engine is gone: nobody waits for this end
+            self._closed = True
