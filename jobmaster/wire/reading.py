@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import pickle
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ClassVar, Final
 from zoneinfo import ZoneInfoNotFoundError
 
@@ -197,10 +198,8 @@ class Reader:
             return node
         enums = [form for cls in hint.classes if (form := self._types.form_of(cls)) and form.is_enum]
         for form in enums:
-            try:
+            with suppress(Exception):  # no member; `_missing_` is user code and may say so in its own way
                 return form.build(node)
-            except ValueError:
-                continue
         for read in hint.texts if kind == "str" else ():
             try:
                 return read(node)

@@ -148,8 +148,9 @@ def _detect(cls: type) -> ClassForm | None:
         return ClassForm(cls, _dump_dataclass, _dataclass_builder(cls), "fields")
     if "__attrs_attrs__" in vars(cls):
         return ClassForm(cls, _dump_attrs, _attrs_builder(cls), "fields")
-    if issubclass(cls, tuple) and hasattr(cls, "_fields") and hasattr(cls, "_make"):
-        return ClassForm(cls, list, cls._make, "items")
+    make = getattr(cls, "_make", None)
+    if issubclass(cls, tuple) and hasattr(cls, "_fields") and make is not None:  # a NamedTuple
+        return ClassForm(cls, list, make, "items")
     return None
 
 

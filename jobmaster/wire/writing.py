@@ -205,7 +205,9 @@ class Writer:
             if isinstance(value, known):
                 return self._write_subclass(known, write, value, depth)
         advice = _ADVICE.get(type_name(cls)) or (
-            "Pass plain data (text, numbers, lists, dicts, dataclasses, ...), or teach JobMaster the type with "
+            "Pass dict(...) of it."
+            if isinstance(value, Mapping)
+            else "Pass plain data (text, numbers, lists, dicts, dataclasses, ...), or teach JobMaster the type with "
             "register_type(cls, dump=..., load=...)."
         )
         raise Refusal(f"a value of type {type_name(cls)} cannot travel in a message. {advice}")

@@ -13,6 +13,7 @@ from collections import OrderedDict, deque
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -23,6 +24,8 @@ from hypothesis import strategies as st
 
 from jobmaster.errors import ConfigurationError, SerializationError
 from jobmaster.wire.codec import Codec
+from jobmaster.wire.hints import call_hints
+from jobmaster.wire.reading import Reader
 from jobmaster.wire.types import TypeRegistry
 from jobmaster.wire.writing import Writer
 
@@ -133,6 +136,20 @@ def test_a_zone_keeps_its_name_and_another_tzinfo_its_offset() -> None:
     assert there_and_back(datetime(2026, 7, 1)).tzinfo is None
 
 
+def test_plain_payloads_are_never_walked_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    def walked(*args: object) -> None:
+        raise AssertionError(args)
+
+    monkeypatch.setattr(Writer, "write", walked)
+    monkeypatch.setattr(Reader, "read", walked)
+    kwargs = {"name": "John", "items": [{"n": 1, "price": 1.5, "tags": ["a", None, True]}], "empty": {}}
+    hints = call_hints(lambda name, items: None)
+    assert codec.decode_call(codec.encode_call((1, "x"), kwargs), hints) == ((1, "x"), kwargs)
+    assert codec.decode_value(codec.encode_value(kwargs, "value"), dict[str, object]) == kwargs
+    with pytest.raises(AssertionError):
+        codec.encode_value((1,), "value")
+
+
 def test_equal_sets_are_equal_bytes() -> None:
     left, right = set([0, 8]), set([8, 0])  # noqa: C405 - the order of insertion matters where hashes collide
     assert list(left) != list(right)
@@ -183,6 +200,7 @@ REFUSED = [
     (object(), "", ["object", "register_type"]),
     ({"a": [1, {"b": threading.Lock()}]}, '["a"][1]["b"]', ["_thread.lock", "plain data"]),
     (Order([1, {"x": deque()}]), '.orders[1]["x"]', ["collections.deque", "list(...)"]),
+    (MappingProxyType({}), "", ["mappingproxy", "dict(...)"]),
     ({"p": Path("x")}, '["p"]', ["str(path)"]),
     ((1, {2: 3j}), "[1][2]", ["complex"]),
     ([lambda: 1], "[0]", ["function"]),

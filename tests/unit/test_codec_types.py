@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import functools
@@ -18,8 +19,11 @@ import attrs
 import msgspec
 import pydantic
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jobmaster.errors import ConfigurationError, SerializationError
+from jobmaster.wire import tags
 from jobmaster.wire.codec import Codec
 from jobmaster.wire.hints import CallHints, call_hints
 from jobmaster.wire.types import TypeRegistry
@@ -380,6 +384,28 @@ def test_a_failing_dump_or_constructor_is_a_typed_error() -> None:
     with pytest.raises(SerializationError, match=r"result\[0\]: .*could not be taken apart \(RuntimeError\)") as caught:
         Codec(types=types).encode_value([Plain("x")], "result")
     assert "secret" not in str(caught.value)
+
+
+TAGS = [*tags.READERS, tags.MARK, tags.TUPLE, tags.SET, tags.FROZENSET, tags.MAP, tags.OBJECT, tags.PICKLE]
+NAMES = ["Line", "Order", "Colour", "Point", "Packet", "Car", "Person", "Unknown"]
+DAMAGED = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(["red", "x", "1", "2026-01-01", "2026-01-01T00:00:00[Europe/Berlin]", "", "AA=="]),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.sampled_from(["sku", "price", "number", "lines", "at", "line"]), inner, max_size=3),
+        st.tuples(st.sampled_from(TAGS), inner).map(lambda pair: {pair[0]: pair[1]}),
+        st.tuples(st.sampled_from(NAMES), inner).map(lambda pair: {"$object": [f"a.{pair[0]}", pair[1]]}),
+    ),
+)  # fmt: skip
+ANNOTATIONS = st.sampled_from([None, *(annotation for _, annotation, _ in RESTORED)])
+
+
+@given(DAMAGED, ANNOTATIONS)
+def test_whatever_a_message_holds_is_a_value_or_a_typed_error(tree: object, annotation: object) -> None:
+    knowing = registry_with(Packet, Car)
+    with contextlib.suppress(SerializationError):
+        knowing.decode_value(msgspec.json.encode(tree), annotation)
 
 
 def test_a_name_in_a_message_imports_nothing(tmp_path: Path) -> None:
