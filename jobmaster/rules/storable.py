@@ -1,6 +1,6 @@
 """What every store can keep, so that all of them say the same to hostile data.
 
-Some databases refuse NUL, some lone surrogates, some an integer of 2**63. The limits here are those of the strictest one.
+Some databases refuse NUL, some lone surrogates, some an integer of 2**63: the limits here are those of the strictest.
 What comes in is checked at the edge of the verb, before anything is written; the words of an outcome are cleaned
 instead, because a finish must not fail for the text of somebody's exception.
 """

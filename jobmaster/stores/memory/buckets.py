@@ -1,0 +1,186 @@
+"""The life of a bucket in the master: opened, taken in, given up, retired, drained (R5, R15'a, R16, R22', R24)."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from jobmaster.model.states import BucketStatus, JobStatus
+from jobmaster.ports.answers import Fenced
+from jobmaster.rules.storable import check_bucket
+from jobmaster.stores.memory.leases import is_free, lose
+from jobmaster.stores.memory.rows import BucketRow, JobRow, WorkerRow, envelope_of, unknown_envelope
+from jobmaster.stores.memory.state import MasterState
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from jobmaster.model.bucket import Bucket, NewBucket
+    from jobmaster.model.job import Fence, Message
+
+OPEN_TO_PRODUCERS = (BucketStatus.ACTIVE, BucketStatus.LOST)
+UNREADABLE = "unreadable"
+
+
+class Buckets(MasterState):
+    """The verbs about buckets."""
+
+    async def open_buckets(self) -> list[Bucket]:
+        self._begin()
+        return [bucket.seen() for bucket in self.buckets.values() if bucket.status in OPEN_TO_PRODUCERS]
+
+    async def offer_bucket(self, bucket: NewBucket) -> Bucket:
+        now = self._begin()
+        check_bucket(bucket)
+        wanted = (bucket.agent, bucket.lane, bucket.priority)
+        for row in self.buckets.values():
+            if row.status in OPEN_TO_PRODUCERS and (row.agent, row.lane, row.priority) == wanted:
+                return row.seen()
+        return self._insert_bucket(bucket, None, now).seen()
+
+    async def create_buckets(self, worker: int, buckets: Sequence[NewBucket]) -> list[Bucket]:
+        now = self._begin()
+        for bucket in buckets:
+            check_bucket(bucket)
+        self._living(worker)
+        known = [self.buckets.get(self.tokens.get(bucket.token, 0)) for bucket in buckets]
+        for row in known:
+            if row is not None and not self._is_first_opening(row, worker):
+                raise Fenced(f"bucket {row.id} was opened by this call before and has moved on to epoch {row.epoch}")
+        rows = [row or self._insert_bucket(new, worker, now) for row, new in zip(known, buckets, strict=True)]
+        return [row.seen() for row in rows]
+
+    def _is_first_opening(self, bucket: BucketRow, worker: int) -> bool:
+        return (bucket.owner, bucket.epoch) == (worker, 1)
+
+    def _living(self, worker: int) -> WorkerRow:
+        row = self.workers.get(worker)
+        if row is None or row.ended:
+            raise Fenced(f"worker {worker} was ended: a newer process of its name, or an operator, took its place")
+        return row
+
+    def _insert_bucket(self, new: NewBucket, owner: int | None, now: int) -> BucketRow:
+        row = BucketRow(
+            id=self._next_id(),
+            token=new.token,
+            agent=new.agent,
+            lane=new.lane,
+            priority=new.priority,
+            owner=owner,
+            changed_us=now,
+        )
+        self.buckets[row.id] = row
+        self.tokens[row.token] = row.id
+        return row
+
+    async def recover_before(self, fence: Fence, *, adopted_us: int, limit: int) -> int:
+        async with self._owned(fence):
+            now = self._begin()
+            rows = [row for row in self.jobs.in_bucket(fence.bucket) if self._is_before(row, adopted_us)][:limit]
+            for row in rows:
+                self._recover(row, now)
+            return len(rows)
+
+    def _is_before(self, row: JobRow, adopted_us: int) -> bool:
+        """Queued or Processing by an earlier owner."""
+        return row.status in (JobStatus.QUEUED, JobStatus.PROCESSING) and row.touched_us < adopted_us
+
+    async def give_up(self, fence: Fence) -> None:
+        async with self._owned_alone(fence) as bucket:
+            now = self._begin()
+            self._let_go(bucket, now)
+            bucket.owner, bucket.status, bucket.epoch = None, BucketStatus.ACTIVE, bucket.epoch + 1
+            # What is still Processing contradicts the caller: then the next owner must ask before it starts anything.
+            bucket.clean = not self.jobs.in_bucket(bucket.id)
+            bucket.changed_us = now
+
+    def _let_go(self, bucket: BucketRow, now: int) -> None:
+        for row in self.jobs.in_bucket(bucket.id):
+            if row.status is JobStatus.QUEUED:
+                self._hold(row, now, due_us=row.due_us)
+
+    async def complete(self, fence: Fence) -> None:
+        async with self._owned_alone(fence) as bucket:
+            if bucket.status is BucketStatus.ACTIVE:
+                bucket.status = BucketStatus.COMPLETING
+
+    async def reopen(self, fence: Fence) -> None:
+        async with self._owned_alone(fence) as bucket:
+            if bucket.status is BucketStatus.COMPLETING:
+                bucket.status = BucketStatus.ACTIVE
+
+    async def retire(self, fence: Fence) -> None:
+        async with self._owned_alone(fence) as bucket:
+            now = self._begin()
+            self._take_back_all(bucket, now)
+            del self.buckets[bucket.id]
+            self.tokens.pop(bucket.token, None)
+
+    def _take_back_all(self, bucket: BucketRow, now: int) -> None:
+        for row in self.jobs.in_bucket(bucket.id):
+            self._recover(row, now)
+
+    # -- drain
+
+    async def claim_drain(self, worker: int, *, agent: str, older_us: int) -> Bucket | None:
+        now = self._begin()
+        self._living(worker)
+        mine = self._drained_by(worker, agent)
+        if mine is not None:
+            return mine.seen()
+        for bucket in self.buckets.values():
+            if bucket.agent == agent and is_free(bucket) and bucket.lock.free and bucket.changed_us <= now - older_us:
+                bucket.owner, bucket.status, bucket.epoch = worker, BucketStatus.DRAINING, bucket.epoch + 1
+                bucket.changed_us = now
+                return bucket.seen()
+        return None
+
+    def _drained_by(self, worker: int, agent: str) -> BucketRow | None:
+        draining = (b for b in self.buckets.values() if b.owner == worker and b.agent == agent)
+        return next((b for b in draining if b.status is BucketStatus.DRAINING), None)
+
+    async def return_drain(self, fence: Fence) -> None:
+        async with self._draining(fence, alone=True) as bucket:
+            lose(bucket, self._begin())
+
+    async def drain_in(self, fence: Fence, messages: Sequence[Message]) -> None:
+        async with self._draining(fence):
+            self._drain_in(fence, messages)
+
+    @asynccontextmanager
+    async def _draining(self, fence: Fence, *, alone: bool = False) -> AsyncIterator[BucketRow]:
+        async with self._owned_alone(fence) if alone else self._owned(fence) as bucket:
+            if bucket.status is not BucketStatus.DRAINING:
+                raise Fenced(f"bucket {bucket.id} is {bucket.status}, nobody drains it")
+            yield bucket
+
+    def _drain_in(self, fence: Fence, messages: Sequence[Message]) -> None:
+        now = self._begin()
+        for message in messages:
+            row = self.jobs.get(message.key)
+            if row is None:
+                self._insert_drained(message, now)
+            elif not row.status.is_final and self._mine_to_drain(row, fence.bucket, message.gen):
+                self._recover(row, now)
+
+    def _mine_to_drain(self, row: JobRow, bucket: int, gen: int) -> bool:
+        return self._mine(row, bucket, gen)
+
+    def _insert_drained(self, message: Message, now: int) -> None:
+        """A job that only its message knew: it comes to the master as if its owner had been lost."""
+        envelope = envelope_of(message)
+        row = JobRow(
+            key=message.key,
+            envelope=envelope or unknown_envelope(message),
+            payload=message.payload,
+            status=JobStatus.ASSIGNED_TO_BUCKET,
+            due_us=message.due_us,
+            gen=message.gen,
+            bucket=message.bucket,
+        )
+        self.jobs.insert(row)
+        if envelope is None:
+            unreadable = {"status": JobStatus.FAILED, "reason": UNREADABLE}
+            self.jobs.change(row, **unreadable, bucket=None, finished_us=now, touched_us=now)
+        else:
+            self._recover(row, now)

@@ -1,0 +1,196 @@
+"""Workers, their leases and renewals, and buckets whose owner is lost (R4, R6 to R8, R15)."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from jobmaster.model.states import BucketStatus, JobStatus
+from jobmaster.model.worker import Grant, Registered
+from jobmaster.ports.answers import Refused
+from jobmaster.rules.storable import check_registration
+from jobmaster.stores.memory.rows import BucketRow, JobRow, WorkerRow
+from jobmaster.stores.memory.state import MasterState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobmaster.model.bucket import Bucket
+    from jobmaster.model.ids import JobKey
+    from jobmaster.model.job import Blame
+    from jobmaster.model.worker import Command, Demand, Registration, Renewal
+
+GRANTED = (BucketStatus.ACTIVE, BucketStatus.COMPLETING)
+LOSABLE = (BucketStatus.ACTIVE, BucketStatus.COMPLETING, BucketStatus.DRAINING)
+
+
+class Leases(MasterState):
+    """The verbs about workers and leases."""
+
+    async def register(self, registration: Registration) -> Registered:
+        now = self._begin()
+        check_registration(registration)
+        old = self.workers.get(self.boots.get(registration.name, 0))
+        if old is not None and old.registration.boot == registration.boot:
+            return Registered(old.id, now)
+        if old is not None:
+            self._outdo(old, registration, now)
+        worker = WorkerRow(
+            id=self._next_id(),
+            registration=registration,
+            started_us=now,
+            renewed_us=now,
+            lease_until_us=now + self.rules.lease_us,
+        )
+        self.workers[worker.id] = worker
+        self.boots[registration.name] = worker.id
+        return Registered(worker.id, now)
+
+    def _outdo(self, old: WorkerRow, new: Registration, now: int) -> None:
+        """End the lease of an older boot; a late registration of an older one is refused."""
+        if old.registration.boot > new.boot:
+            raise Refused(
+                f"worker {new.name!r}: a newer process of this name is registered, boot={old.registration.boot}. "
+                "Stop this one, or give it another name."
+            )
+        self._end_lease(old, now)
+
+    def _end_lease(self, worker: WorkerRow, now: int) -> None:
+        worker.ended = True
+        worker.lease_until_us = min(worker.lease_until_us, now)
+
+    async def renew(self, renewals: Sequence[Renewal]) -> list[Grant]:
+        self._begin()
+        await self._pause()
+        now = self._begin()
+        for renewal in renewals:
+            worker = self.workers.get(renewal.worker)
+            if worker is not None and not worker.ended and self._is_news(worker, renewal):
+                self._renew(worker, renewal, now)
+        return [self._grant(renewal, now) for renewal in renewals]
+
+    def _is_news(self, worker: WorkerRow, renewal: Renewal) -> bool:
+        return renewal.number >= worker.number
+
+    def _renew(self, worker: WorkerRow, renewal: Renewal, now: int) -> None:
+        worker.number = renewal.number
+        worker.renewed_us = now
+        worker.lease_until_us = now + self.rules.lease_us
+        worker.stopping = renewal.stopping
+        worker.stats = renewal.stats
+        worker.demands = [] if renewal.stopping else list(renewal.demands)
+        held = set(renewal.held)
+        for bucket in self._granted(worker):
+            bucket.depth = renewal.depths.get(bucket.id, bucket.depth)
+            for row in self.jobs.in_bucket(bucket.id):
+                if self._is_forgotten(row, renewal, held):
+                    self._recover(row, now)
+        if not renewal.stopping:
+            self._adopt(worker, renewal.adopt, now)
+
+    def _is_forgotten(self, row: JobRow, renewal: Renewal, held: set[tuple[JobKey, int]]) -> bool:
+        """R8: the worker counted after this row was written, and does not have it."""
+        return (
+            row.status in (JobStatus.QUEUED, JobStatus.PROCESSING)
+            and row.touched_us < renewal.cut_us
+            and (row.key, row.gen) not in held
+        )
+
+    def _adopt(self, worker: WorkerRow, limit: int, now: int) -> None:
+        """R15': free buckets of the worker's agent and lanes get it as owner. Locked rows are skipped."""
+        mine = worker.registration
+        for bucket in list(self.buckets.values()) if limit > 0 else ():
+            wanted = bucket.agent == mine.agent and bucket.lane in mine.lanes
+            if not (wanted and is_free(bucket) and bucket.lock.free):
+                continue
+            bucket.owner = worker.id
+            bucket.epoch = self._adopted_epoch(bucket)
+            bucket.status = BucketStatus.ACTIVE
+            bucket.adopted_us = bucket.changed_us = now
+            limit -= 1
+            if limit == 0:
+                return
+
+    def _adopted_epoch(self, bucket: BucketRow) -> int:
+        return bucket.epoch + 1
+
+    def _granted(self, worker: WorkerRow) -> list[BucketRow]:
+        return [b for b in self.buckets.values() if b.owner == worker.id and b.status in GRANTED]
+
+    def _grant(self, renewal: Renewal, now: int) -> Grant:
+        worker = self.workers.get(renewal.worker)
+        if worker is None or worker.ended:
+            return Grant(number=renewal.number, now_us=now, cancels_upto=renewal.cancels_after, gone=True)
+        cancels, upto = self._cancels_since(renewal.cancels_after)
+        return Grant(
+            number=renewal.number,
+            now_us=now,
+            buckets=[bucket.seen() for bucket in self._granted(worker)],
+            cancels=cancels,
+            cancels_upto=upto,
+            commands=self._unanswered(worker.id),
+            demands=self._demands_on(worker, now),
+        )
+
+    def _unanswered(self, worker: int) -> list[Command]:
+        raise NotImplementedError
+
+    def _demands_on(self, worker: WorkerRow, now: int) -> list[Demand]:
+        """What hungry workers of the same agent would take from the lanes and priorities of this one."""
+        offered = {(b.lane, b.priority) for b in self._granted(worker) if b.status is BucketStatus.ACTIVE}
+        fresh = now - self.rules.lease_us // 2
+        return [
+            demand
+            for other in self.workers.values()
+            if other is not worker
+            and not other.ended
+            and other.renewed_us > fresh
+            and other.registration.agent == worker.registration.agent
+            for demand in other.demands
+            if (demand.lane, demand.priority) in offered
+        ]
+
+    async def end_worker(self, worker: int, *, blame: Sequence[Blame] = ()) -> None:
+        now = self._begin()
+        row = self.workers.get(worker)
+        for one in blame:
+            if (worker, one.key) not in self.blamed:
+                self.blamed.add((worker, one.key))
+                self.blames[one.key] = one.reason
+        if row is not None:
+            self._end_lease(row, now)
+        async with AsyncExitStack() as locks:
+            for bucket in [b for b in self.buckets.values() if b.owner == worker and b.status in LOSABLE]:
+                await locks.enter_async_context(bucket.lock.exclusive())
+            for bucket in [b for b in self.buckets.values() if b.owner == worker and b.status in LOSABLE]:
+                lose(bucket, now)
+
+    async def mark_lost(self, *, limit: int = 100) -> list[Bucket]:
+        self._begin()
+        lost: list[Bucket] = []
+        for bucket in list(self.buckets.values()):
+            if len(lost) < limit and self._lease_ended(bucket):
+                async with bucket.lock.exclusive():
+                    # Judged again by the clock that is read after the lock is held: the owner may have renewed.
+                    if self._lease_ended(bucket):
+                        lose(bucket, self._begin())
+                        lost.append(bucket.seen())
+        return lost
+
+    def _lease_ended(self, bucket: BucketRow) -> bool:
+        if bucket.owner is None or bucket.status not in LOSABLE or self.buckets.get(bucket.id) is not bucket:
+            return False
+        worker = self.workers.get(bucket.owner)
+        return worker is None or worker.lease_until_us <= self._begin()
+
+
+def is_free(bucket: BucketRow) -> bool:
+    """Lost, or waiting without an owner: a worker may adopt it."""
+    return bucket.status is BucketStatus.LOST or (bucket.status is BucketStatus.ACTIVE and bucket.owner is None)
+
+
+def lose(bucket: BucketRow, now: int) -> None:
+    """The owner is gone: nobody's, at the next epoch, and not clean."""
+    bucket.owner, bucket.status, bucket.epoch = None, BucketStatus.LOST, bucket.epoch + 1
+    bucket.clean = False
+    bucket.changed_us = now
