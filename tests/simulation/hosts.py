@@ -196,7 +196,8 @@ class Host:
         try:
             await engine.run()
         except Exception as error:  # noqa: BLE001 - the engine must never fail: told to the checker
-            self.world.checker.crashed(process, error)
+            if not self.world.loop.is_closed():
+                self.world.checker.crashed(process, error)
             self.world.network.later(0, process.kill, "exit 1")
         else:
             self.world.network.later(0, process.kill, "exit 0")

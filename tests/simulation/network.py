@@ -15,6 +15,7 @@ from typing import Any
 
 from jobmaster.errors import OutcomeUnknown, StoreUnavailable
 from jobmaster.model.job import NewJob
+from jobmaster.ports.answers import Refused
 from tests.simulation.virtual_loop import Process, VirtualLoop
 
 PATIENCE = 2.0
@@ -59,6 +60,10 @@ class Server:
         self.last_applied: dict[int, int] = {}
 
 
+current_call: contextvars.ContextVar[Call | None] = contextvars.ContextVar("current_call", default=None)
+"""The call that a store carries out now."""
+
+
 class Network:
     """Carries calls and signals, and breaks them. `stats` counts how often each fault struck."""
 
@@ -68,7 +73,8 @@ class Network:
         self.loop, self.rng, self.stats, self.rates = loop, rng, stats, rates
         self.world = contextvars.Context()
         self.on = True
-        self.watch: Callable[[Call, object, BaseException | None], None] = lambda *_: None
+        self.ended: Callable[[Call], None] = lambda _: None
+        """Called after each call that was carried out."""
         self.doubted: Callable[[Call], None] = lambda _: None
         """Called when a call's caller will not know whether, or how often, it took effect."""
 
@@ -134,15 +140,19 @@ class Network:
         if call.number < last:
             self._struck("reordered")
         server.last_applied[call.process.pid] = max(last, call.number)
-        self.loop.create_task(self._carry_out(call, server, reply), context=self.world)
+        context = self.world.copy()
+        context.run(current_call.set, call)
+        self.loop.create_task(self._carry_out(call, server, reply), context=context)
 
     async def _carry_out(self, call: Call, server: Server, reply: asyncio.Future[Any] | None) -> None:
         result, error = None, None
         try:
+            if not hasattr(server.store, call.verb):
+                raise Refused("TEMP")
             result = await getattr(server.store, call.verb)(*call.args, **call.kwargs)
         except Exception as problem:  # noqa: BLE001 - answers of the store, handed to the caller as they are
             error = problem
-        self.watch(call, result, error)
+        self.ended(call)
         if reply is None or reply.done():
             return
         if server.name in call.process.cut:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import contextlib
 import logging
 import random
 from collections.abc import Callable, Iterator
@@ -19,10 +18,10 @@ from tests.simulation.checker import Assignment, Checker
 from tests.simulation.hosts import Host
 from tests.simulation.ledger import Ledger
 from tests.simulation.nemesis import Nemesis
-from tests.simulation.network import NO_FAULTS, Call, FaultRates, Network, RemoteStore, Server, jobs_in
+from tests.simulation.network import LATEST, NO_FAULTS, FaultRates, Network, RemoteStore, Server
 from tests.simulation.producers import Producer
 from tests.simulation.stores import build_stores, join
-from tests.simulation.virtual_loop import Process, VirtualLoop
+from tests.simulation.virtual_loop import Deadlock, Process, Spinning, VirtualLoop
 from tests.simulation.workload import Plan
 
 if TYPE_CHECKING:
@@ -50,6 +49,8 @@ class Config:
     renew: float = 1.8
     slots: int = 3
     max_recoveries: int = 3
+    slow_commits: float = 0.01
+    """Chance that a commit takes long."""
     rates: FaultRates = field(default_factory=FaultRates)
 
     @property
@@ -110,12 +111,14 @@ class World:
         self.lines: list[str] = []
         self.network = Network(self.loop, self.rng, self.stats, config.rates)
         self.checker = Checker(self)
-        self.rules = MasterRules(lease_us=round(config.lease * 1e6), max_recoveries=config.max_recoveries)
+        self.rules = MasterRules(
+            lease_us=round(config.lease * 1e6), max_recoveries=config.max_recoveries, window_us=3_000_000
+        )
         self.plans: dict[JobKey, Plan] = {}
-        self.servers: dict[str, Server] = build_stores(self, guards_off)
         self.ledger = Ledger(self)
-        self.network.watch = self.ledger.observe
-        self.network.doubted = self._doubted
+        self.servers: dict[str, Server] = build_stores(self, guards_off)
+        self.network.ended = self.ledger.call_ended
+        self.network.doubted = self.ledger.doubted
         self.hosts: list[Host] = []
         self.clients: list[Process] = []
         self.producer: Producer | None = None
@@ -178,10 +181,6 @@ class World:
         self.clients.append(process)
         self.producer = Producer(self, process)
         process.spawn(self.producer.produce(self._queue, self.config.pause))
-
-    def _doubted(self, call: Call) -> None:
-        for job in jobs_in(call):
-            self.checker.doubtful(job.key)
 
     # -- plans
 
@@ -247,8 +246,8 @@ class World:
                 process.go_on()
             if self.checker.open_jobs(self.ledger.stored()) or self.producer.under_way:  # type: ignore[union-attr]
                 self.settled = self.loop.virtual - mended
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(0)
+            elif self.loop.virtual - mended > max(self.settled + 4.0, LATEST):
+                return
 
 
 def run_world(world: World) -> None:
@@ -262,11 +261,14 @@ def run_world(world: World) -> None:
     try:
         main = world.loop.create_task(world.story(), context=world.network.world)
         world.loop.run_until_complete(main)
+    except (Spinning, Deadlock) as problem:
+        world.checker.bad("no progress", str(problem))
     finally:
         world.loop.set_exception_handler(lambda _loop, _context: None)
         for task in asyncio.all_tasks(world.loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
         asyncio.set_event_loop(None)
+        world.loop.close()
         logging.disable(silent)
         random.setstate(state)
 
