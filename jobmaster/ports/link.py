@@ -15,6 +15,11 @@ import msgspec
 from jobmaster.model.ids import JobKey
 from jobmaster.model.worker import Demand, Grant
 
+CANNOT_START = "cannot start: "
+"""Beginning of the exit reason of a child that could not build its engine (`Child.exit_reason`)."""
+EXIT_UNREACHABLE = 3
+"""Exit code of a child whose stores did not answer while it started: worth another try, however often."""
+
 
 class Report(msgspec.Struct, frozen=True):
     """What an engine tells its keeper; the fields are those of `Renewal`."""
@@ -99,7 +104,10 @@ class Child(Protocol):
         ...
 
     def exit_reason(self) -> str | None:
-        """None while it lives; then "exit 0", "exit 3", "SIGKILL", "SIGSEGV", "out of memory", ..."""
+        """None while it lives; then "exit 0", "exit 3", "SIGKILL", "SIGSEGV", "out of memory", ...
+
+        A child that said why it can't start, so that starting it again would not help: `CANNOT_START` + its words.
+        """
         ...
 
     def dump_stacks(self) -> None:
@@ -107,7 +115,7 @@ class Child(Protocol):
         ...
 
     def terminate(self) -> None:
-        """Ask for the graceful stop (SIGTERM)."""
+        """Ask for the graceful stop (SIGTERM). Asked again: what runs is cancelled at once."""
         ...
 
     def kill(self) -> None:

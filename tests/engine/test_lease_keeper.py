@@ -103,7 +103,7 @@ def test_engines_that_always_hurry_are_renewed_twenty_times_a_second_at_most():
         child = FakeChild(loop, worker=1)
         keeper.add(child)
         until = loop.virtual + 2
-        while loop.virtual < until:  # noqa: ASYNC110 - virtual time
+        while loop.virtual < until:
             child.report = Report(1, soon=True)
             keeper.hurry()
             await asyncio.sleep(0.001)
@@ -139,7 +139,7 @@ def test_a_call_that_hangs_is_abandoned_and_the_next_still_saves_the_lease():
         until_ns = child.granted[-1][2]
         store.trouble = "hang"
         hung = len(store.sent)
-        while len(store.sent) == hung:
+        while len(store.sent) == hung:  # noqa: ASYNC110 - virtual time
             await asyncio.sleep(0.1)
         store.trouble = None
         while child.granted[-1][2] == until_ns or loop.virtual < store.sent[hung][0] + 0.1:
