@@ -59,7 +59,7 @@ class GracefulStop:
     async def run(self, grace: float) -> None:
         """Stop within about `grace` seconds."""
         begun = self._clock.monotonic()
-        halt_at = begun + max(0.0, grace - self._tuning.hand_back_before_grace_ends)
+        halt_at = begun + grace - min(self._tuning.hand_back_before_grace_ends, grace / 5)
         end_at = begun + grace + _LAST_WORDS
         logger.info("stop_begins running=%d grace=%.1f", len(self._runner.running), grace)
         halted = False

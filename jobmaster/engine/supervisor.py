@@ -268,7 +268,7 @@ class Supervisor:
             self.failure = self.failure or reason.removeprefix(CANNOT_START)
         elif hopeless >= HOPELESS_STARTS:
             self.failure = self.failure or (
-                f"the engine process ended {hopeless} times in a row before it was ready, the last time with: {reason}. "
+                f"the engine process ended {hopeless} times in a row before it was ready, at last with: {reason}. "
                 "Its log, just above, says why; start it again when that is repaired."
             )
         else:

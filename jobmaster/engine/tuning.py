@@ -16,7 +16,7 @@ class Tuning(msgspec.Struct, frozen=True):
     mode: WorkerMode = WorkerMode.FULL
     cluster_mode: ClusterMode = ClusterMode.ACTIVE
     lanes: tuple[str, ...] = ("",)
-    buckets: dict[int, int] = {int(priority): 1 for priority in Priority}
+    buckets: dict[int, int] = msgspec.field(default_factory=lambda: {int(priority): 1 for priority in Priority})
     """Buckets per priority that this worker opens for each lane; 0 switches the priority off."""
     agent: str = "standalone"
     onboarding_window: float = 15.0
@@ -45,6 +45,7 @@ class Tuning(msgspec.Struct, frozen=True):
     """An owner of more buckets of one lane and priority than this closes empty ones (R24)."""
     grace: float = 25.0
     hand_back_before_grace_ends: float = 5.0
+    """What still runs then is stopped and handed back; a fifth of the grace where that is shorter."""
     condemned_grace: float = 10.0
     default_timeout: float | None = 300.0
     drain_once: bool = False

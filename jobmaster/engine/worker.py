@@ -98,7 +98,7 @@ class Engine:
         self._grace = tuning.grace
         self._stats_cache: dict[str, object] = {}
         self.ready = asyncio.Event()
-        """Set when the first grant was taken in."""
+        """Set when the first grant was taken in and, where jobs run, every bucket that this worker serves is open."""
 
         self.store_clock = StoreClock(clock)
         self.lease = Lease(link=link, clock=clock, store_clock=self.store_clock)
@@ -361,7 +361,7 @@ class Engine:
             self.stop(0)
         if grant.cancels:
             self.runner.cancel(grant.cancels)
-        self.ready.set()
+        self._check_ready()
         self.runner.wake()
         for life in self.lease.lives.values():
             if life.open:
@@ -385,7 +385,17 @@ class Engine:
         wanted = self._tuning.mode.runs_jobs and active and not self._stopping.is_set() and self.intake.reachable
         return self._tuning.adopt_per_renewal if wanted else 0
 
+    def _check_ready(self) -> None:
+        open_places = {(life.bucket.lane, life.bucket.priority) for life in self.lease.open_lives()}
+        active = self._tuning.mode.runs_jobs and self._tuning.cluster_mode is ClusterMode.ACTIVE
+        served = [
+            (lane, priority) for lane in self._tuning.lanes for priority, count in self._tuning.buckets.items() if count
+        ]
+        if not active or all(place in open_places for place in served):
+            self.ready.set()
+
     def _opened(self, life: Life) -> None:
+        self._check_ready()
         self.fetcher.opened(life)
         self.claimer.wake()
 
