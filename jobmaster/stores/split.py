@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 from jobmaster.errors import ConfigurationError, JobMasterError
 from jobmaster.model.job import Fence
 from jobmaster.ports.agent import Agent, Cursor, Durability, Read, Subscription, Takeover
-from jobmaster.ports.answers import Fenced
+from jobmaster.ports.answers import Fenced, Refused
+from jobmaster.rules.orphans import held_again
 from jobmaster.stores.forward import MasterForward, MasterSide
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from jobmaster.ports.query import QueryStore
     from jobmaster.ports.store import Store
 
+
+HIGHEST_EPOCH = 2**31 - 1
+"""No owner's fence is above it: bucket ids are never used again, so an orphan may be shut for ever."""
 
 STRENGTH = {"process": 1, "host": 2}
 
@@ -82,6 +86,16 @@ class SplitStore(MasterForward):
         await self.master.drain_in(fence, messages)
         await self.remove(fence, [message.seq for message in messages])
         return len(messages) < limit
+
+    async def drain_orphan(self, bucket: int, *, limit: int) -> bool:
+        if not await self.master.unknown_buckets([bucket]):
+            raise Refused(f"bucket {bucket} is known to the master: it is drained by its drainer only")
+        messages = await self.drain_read(bucket, HIGHEST_EPOCH, limit=limit)
+        now = await self.master.now_us()
+        await self.master.hold([held_again(message, now) for message in messages])
+        fence = Fence(bucket, HIGHEST_EPOCH, 0)
+        await self.remove(fence, [message.seq for message in messages])
+        return len(messages) < limit and await self.close(fence)
 
     # -- buckets: their agents are remembered as they pass by
 

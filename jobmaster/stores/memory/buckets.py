@@ -88,10 +88,11 @@ class Buckets(MasterState):
     async def give_up(self, fence: Fence) -> None:
         async with self._owned_alone(fence) as bucket:
             now = self._begin()
+            # A bucket that was not clean stays so: messages of jobs that an earlier owner had may still be unread. And a
+            # row that goes back to the master may have left its message here.
+            bucket.clean = bucket.clean and not self.jobs.in_bucket(bucket.id)
             self._let_go(bucket, now)
             bucket.owner, bucket.status, bucket.epoch = None, BucketStatus.ACTIVE, bucket.epoch + 1
-            # What is still Processing contradicts the caller: then the next owner must ask before it starts anything.
-            bucket.clean = not self.jobs.in_bucket(bucket.id)
             bucket.changed_us = now
 
     def _let_go(self, bucket: BucketRow, now: int) -> None:
@@ -111,10 +112,12 @@ class Buckets(MasterState):
 
     async def retire(self, fence: Fence) -> None:
         async with self._owned_alone(fence) as bucket:
-            now = self._begin()
-            self._take_back_all(bucket, now)
-            del self.buckets[bucket.id]
-            self.tokens.pop(bucket.token, None)
+            self._retire(bucket)
+
+    def _retire(self, bucket: BucketRow) -> None:
+        self._take_back_all(bucket, self._begin())
+        del self.buckets[bucket.id]
+        self.tokens.pop(bucket.token, None)
 
     def _take_back_all(self, bucket: BucketRow, now: int) -> None:
         for row in self.jobs.in_bucket(bucket.id):
@@ -139,8 +142,8 @@ class Buckets(MasterState):
         draining = (b for b in self.buckets.values() if b.owner == worker and b.agent == agent)
         return next((b for b in draining if b.status is BucketStatus.DRAINING), None)
 
-    async def return_drain(self, fence: Fence) -> None:
-        async with self._draining(fence, alone=True) as bucket:
+    async def return_bucket(self, fence: Fence) -> None:
+        async with self._owned_alone(fence) as bucket:
             lose(bucket, self._begin())
 
     async def drain_in(self, fence: Fence, messages: Sequence[Message]) -> None:
@@ -148,8 +151,8 @@ class Buckets(MasterState):
             self._drain_in(fence, messages)
 
     @asynccontextmanager
-    async def _draining(self, fence: Fence, *, alone: bool = False) -> AsyncIterator[BucketRow]:
-        async with self._owned_alone(fence) if alone else self._owned(fence) as bucket:
+    async def _draining(self, fence: Fence) -> AsyncIterator[BucketRow]:
+        async with self._owned(fence) as bucket:
             if bucket.status is not BucketStatus.DRAINING:
                 raise Fenced(f"bucket {bucket.id} is {bucket.status}, nobody drains it")
             yield bucket
@@ -162,6 +165,10 @@ class Buckets(MasterState):
                 self._insert_drained(message, now)
             elif not row.status.is_final and self._mine_to_drain(row, fence.bucket, message.gen):
                 self._recover(row, now)
+
+    async def unknown_buckets(self, ids: Sequence[int]) -> list[int]:
+        self._begin()
+        return [bucket for bucket in ids if bucket not in self.buckets]
 
     def _mine_to_drain(self, row: JobRow, bucket: int, gen: int) -> bool:
         return self._mine(row, bucket, gen)

@@ -9,8 +9,9 @@ import msgspec
 from jobmaster.ports.answers import Fenced, Refused
 from jobmaster.stores.memory.buckets import Buckets
 from jobmaster.stores.memory.cancels import Cancels
+from jobmaster.stores.memory.claims import Claims
 from jobmaster.stores.memory.leases import Leases
-from jobmaster.stores.memory.messages import AgentRow, MemoryAgent
+from jobmaster.stores.memory.messages import LAST, AgentRow, MemoryAgent
 from jobmaster.stores.memory.queries import Queries
 from jobmaster.stores.memory.runs import Runs
 from jobmaster.stores.memory.state import wall_us
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from jobmaster.stores.split import AgentSide
 
 
-class MemoryMaster(Commands, Settings, Retention, Leases, Buckets, Runs, Cancels, Queries):
+class MemoryMaster(Commands, Settings, Retention, Leases, Buckets, Claims, Runs, Cancels, Queries):
     """A master in memory: MasterStore and QueryStore.
 
     Args:
@@ -106,6 +107,12 @@ class MemoryStore(MemoryMaster, MemoryAgent):
             self._remove(fence.bucket, [message.seq for message in messages])
             return fence.bucket not in self.queues
 
+    async def drain_orphan(self, bucket: int, *, limit: int) -> bool:
+        self._begin()
+        if bucket in self.buckets:
+            raise Refused(f"bucket {bucket} is known to the master: it is drained by its drainer only")
+        return True  # a bucket is deleted with what is in it
+
     # -- the agent's rows are the master's buckets
 
     def _row_to_push(self, bucket: int) -> AgentRow:
@@ -147,8 +154,17 @@ class MemoryStore(MemoryMaster, MemoryAgent):
         return row.closing
 
     async def retire(self, fence: Fence) -> None:
-        await super().retire(fence)
-        self.rows.pop(fence.bucket, None)
+        row = self._row_to_fence(fence)
+        async with self._owned_alone(fence) as bucket, row.lock.exclusive():
+            left = self._first(bucket.id, limit=LAST)
+            self._drain_in(fence, left)
+            self._remove(bucket.id, [message.seq for message in left])
+            self._retire(bucket)
+            del self.rows[bucket.id]
+
+    async def orphans(self, known: Collection[int]) -> list[int]:
+        self._begin()
+        return []
 
     def _window(self, asked_us: int) -> int:
         return min(asked_us, self.rules.window_us)

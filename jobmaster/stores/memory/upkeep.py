@@ -8,7 +8,6 @@ from jobmaster.model.aged import AgedJob, decode_aged, encode_aged
 from jobmaster.model.job import encode_envelope
 from jobmaster.model.worker import Command, CommandReply
 from jobmaster.rules.storable import check_cluster, check_definition, check_text
-from jobmaster.stores.memory.claims import Claims
 from jobmaster.stores.memory.queries import record_of
 from jobmaster.stores.memory.rows import CommandRow, JobRow
 from jobmaster.stores.memory.state import MasterState
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from jobmaster.model.ids import JobKey
 
 
-class Settings(Claims):
+class Settings(MasterState):
     """The cluster's settings and the definitions of its tasks."""
 
     async def now_us(self) -> int:
@@ -46,7 +45,6 @@ class Settings(Claims):
         for definition in definitions:
             check_definition(definition)
         self.definitions_by_name.update((definition.name, definition) for definition in definitions)
-        await self.route([definition.name for definition in definitions])
 
     async def definitions(self, names: Sequence[str] | None = None) -> list[Definition]:
         self._begin()
