@@ -41,7 +41,7 @@ simulate: venv-dev
 
 lint: venv-dev
 	@$(BIN)/ruff check .
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo --no-cache
 
 typecheck: venv-dev
 	@$(BIN)/mypy

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     # The same names once more, for type checkers and editors; a test compares the two lists.
+    from jobmaster.app import JobMaster as JobMaster
     from jobmaster.context import JobContext as JobContext
     from jobmaster.context import current_job as current_job
     from jobmaster.errors import ClusterArchived as ClusterArchived
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from jobmaster.errors import TimeLimitExceeded as TimeLimitExceeded
     from jobmaster.errors import WorkerLostError as WorkerLostError
     from jobmaster.model.backoff import Backoff as Backoff
+    from jobmaster.model.message_data import MessageData as MessageData
     from jobmaster.model.states import CancelOutcome as CancelOutcome
     from jobmaster.model.states import JobStatus as JobStatus
     from jobmaster.model.states import Priority as Priority
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from jobmaster.settings.declarations import Worker as Worker
     from jobmaster.task import Job as Job
     from jobmaster.task import Task as Task
+    from jobmaster.views import JobQuery as JobQuery
 
 __version__ = "0.1.0"
 
@@ -52,6 +55,7 @@ _NAMES_BY_MODULE: dict[str, tuple[str, ...]] = {
     "context": ("JobContext", "current_job"),
     "result": ("Result",),
     "task": ("Job", "Task"),
+    "views": ("JobQuery",),
     "model.message_data": ("MessageData",),
     "model.backoff": ("Backoff",),
     "model.states": ("CancelOutcome", "JobStatus", "Priority"),

@@ -47,9 +47,9 @@ def test_the_code_keeps_the_contracts() -> None:
 def test_a_wrong_arrow_breaks_a_contract(tmp_path: Path, file: str, imported: str, contract: str) -> None:
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     package = tmp_path / "jobmaster"
-    for name in ["app.py", "context.py", "errors.py", "runtime.py", "__init__.py"]:
+    for name in ["app.py", "client.py", "context.py", "errors.py", "result.py", "runtime.py", "task.py", "__init__.py"]:
         touch(package / name)
-    for name in ["cli", "compat", "engine", "model", "ports", "rules", "stores", "web", "wire"]:
+    for name in ["cli", "compat", "engine", "model", "ports", "rules", "settings", "stores", "web", "wire"]:
         touch(package / name / "__init__.py")
         touch(package / name / "x.py")
     touch(package / file).write_text(f"import {imported}\n", encoding="utf-8")
