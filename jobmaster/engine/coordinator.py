@@ -1,4 +1,4 @@
-"""The cluster's chores (architecture.md 6): lost buckets, drains, sweeps. Any number of coordinators may do them at once."""
+"""The cluster's chores: lost buckets, drains, sweeps. Any number of coordinators may do them at once."""
 
 from __future__ import annotations
 
