@@ -1,0 +1,575 @@
+"""The app: one object that names a cluster, registers tasks, enqueues jobs and, if asked to, runs them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
+
+from jobmaster.errors import ConfigurationError, NotRegistered
+from jobmaster.model.ids import parse_key
+from jobmaster.options import PLAIN, CallPlan, TaskDefaults, TaskOptions
+from jobmaster.registry import (
+    Registry,
+    Target,
+    TaskDefinition,
+    check_task_name,
+    define,
+    target_of,
+    task_name,
+    unknown_task,
+)
+from jobmaster.result import Result
+from jobmaster.settings import ResolvedSettings, SettingArguments, Settings, resolve
+from jobmaster.task import BoundTaskDecorator, Job, Task, TaskDecorator, detached
+
+if TYPE_CHECKING:
+    import svcs
+
+    from jobmaster.client import Client, Order
+    from jobmaster.gateway import Gateway
+    from jobmaster.handler import Handler, HandlerDecorator, Injector
+    from jobmaster.model.definition import Definition
+    from jobmaster.model.message_data import MessageData
+    from jobmaster.runtime import InProcessWorkers
+    from jobmaster.scheduler import Scheduler
+    from jobmaster.views import Buckets, Jobs, Workers
+    from jobmaster.wire.codec import Codec
+
+P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R")
+C = TypeVar("C", bound=type)
+
+
+class JobMaster:
+    """A cluster, as this program takes part in it.
+
+    Args:
+        cluster_id: names the cluster; all programs that share its jobs use the same id.
+        default: this app is the one that environment variables and files speak to; else the first one made is.
+        settings: see `SettingArguments` and docs/settings.md; `master="postgresql://..."` and the like. Without any,
+            the cluster lives in the file jobmaster.db beside the module that makes the app.
+
+    Raises:
+        ConfigurationError: a setting cannot work. The text names every fault: what, why, what to do.
+    """
+
+    def __init__(self, cluster_id: str, *, default: bool = False, **settings: Unpack[SettingArguments]) -> None:
+        self.cluster_id = cluster_id
+        self._given: Mapping[str, object] = dict(settings)
+        self._command_line: Mapping[str, object] = {}
+        self._folder = _folder_of_caller()
+        self._registry = Registry()
+        self._stored: dict[str, Target] = {}
+        self._lock = threading.RLock()
+        self._workers: InProcessWorkers | None = None
+        self._services: svcs.Registry | None = None
+        _apps.join(self, wants_default=default)
+        self._resolved: ResolvedSettings | None = None
+        self.resolved  # noqa: B018 - settings that cannot work are told here, where they were written
+
+    # -- settings
+
+    @property
+    def resolved(self) -> ResolvedSettings:
+        """The settings with the origin of each value."""
+        if self._resolved is None:
+            self._resolved = resolve(
+                self.cluster_id,
+                self._given,
+                folder=self._folder,
+                is_default=_apps.default() is self,
+                command_line=self._command_line,
+            )
+        return self._resolved
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the cluster in this process."""
+        return self.resolved.settings
+
+    def configure(self, command_line: Mapping[str, object]) -> None:
+        """Put settings of the command line, by dotted name, above all others. Before the app is used.
+
+        Raises:
+            ConfigurationError: as for the app itself, or the app has opened its stores already.
+        """
+        if "client" in self.__dict__:
+            raise ConfigurationError(f"App {self.cluster_id!r} is in use; its settings cannot change any more.")
+        self._command_line = dict(command_line)
+        self._resolved = None
+        self.resolved  # noqa: B018 - as above
+
+    @cached_property
+    def codec(self) -> Codec:
+        """Writes and reads what jobs carry."""
+        from jobmaster.wire.codec import Codec
+        from jobmaster.wire.types import TypeRegistry
+
+        return Codec(types=TypeRegistry(), allow_pickle=self.settings.allow_pickle)
+
+    def register_type(
+        self,
+        cls: C,
+        name: str | None = None,
+        *,
+        dump: Callable[[Any], object] | None = None,
+        load: Callable[[Any], object] | None = None,
+    ) -> C:
+        """Let instances of `cls` travel and be restored without an annotation; also a decorator.
+
+        Args:
+            cls: a dataclass, enum, msgspec Struct, pydantic or attrs class, or any class with `dump` and `load`.
+            name: label in messages; `module.QualName` if not given.
+            dump: makes a plain value of an instance.
+            load: the inverse of `dump`.
+
+        Raises:
+            ConfigurationError: the class cannot be taken apart, or the name belongs to another one.
+        """
+        return self.codec.types.register(cls, name, dump=dump, load=load)
+
+    # -- tasks and handlers
+
+    @overload
+    def task(self, function: Callable[P, T], /) -> Task[P, T]: ...
+    @overload
+    def task(self, *, bind: Literal[True], **options: Unpack[TaskOptions]) -> BoundTaskDecorator: ...
+    @overload
+    def task(self, *, bind: Literal[False] = ..., **options: Unpack[TaskOptions]) -> TaskDecorator: ...
+    def task(self, *function: Callable[..., Any], **options: Any) -> Any:
+        """Register a function as a task: `@jm.task` or `@jm.task(lane="mail", max_retries=5, ...)`.
+
+        Args:
+            function: a sync or async function.
+            options: `bind=True`: the function takes the `JobContext` first, callers don't pass it; see `TaskOptions`.
+
+        Raises:
+            ConfigurationError: an option cannot be, or the task's name is taken.
+        """
+        bind = options.pop("bind", False)
+        if not isinstance(bind, bool):
+            raise ConfigurationError(f"bind is {bind!r}, but it is True or False.")
+        if function:
+            return self._register(function[0], bind=bind, options=options)
+        return lambda given: self._register(given, bind=bind, options=options)
+
+    def handler(self, name: str | None = None, **options: Unpack[TaskDefaults]) -> HandlerDecorator:
+        """Register a class with `handle(self, job)` that is made anew for each job, with services from `jm.services`.
+
+        Args:
+            name: the name of its jobs; `module.Class` if not given.
+            options: see `TaskOptions`.
+
+        Raises:
+            ConfigurationError: the class has no `handle`, an option cannot be, or the name is taken.
+        """
+        from jobmaster.handler import check_handler
+
+        def register(cls: Any) -> Any:
+            handle = check_handler(cls)
+            known_as = check_task_name(name or task_name(cls))
+            self._registry.add(define(handle, options, name=known_as, handler=cls))
+            return cls
+
+        return register
+
+    @property
+    def services(self) -> svcs.Registry:
+        """What constructors of handlers are given: register factories and values here."""
+        with self._lock:
+            if self._services is None:
+                import svcs
+
+                self._services = svcs.Registry()
+            return self._services
+
+    @property
+    def injector(self) -> Injector:
+        """Makes handlers with their services."""
+        from jobmaster.handler import Injector
+
+        return Injector(lambda: self.services)
+
+    @property
+    def registry(self) -> Registry:
+        """The tasks and handlers that this process has."""
+        return self._registry
+
+    def autodiscover(self, *packages: str) -> list[str]:
+        """Import `tasks` of each package and of all packages below it, so that their tasks are registered.
+
+        Returns:
+            The names of the modules that were imported.
+
+        Raises:
+            ImportError: a package, or one of its `tasks`, cannot be imported.
+        """
+        found: list[str] = []
+        for package in packages:
+            root = importlib.import_module(package)
+            paths = getattr(root, "__path__", None)
+            if paths is None:
+                found.append(package)
+                continue
+            names = [f"{package}.tasks"] if importlib.util.find_spec(f"{package}.tasks") else []
+            below = pkgutil.walk_packages(paths, f"{package}.", onerror=_raise_again)
+            names += [module.name for module in below if module.name.endswith(".tasks") and module.name not in names]
+            for name in names:
+                importlib.import_module(name)
+            found += names
+        return found
+
+    def load_tasks(self) -> None:
+        """Import the modules of the setting `include`. Workers do this before they start.
+
+        Raises:
+            ConfigurationError: one of them cannot be imported.
+        """
+        for name in self.settings.include:
+            try:
+                importlib.import_module(name)
+            except ImportError as error:
+                raise ConfigurationError(
+                    f"include names the module {name!r}, which cannot be imported ({error}). Correct the name, or "
+                    "start in the folder from which it can be."
+                ) from error
+
+    # -- jobs
+
+    def enqueue_many(self, jobs: Iterable[Job[R]]) -> list[Result[R]]:
+        """Enqueue jobs made by `task.job(...)`: one round trip per batch of up to 1,000 of one lane and priority.
+
+        Returns:
+            The results, in the order of `jobs`.
+
+        Raises:
+            As `task.delay`. A batch is stored as a whole or not at all; of several batches some may be.
+        """
+        made = list(jobs)
+        orders = [self._order(job.definition, job.args, job.kwargs, job.plan) for job in made]
+        if orders:
+            self.client.accept(orders)
+        return [self._result(order, job.definition) for order, job in zip(orders, made, strict=True)]
+
+    async def aenqueue_many(self, jobs: Iterable[Job[R]]) -> list[Result[R]]:
+        """`enqueue_many` for a running event loop."""
+        made = list(jobs)
+        orders = [await self._aorder(job.definition, job.args, job.kwargs, job.plan) for job in made]
+        if orders:
+            await self.client.aaccept(orders)
+        return [self._result(order, job.definition) for order, job in zip(orders, made, strict=True)]
+
+    def send(self, name: str, /, *args: Any, **kwargs: Any) -> Result[Any]:
+        """Enqueue a job by the task's name. The code may be elsewhere: lane and defaults are looked up in the master.
+
+        Raises:
+            NotRegistered: neither this process nor the master knows the name.
+        """
+        definition = self._registry.find(name)
+        if definition is not None and definition.handler is None:
+            return self._enqueue(definition, args, kwargs, PLAIN)
+        return self._store_call(self._target(name), args, kwargs)
+
+    async def asend(self, name: str, /, *args: Any, **kwargs: Any) -> Result[Any]:
+        """`send` for a running event loop."""
+        definition = self._registry.find(name)
+        if definition is not None and definition.handler is None:
+            return await self._aenqueue(definition, args, kwargs, PLAIN)
+        target = await self._atarget(name)
+        order = self.client.order(target, self._encode(target, args, kwargs), PLAIN)
+        await self.client.aaccept([order])
+        return self._result(order, None)
+
+    @overload
+    def result(self, job_id: str) -> Result[Any]: ...
+    @overload
+    def result(self, job_id: str, task: Task[..., Coroutine[Any, Any, R]]) -> Result[R]: ...
+    @overload
+    def result(self, job_id: str, task: Task[..., R]) -> Result[R]: ...
+    def result(self, job_id: str, task: Task[..., Any] | None = None) -> Result[Any]:
+        """The Result of a job by its id. Asks nobody: `.status` is None for an id that nobody knows.
+
+        Args:
+            job_id: the id.
+            task: the job's task, whose return annotation restores the result's type.
+        """
+        returns = None if task is None else task.definition.returns
+        return Result(self.client, parse_key(job_id)[0], job_id, returns=returns, accepted=False)
+
+    @cached_property
+    def scheduler(self) -> Scheduler:
+        """Jobs for now, for a moment, or for later."""
+        from jobmaster.scheduler import Scheduler
+
+        return Scheduler(self)
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """Questions about jobs."""
+        from jobmaster.views import Jobs
+
+        return Jobs(self.client)
+
+    @cached_property
+    def workers(self) -> Workers:
+        """Questions and orders to workers."""
+        from jobmaster.views import Workers
+
+        return Workers(self.client)
+
+    @cached_property
+    def buckets(self) -> Buckets:
+        """Questions about buckets."""
+        from jobmaster.views import Buckets
+
+        return Buckets(self.client)
+
+    # -- life
+
+    @cached_property
+    def client(self) -> Client:
+        """Stores jobs and asks about them."""
+        from jobmaster.client import Client
+        from jobmaster.runtime import open_connections
+
+        return Client(lambda: self.settings, codec=self.codec, opener=lambda: open_connections(self.settings))
+
+    def start(self) -> None:
+        """Run the declared workers in this process (one full worker if none is declared). Returns when they run.
+
+        Raises:
+            ConfigurationError: no task is known, the settings contradict those of the cluster, ...
+            StoreUnavailable: the master cannot be reached.
+        """
+        from jobmaster.runtime import InProcessWorkers
+
+        with self._lock:
+            if self._workers is not None:
+                raise ConfigurationError(f"The workers of app {self.cluster_id!r} run already. Call stop() first.")
+            workers = InProcessWorkers(self)
+            workers.start()
+            self._workers = workers
+
+    def stop(self) -> None:
+        """Stop the workers of this process gracefully, within the setting `grace`; does nothing where none run."""
+        with self._lock:
+            workers, self._workers = self._workers, None
+        if workers is not None:
+            workers.stop()
+
+    def close(self) -> None:
+        """Stop what runs in this process, and close its connections. The app can be used again."""
+        self.stop()
+        if "client" in self.__dict__:
+            self.client.close()
+
+    async def aclose(self) -> None:
+        """`close` for a running event loop; closes that loop's connections, too."""
+        import asyncio
+
+        await asyncio.to_thread(self.stop)
+        if "client" in self.__dict__:
+            await self.client.aclose()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        import asyncio
+
+        await asyncio.to_thread(self.start)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    @asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncIterator[None]:
+        """For ASGI frameworks: `FastAPI(lifespan=jm.lifespan)` runs the workers while the application runs."""
+        async with self:
+            yield
+
+    def __repr__(self) -> str:
+        return f"<JobMaster {self.cluster_id!r}>"
+
+    # -- inside
+
+    def _register(self, function: Callable[..., Any], *, bind: bool, options: Mapping[str, Any]) -> Task[..., Any]:
+        if isinstance(function, Task):
+            raise ConfigurationError(f"{function.name!r} is a task already. Put one @jm.task on a function.")
+        if inspect.isclass(function) or not callable(function):
+            raise ConfigurationError(
+                f"@jm.task was put on {function!r}, which is no function. For a class with handle() use @jm.handler."
+            )
+        name = check_task_name(options["name"] if "name" in options else task_name(function))
+        definition = define(function, options, name=name, bound=bind)
+        self._registry.add(definition)
+        return Task(self, definition, detached(definition) if bind else function)
+
+    def _enqueue(
+        self, definition: TaskDefinition, args: tuple[Any, ...], kwargs: dict[str, Any], plan: CallPlan
+    ) -> Result[Any]:
+        order = self._order(definition, args, kwargs, plan)
+        self.client.accept([order])
+        return self._result(order, definition)
+
+    async def _aenqueue(
+        self, definition: TaskDefinition, args: tuple[Any, ...], kwargs: dict[str, Any], plan: CallPlan
+    ) -> Result[Any]:
+        order = await self._aorder(definition, args, kwargs, plan)
+        await self.client.aaccept([order])
+        return self._result(order, definition)
+
+    def _order(
+        self, definition: TaskDefinition, args: tuple[Any, ...], kwargs: dict[str, Any], plan: CallPlan
+    ) -> Order:
+        definition.check_call(args, kwargs)
+        call = self.codec.encode_call(args, kwargs)
+        ahead_us = 0 if plan.expires_after_us is None else self.client.ask(lambda gate: gate.clock_ahead_us())
+        return self.client.order(definition.target, call, plan, clock_ahead_us=ahead_us)
+
+    async def _aorder(
+        self, definition: TaskDefinition, args: tuple[Any, ...], kwargs: dict[str, Any], plan: CallPlan
+    ) -> Order:
+        definition.check_call(args, kwargs)
+        call = self.codec.encode_call(args, kwargs)
+        ahead_us = 0
+        if plan.expires_after_us is not None:
+            ahead_us = await self.client.aask(lambda gate: gate.clock_ahead_us())
+        return self.client.order(definition.target, call, plan, clock_ahead_us=ahead_us)
+
+    def _result(self, order: Order, definition: TaskDefinition | None) -> Result[Any]:
+        return Result(
+            self.client, order.job.key, order.id, returns=None if definition is None else definition.returns
+        )
+
+    def _enqueue_named(
+        self, what: Task[..., Any] | type[Handler] | str, data: MessageData | Mapping[str, Any] | None, plan: CallPlan
+    ) -> Result[Any]:
+        definition = self._definition(what)
+        if definition is not None and definition.handler is None:
+            return self._enqueue(definition, (), dict(data or {}), plan)
+        target = definition.target if definition is not None else self._target(str(what))
+        ahead_us = 0 if plan.expires_after_us is None else self.client.ask(lambda gate: gate.clock_ahead_us())
+        order = self.client.order(target, self._encode(target, (), dict(data or {})), plan, clock_ahead_us=ahead_us)
+        self.client.accept([order])
+        return self._result(order, definition)
+
+    async def _aenqueue_named(
+        self, what: Task[..., Any] | type[Handler] | str, data: MessageData | Mapping[str, Any] | None, plan: CallPlan
+    ) -> Result[Any]:
+        definition = self._definition(what)
+        if definition is not None and definition.handler is None:
+            return await self._aenqueue(definition, (), dict(data or {}), plan)
+        target = definition.target if definition is not None else await self._atarget(str(what))
+        ahead_us = 0
+        if plan.expires_after_us is not None:
+            ahead_us = await self.client.aask(lambda gate: gate.clock_ahead_us())
+        order = self.client.order(target, self._encode(target, (), dict(data or {})), plan, clock_ahead_us=ahead_us)
+        await self.client.aaccept([order])
+        return self._result(order, definition)
+
+    def _store_call(self, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
+        order = self.client.order(target, self._encode(target, args, kwargs), PLAIN)
+        self.client.accept([order])
+        return self._result(order, None)
+
+    def _definition(self, what: Task[..., Any] | type[Handler] | str) -> TaskDefinition | None:
+        """What this process registered; None for a name that only the master may know."""
+        if isinstance(what, Task):
+            return what.definition
+        if isinstance(what, str):
+            return self._registry.find(what)
+        for definition in self._registry:
+            if definition.handler is what:
+                return definition
+        raise NotRegistered(f"{what!r} is neither a task nor a registered handler. Put @jm.task or @jm.handler on it.")
+
+    def _encode(self, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        if not target.is_data:
+            return self.codec.encode_call(args, kwargs)
+        if args:
+            raise ConfigurationError(
+                f"{target.name!r} is a handler, which takes data by name only: send({target.name!r}, Name=...)."
+            )
+        from jobmaster.handler import encode_message_data
+
+        return encode_message_data(self.codec, kwargs)
+
+    def _target(self, name: str) -> Target:
+        known = self._known_target(name)
+        return known or self._remember(name, self.client.ask(_definitions))
+
+    async def _atarget(self, name: str) -> Target:
+        known = self._known_target(name)
+        return known or self._remember(name, await self.client.aask(_definitions))
+
+    def _known_target(self, name: str) -> Target | None:
+        definition = self._registry.find(name)
+        return self._stored.get(name) if definition is None else definition.target
+
+    def _remember(self, name: str, definitions: Sequence[Definition]) -> Target:
+        self._stored = {definition.name: target_of(definition) for definition in definitions}
+        if name not in self._stored:
+            known = {**dict.fromkeys(definition.name for definition in self._registry), **self._stored}
+            raise unknown_task(name, known)
+        return self._stored[name]
+
+
+async def _definitions(gate: Gateway) -> Sequence[Definition]:
+    return await gate.store.definitions()
+
+
+def _raise_again(_name: str) -> None:
+    raise  # noqa: PLE0704 - pkgutil calls this inside of its except block
+
+
+def _folder_of_caller() -> str | None:
+    """The folder of the file that makes the app; None for code that has no file."""
+    frame = sys._getframe(2)  # noqa: SLF001 - the one way to know who calls
+    file = frame.f_code.co_filename
+    return str(Path(file).absolute().parent) if Path(file).exists() else None
+
+
+class _Apps:
+    """The apps of this process, and which of them environment and files speak to."""
+
+    def __init__(self) -> None:
+        self._all: list[weakref.ref[JobMaster]] = []
+        self._default: weakref.ref[JobMaster] | None = None
+
+    def join(self, app: JobMaster, *, wants_default: bool) -> None:
+        """Count a new app in."""
+        before = self.default()
+        if before is None or wants_default:
+            if before is not None:
+                before._resolved = None  # noqa: SLF001 - it was resolved as the default app, which it is not any more
+            self._default = weakref.ref(app)
+        self._all.append(weakref.ref(app))
+
+    def default(self) -> JobMaster | None:
+        """The default app."""
+        return None if self._default is None else self._default()
+
+
+_apps = _Apps()

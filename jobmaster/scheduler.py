@@ -1,0 +1,88 @@
+"""`jm.scheduler`: one-off jobs by task, handler or name, in the style of the .NET system."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
+
+from jobmaster.model.ids import parse_key
+from jobmaster.options import CallOptions, moment_us, plan_call
+
+if TYPE_CHECKING:
+    from jobmaster.app import JobMaster
+    from jobmaster.handler import Handler
+    from jobmaster.model.message_data import MessageData
+    from jobmaster.model.states import CancelOutcome
+    from jobmaster.result import Result
+    from jobmaster.task import Task
+
+    What: TypeAlias = Task[..., Any] | type[Handler] | str
+    Data: TypeAlias = MessageData | Mapping[str, Any] | None
+
+
+class Scheduler:
+    """Plans jobs for now, for a moment, or for later. Each method has an async twin with the prefix `a`.
+
+    `what` is a task, a handler's class, or the name of either; `data` are a task's arguments by name, or what a handler
+    finds in `job.msg_data`; `options` are those of a call (`CallOptions`).
+    """
+
+    def __init__(self, app: JobMaster) -> None:
+        self._app = app
+
+    def once_now(self, what: What, data: Data = None, **options: Unpack[CallOptions]) -> Result[Any]:
+        """Enqueue a job that may start at once.
+
+        Raises:
+            NotRegistered: neither this process nor the master knows the name.
+            SerializationError, MessageTooLarge: the data cannot travel. Nothing was stored.
+            StoreUnavailable, OutcomeUnknown, ClusterArchived: as for `task.delay`.
+        """
+        return self._app._enqueue_named(what, data, plan_call(options))  # noqa: SLF001 - one package, one API
+
+    async def aonce_now(self, what: What, data: Data = None, **options: Unpack[CallOptions]) -> Result[Any]:
+        """`once_now` for a running event loop."""
+        return await self._app._aenqueue_named(what, data, plan_call(options))  # noqa: SLF001
+
+    def once_at(self, what: What, when: datetime, data: Data = None, **options: Unpack[CallOptions]) -> Result[Any]:
+        """Enqueue a job that starts at `when` (an aware datetime). Raises as `once_now`."""
+        return self._app._enqueue_named(what, data, plan_call({**options, "at": when}))  # noqa: SLF001
+
+    async def aonce_at(
+        self, what: What, when: datetime, data: Data = None, **options: Unpack[CallOptions]
+    ) -> Result[Any]:
+        """`once_at` for a running event loop."""
+        return await self._app._aenqueue_named(what, data, plan_call({**options, "at": when}))  # noqa: SLF001
+
+    def once_after(
+        self, what: What, wait: float | timedelta, data: Data = None, **options: Unpack[CallOptions]
+    ) -> Result[Any]:
+        """Enqueue a job that starts after `wait` (seconds or timedelta). Raises as `once_now`."""
+        return self._app._enqueue_named(what, data, plan_call({**options, "delay": wait}))  # noqa: SLF001
+
+    async def aonce_after(
+        self, what: What, wait: float | timedelta, data: Data = None, **options: Unpack[CallOptions]
+    ) -> Result[Any]:
+        """`once_after` for a running event loop."""
+        return await self._app._aenqueue_named(what, data, plan_call({**options, "delay": wait}))  # noqa: SLF001
+
+    def cancel(self, job_id: str) -> CancelOutcome:
+        """Cancel a job: see `Result.cancel`."""
+        key = parse_key(job_id)[0]
+        return self._app.client.ask(lambda gate: gate.cancel(key))
+
+    async def acancel(self, job_id: str) -> CancelOutcome:
+        """`cancel` for a running event loop."""
+        key = parse_key(job_id)[0]
+        return await self._app.client.aask(lambda gate: gate.cancel(key))
+
+    def reschedule(self, job_id: str, when: datetime) -> bool:
+        """Give a waiting job another moment (an aware datetime). False: it is too late for that."""
+        key, due_us = parse_key(job_id)[0], moment_us(when, "when")
+        return self._app.client.ask(lambda gate: gate.store.reschedule(key, due_us))
+
+    async def areschedule(self, job_id: str, when: datetime) -> bool:
+        """`reschedule` for a running event loop."""
+        key, due_us = parse_key(job_id)[0], moment_us(when, "when")
+        return await self._app.client.aask(lambda gate: gate.store.reschedule(key, due_us))
