@@ -88,8 +88,8 @@ class Buckets(MasterState):
     async def give_up(self, fence: Fence) -> None:
         async with self._owned_alone(fence) as bucket:
             now = self._begin()
-            # A bucket that was not clean stays so: messages of jobs that an earlier owner had may still be unread. And a
-            # row that goes back to the master may have left its message here.
+            # A bucket that was not clean stays so: messages of jobs that an earlier owner had may still be unread.
+            # And a row that goes back to the master may have left its message here.
             bucket.clean = bucket.clean and not self.jobs.in_bucket(bucket.id)
             self._let_go(bucket, now)
             bucket.owner, bucket.status, bucket.epoch = None, BucketStatus.ACTIVE, bucket.epoch + 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from jobmaster.model.job import ClaimedJob, JobState
@@ -73,8 +73,11 @@ class Claims(MasterState):
                 rows.append(row)
             return [self._take(row, request, now) for row in rows]
 
+    def _claiming(self, request: ClaimRequest) -> AbstractAsyncContextManager[BucketRow]:
+        return self._active(request)
+
     @asynccontextmanager
-    async def _claiming(self, request: ClaimRequest) -> AsyncIterator[BucketRow]:
+    async def _active(self, request: ClaimRequest) -> AsyncIterator[BucketRow]:
         async with self._owned(request.fence) as bucket:
             if bucket.status is not BucketStatus.ACTIVE:
                 raise Fenced(f"bucket {bucket.id} is {bucket.status} and takes nothing new")
