@@ -10,6 +10,7 @@ import sys
 import pytest
 
 BUDGET_MS = 80
+EVERY_NAME_BUDGET_MS = 160  # asyncio and msgspec are in it; SQLAlchemy alone would add 450
 RUNS = 7
 
 # Each is needed by some part of the product, and by none that every producer and worker runs.
@@ -48,12 +49,12 @@ def test_importing_the_package_stays_within_its_budget() -> None:
     assert statistics.median(times) < BUDGET_MS, times
 
 
-def test_using_every_public_name_stays_within_the_same_budget() -> None:
-    """In processor time: this is ten times the work of the bare import, and a busy machine must not decide it."""
+def test_using_every_public_name_stays_within_its_budget() -> None:
+    """In processor time: this is many times the work of the bare import, and a busy machine must not decide it."""
     run(EVERY_NAME)
     times = [run(EVERY_NAME)[1] for _ in range(RUNS)]
 
-    assert statistics.median(times) < BUDGET_MS, times
+    assert statistics.median(times) < EVERY_NAME_BUDGET_MS, times
 
 
 @pytest.mark.parametrize("statement", [PACKAGE, EVERY_NAME], ids=["package", "every-name"])
