@@ -1,0 +1,227 @@
+"""What an engine does beside running jobs: shares, hand-over, commands, recovery of poison, shrinking, drains."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+
+import msgspec
+import pytest
+
+from jobmaster.model.bucket import NewBucket
+from jobmaster.model.ids import new_job_key
+from jobmaster.model.job import Blame
+from jobmaster.model.run import Run
+from jobmaster.model.states import BucketStatus, CancelOutcome, JobStatus, WorkerMode
+from jobmaster.ports.master import MasterRules
+from jobmaster.stores.memory import MemoryStore
+from tests.engine.one_engine import final, new_job, push, running_engine, until
+from tests.engine.pool_workload import FunctionWorkload
+
+
+async def at_once(argument: object) -> object:
+    return argument
+
+
+async def sleep(argument: float) -> float:
+    await asyncio.sleep(argument)
+    return argument
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore(rules=MasterRules(lease_us=1_000_000))
+
+
+class TestShares:
+    async def test_saturated_priorities_share_the_slots_by_weight(self, store: MemoryStore) -> None:
+        counted: Counter[int] = Counter()
+
+        async def count(argument: int, run: Run) -> None:
+            if sum(counted.values()) < 2000:
+                counted[run.envelope.priority] += 1
+
+        for priority in range(1, 6):
+            await push(store, *[new_job("count", n, priority=priority) for n in range(900)], priority=priority)
+        async with running_engine(store, FunctionWorkload(count), slots=4) as running:
+            await until(lambda: sum(counted.values()) >= 2000)
+            running.engine.runner.paused = True
+        shares = {priority: number / sum(counted.values()) for priority, number in counted.items()}
+        for priority, share in {1: 0.10, 2: 0.15, 3: 0.20, 4: 0.25, 5: 0.30}.items():
+            assert shares[priority] == pytest.approx(share, abs=0.03)
+
+
+class TestHandOver:
+    async def test_a_backlog_does_not_stay_behind_one_bucket_while_another_worker_is_idle(
+        self, store: MemoryStore
+    ) -> None:
+        ran: Counter[str] = Counter()
+
+        async def work(argument: int, run: Run) -> None:
+            ran[run.worker] += 1
+            await asyncio.sleep(0.002)
+
+        jobs = [new_job("work", n) for n in range(4000)]
+        await push(store, *jobs)
+        settings = {"slots": 2, "buffer_per_bucket": 100, "read_limit": 50}
+        async with (
+            running_engine(store, FunctionWorkload(work), name="full", lease=1.0, **settings) as first,
+            running_engine(store, FunctionWorkload(work), name="hungry", lease=1.0, **settings),
+        ):
+            await final(store, *[job.key for job in jobs], timeout=25)
+            assert first.engine.lease.trusted()
+        assert ran["full"] + ran["hungry"] == 4000
+        assert ran["hungry"] > 800
+
+
+class TestCommands:
+    async def test_ping_pause_resume_and_concurrency_are_obeyed_and_answered(self, store: MemoryStore) -> None:
+        async with running_engine(store, FunctionWorkload(at_once), lease=1.0) as running:
+            worker = running.engine.lease.worker
+
+            async def order(verb: str, args: bytes = b"{}") -> dict[str, object]:
+                (command,) = await store.send_command([worker], verb, args)
+                async with asyncio.timeout(5):
+                    while True:
+                        (reply,) = await store.command_replies([command])
+                        if reply.answered_us is not None:
+                            return msgspec.json.decode(reply.reply)
+                        await asyncio.sleep(0.01)
+
+            assert (await order("ping"))["ok"] is True
+            assert (await order("concurrency", b'{"slots": 3}')) == {"ok": True, "slots": 3}
+            assert running.engine.runner.slots == 3
+            assert (await order("concurrency", b'{"slots": 0}'))["ok"] is False
+            assert (await order("nonsense"))["ok"] is False
+            await order("pause")
+            job = new_job("at_once", 1)
+            await push(store, job)
+            await until(lambda: len(running.engine.waiting) == 1)
+            await order("resume")
+            await final(store, job.key)
+            await order("stop")
+            await asyncio.wait_for(running.task, 5)
+
+
+class TestCancel:
+    async def test_a_waiting_job_is_cancelled_before_it_starts(self, store: MemoryStore) -> None:
+        started: list[object] = []
+
+        async def note(argument: object) -> None:
+            started.append(argument)
+            await asyncio.sleep(0.2)
+
+        async with running_engine(store, FunctionWorkload(note), slots=1, lease=1.0) as running:
+            first, second = new_job("note", 1), new_job("note", 2)
+            await push(store, first, second)
+            await until(lambda: running.engine.runner.running)
+            assert (await store.cancel(second.key)).outcome is CancelOutcome.REQUESTED
+            states = await final(store, first.key, second.key)
+        assert [str(state.status) for state in states] == ["Succeeded", "Cancelled"]
+        assert started == [1]
+
+    async def test_a_held_job_is_cancelled_for_certain(self, store: MemoryStore) -> None:
+        job = new_job("at_once", 1, delay=3600)
+        await store.hold([job])
+        assert (await store.cancel(job.key)).outcome is CancelOutcome.CANCELLED
+        assert (await store.cancel(job.key)).outcome is CancelOutcome.CANCELLED
+
+
+class TestRecovery:
+    async def test_a_blamed_job_is_quarantined_after_three_crashes(self, store: MemoryStore) -> None:
+        async def poison(argument: object) -> None:
+            await asyncio.Event().wait()
+
+        work = FunctionWorkload(poison, at_once)
+        killer, neighbour = new_job("poison", 1), new_job("at_once", 2)
+        await push(store, killer, neighbour)
+        for crash in range(3):
+            async with running_engine(store, work, name="w", lease=1.0, boot=crash + 1, lost_every=0.1) as running:
+                await until(
+                    lambda: killer.key in {entry.key for entry in running.engine.runner.running.values()}, timeout=20
+                )
+                worker = running.engine.lease.worker
+                await running.vanish()
+            await store.end_worker(worker, blame=[Blame(killer.key, "SIGSEGV")])
+        async with running_engine(store, work, name="w", lease=1.0, boot=9, lost_every=0.1):
+            states = await final(store, killer.key, neighbour.key)
+        assert (states[0].status, states[0].reason) == (JobStatus.FAILED, "quarantined")
+        assert states[0].error is not None
+        assert "SIGSEGV" in states[0].error.message
+        assert states[1].status is JobStatus.SUCCEEDED
+
+    async def test_at_most_once_jobs_of_a_vanished_worker_are_failed_not_repeated(self, store: MemoryStore) -> None:
+        starts: list[object] = []
+
+        async def once(argument: object) -> None:
+            starts.append(argument)
+            await asyncio.Event().wait()
+
+        job = new_job("once", 1, at_most_once=True)
+        async with running_engine(store, FunctionWorkload(once), name="a", lease=1.0) as first:
+            await push(store, job)
+            await until(lambda: starts)
+            await first.vanish()
+        async with running_engine(store, FunctionWorkload(once), name="b", lease=1.0, lost_every=0.1):
+            (state,) = await final(store, job.key)
+        assert (state.status, state.reason, starts) == (JobStatus.FAILED, "worker lost", [1])
+
+
+class TestBuckets:
+    async def test_an_owner_of_too_many_buckets_closes_empty_ones(self, store: MemoryStore) -> None:
+        for _ in range(6):
+            worker = (await store.register(_registration())).worker
+            await store.create_buckets(worker, [NewBucket(new_job_key().hex(), "standalone", "", 3)])
+            await store.end_worker(worker)
+        async with running_engine(store, FunctionWorkload(at_once), lease=0.6):
+            async with asyncio.timeout(20):
+                while len([bucket for bucket in await store.list_buckets() if bucket.priority == 3]) > 3:
+                    await asyncio.sleep(0.05)
+            job = new_job("at_once", 1)
+            await push(store, job)
+            await final(store, job.key)
+
+    async def test_a_lane_that_nobody_serves_is_drained_to_the_master(self, store: MemoryStore) -> None:
+        job = new_job("at_once", 1, lane="nobody")
+        await push(store, job, lane="nobody")
+        async with running_engine(store, FunctionWorkload(at_once), lease=1.0, drain_after=0.2, sweep_every=0.1):
+            async with asyncio.timeout(10):
+                while any(bucket.lane == "nobody" for bucket in await store.list_buckets()):
+                    await asyncio.sleep(0.02)
+        (state,) = await store.look_up([job.key])
+        assert state is not None
+        assert state.status is JobStatus.HELD_ON_MASTER
+
+    async def test_a_coordinator_runs_no_jobs_and_marks_lost_buckets(self, store: MemoryStore) -> None:
+        worker = (await store.register(_registration())).worker
+        await store.create_buckets(worker, [NewBucket("t", "standalone", "", 3)])
+        async with running_engine(store, FunctionWorkload(at_once), mode=WorkerMode.COORDINATOR, lost_every=0.05):
+            async with asyncio.timeout(10):
+                while (await store.list_buckets())[0].status is not BucketStatus.LOST:
+                    await asyncio.sleep(0.02)
+
+    async def test_a_second_worker_with_the_same_name_ends_the_first(self, store: MemoryStore) -> None:
+        async with running_engine(store, FunctionWorkload(at_once), name="twin", lease=1.0, boot=1) as first:
+            async with running_engine(store, FunctionWorkload(at_once), name="twin", lease=1.0, boot=2):
+                await asyncio.wait_for(first.task, 10)
+                job = new_job("at_once", 1)
+                await push(store, job)
+                await final(store, job.key)
+
+
+class TestOnce:
+    async def test_an_engine_asked_to_drain_ends_by_itself_when_nothing_is_left(self, store: MemoryStore) -> None:
+        jobs = [new_job("at_once", n) for n in range(50)]
+        await push(store, *jobs)
+        begun = time.monotonic()
+        async with running_engine(store, FunctionWorkload(at_once), drain_once=True) as running:
+            await asyncio.wait_for(running.task, 10)
+        assert {str(state.status) for state in await store.look_up([job.key for job in jobs]) if state} == {"Succeeded"}
+        assert time.monotonic() - begun < 5
+
+
+def _registration():
+    from jobmaster.model.worker import Registration
+
+    return Registration(name=new_job_key().hex(), boot=1, agent="standalone", lanes=("",), mode=WorkerMode.FULL)
