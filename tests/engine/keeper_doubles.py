@@ -19,12 +19,13 @@ def on_virtual_time(story: Callable[[VirtualLoop], Coroutine[Any, Any, None]]) -
     asyncio.set_event_loop(loop)
     try:
         loop.run_until_complete(story(loop))
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.run_until_complete(asyncio.sleep(0))
         return loop.virtual
     finally:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left))
         asyncio.set_event_loop(None)
         loop.close()
 

@@ -57,7 +57,7 @@ def test_trust_is_counted_from_before_the_renewal_was_sent_and_ends_a_margin_ear
         sent_at = store.sent[0][0]
         granted_at, _, until_ns = child.granted[0]
         assert granted_at >= sent_at + 2
-        assert until_ns == round((sent_at + 9) * 1e9)
+        assert until_ns == pytest.approx((sent_at + 9) * 1e9, abs=2000)
 
     keep(story)
 
@@ -152,19 +152,21 @@ def test_a_call_that_hangs_is_abandoned_and_the_next_still_saves_the_lease():
 
 def test_a_store_that_does_not_listen_to_its_cancellation_holds_up_nobody():
     async def story(loop, store, keeper):
+        over = False
+
         async def deaf(renewals):
             store.sent.append((loop.virtual, renewals))
-            while True:
+            while not over:
                 try:
-                    await asyncio.Event().wait()
+                    await asyncio.sleep(2.5)
                 except asyncio.CancelledError:
-                    if loop.virtual > 30:
-                        raise
+                    continue
 
         store.renew = deaf
         keeper.add(FakeChild(loop, worker=1))
         await asyncio.sleep(9)
         assert len(store.sent) >= 2
+        over = True
 
     keep(story)
 
