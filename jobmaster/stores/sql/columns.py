@@ -1,0 +1,64 @@
+"""Kinds of columns, written once for all dialects: the schema and its migrations are made of them.
+
+Migrations use them as they are today: a change of one needs a migration, and a new function here.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, SmallInteger, Unicode, text
+from sqlalchemy.dialects import mssql, mysql, postgresql, sqlite
+from sqlalchemy.types import TypeEngine
+
+NAME = 255
+REASON = 64
+OPTIONS = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+NUMBERED = {**OPTIONS, "sqlite_autoincrement": True}
+"""Options of a table whose rows the database numbers, never giving a number twice."""
+
+
+def key() -> TypeEngine[object]:
+    return (
+        LargeBinary(16)
+        .with_variant(postgresql.UUID(as_uuid=False), "postgresql")
+        .with_variant(mysql.BINARY(16), "mysql", "mariadb")
+        .with_variant(mssql.BINARY(16), "mssql")
+    )
+
+
+def blob() -> TypeEngine[object]:
+    return LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
+
+
+def number() -> TypeEngine[object]:
+    # SQLite numbers rows by itself only in a column of exactly this type.
+    return BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
+
+
+def moment(name: str, *, nullable: bool = False) -> Column[int]:
+    return Column(name, BigInteger, nullable=nullable)
+
+
+def text_type(length: int) -> TypeEngine[str]:
+    # Compared byte by byte everywhere: "Mail" and "mail" are two lanes.
+    return (
+        Unicode(length)
+        .with_variant(mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+        .with_variant(mssql.NVARCHAR(length, collation="Latin1_General_100_BIN2"), "mssql")
+    )
+
+
+def words(name: str, length: int = NAME) -> Column[str]:
+    return Column(name, text_type(length), nullable=False, server_default="")
+
+
+def count(name: str, default: int | None = 0, *, nullable: bool = False) -> Column[int]:
+    return Column(name, Integer, nullable=nullable, server_default=None if default is None else text(str(default)))
+
+
+def flag(name: str) -> Column[int]:
+    return Column(name, SmallInteger, nullable=False, server_default=text("0"))
+
+
+def where(condition: str) -> dict[str, object]:
+    # MySQL has no partial indexes: there each of these holds all rows.
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition), "mssql_where": text(condition)}

@@ -1,0 +1,247 @@
+"""Workers, their leases and renewals, and buckets whose owner is lost (R4, R6 to R8, R15)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from jobmaster.model.states import WorkerMode
+from jobmaster.model.worker import Demand, Grant, Registered, WorkerRecord, WorkerStatus
+from jobmaster.ports.answers import Refused
+from jobmaster.stores.sql.sqlite.buckets import BUCKET, bucket_of, lose
+from jobmaster.stores.sql.sqlite.commands import unanswered
+from jobmaster.stores.sql.sqlite.recover import recover
+from jobmaster.stores.sql.sqlite.rows import State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobmaster.model.bucket import Bucket
+    from jobmaster.model.job import Blame
+    from jobmaster.model.worker import Registration, Renewal
+    from jobmaster.stores.sql.sqlite.transaction import Row, Transaction
+
+NEWEST_BOOT = "SELECT id, boot FROM jm_worker WHERE name = ? ORDER BY boot DESC LIMIT 1"
+INSERT_WORKER = """
+INSERT INTO jm_worker (name, boot, agent, lanes, mode, host, pid, slots, version, started_us, renewed_us, lease_until_us,
+    stats, demands)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '{}', '[]') RETURNING id
+"""
+END_LEASE = "UPDATE jm_worker SET ended = 1, lease_until_us = min(lease_until_us, ?) WHERE id = ?"
+
+WORKER = "SELECT id, agent, lanes, number, ended FROM jm_worker WHERE id = ?"
+PROLONG = """
+UPDATE jm_worker SET number = ?, renewed_us = ?, lease_until_us = ?, stopping = ?, stats = ?, demands = ? WHERE id = ?
+"""
+GRANTED = f"SELECT {BUCKET} FROM jm_bucket WHERE owner = ? AND status IN (1, 2) ORDER BY id"
+SET_DEPTH = "UPDATE jm_bucket SET depth = ? WHERE id = ? AND depth <> ?"
+FORGOTTEN = """
+SELECT id, status, gen, bucket, nonce, attempts, failures, recoveries, at_most_once, worker, started_us, suspect, due_us
+FROM jm_job WHERE bucket = ? AND status IN (4, 6) AND touched_us < ?
+"""
+FREE = """
+SELECT id FROM jm_bucket WHERE agent = ?1 AND lane IN (SELECT value FROM json_each(?2))
+    AND (status = 5 OR (status = 1 AND owner IS NULL)) ORDER BY id LIMIT ?3
+"""
+ADOPT = "UPDATE jm_bucket SET owner = ?, epoch = epoch + 1, status = 1, adopted_us = ?, left_us = ? WHERE id = ?"
+CANCELS = "SELECT number, job_id FROM jm_tombstone WHERE number > ? ORDER BY number LIMIT 2000"
+DEMANDS = """
+SELECT demands FROM jm_worker WHERE ended = 0 AND stopping = 0 AND agent = ? AND id <> ? AND renewed_us > ? AND demands <> '[]'
+"""
+
+ADD_BLAME = "INSERT INTO jm_blame (worker, job_id, reason, created_us) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+LOSABLE = "SELECT id FROM jm_bucket WHERE owner = ? AND status IN (1, 2, 4)"
+OWNERS = """
+SELECT DISTINCT b.owner, w.lease_until_us, w.ended FROM jm_bucket b LEFT JOIN jm_worker w ON w.id = b.owner
+WHERE b.owner IS NOT NULL AND b.status IN (1, 2, 4)
+"""
+ONE_BUCKET = f"SELECT {BUCKET} FROM jm_bucket WHERE id = ?"
+
+WORKERS = """
+SELECT id, name, boot, agent, lanes, mode, host, pid, slots, version, started_us, renewed_us, lease_until_us, ended, stopping,
+    stats FROM jm_worker
+"""
+LIST_WORKERS = WORKERS + " ORDER BY ended OR lease_until_us <= ?, name, boot DESC"
+SOME_WORKERS = WORKERS + " WHERE id IN (SELECT value FROM json_each(?))"
+
+_demands = msgspec.json.Decoder(list[Demand])
+_encode = msgspec.json.Encoder().encode
+
+
+def register(transaction: Transaction, registration: Registration) -> Registered:
+    """R4."""
+    now_us = transaction.now_us
+    row = transaction.row(NEWEST_BOOT, (registration.name,))
+    if row is not None and row[1] == registration.boot:
+        return Registered(row[0], now_us)
+    if row is not None and row[1] > registration.boot:
+        raise Refused(
+            f"worker {registration.name!r}: a newer process of this name is registered, boot={row[1]}. "
+            "Stop this one, or give it another name."
+        )
+    if row is not None:
+        transaction.execute(END_LEASE, (now_us, row[0]))
+    new = registration
+    values = (
+        new.name, new.boot, new.agent, _encode(new.lanes).decode(), new.mode.value, new.host, new.pid, new.slots, new.version,
+        now_us, now_us, now_us + transaction.rules.lease_us,
+    )  # fmt: skip
+    return Registered(transaction.rows(INSERT_WORKER, values)[0][0], now_us)
+
+
+def renew(transaction: Transaction, renewals: Sequence[Renewal]) -> list[Grant]:
+    """R6, R8, R15': first all renewals, then all answers, so that each answer knows the whole process tree."""
+    for renewal in renewals:
+        row = transaction.row(WORKER, (renewal.worker,))
+        if row is not None and not row[4] and renewal.number >= row[3]:
+            _renew(transaction, renewal, row)
+    return [_grant(transaction, renewal) for renewal in renewals]
+
+
+def _renew(transaction: Transaction, renewal: Renewal, worker: Row) -> None:
+    now_us = transaction.now_us
+    demands = [] if renewal.stopping else renewal.demands
+    until = now_us + transaction.rules.lease_us
+    values = (renewal.number, now_us, until, renewal.stopping, renewal.stats, _encode(demands).decode(), renewal.worker)
+    transaction.execute(PROLONG, values)
+    for bucket in granted(transaction, renewal.worker):
+        depth = renewal.depths.get(bucket.id)
+        if depth is not None:
+            transaction.execute(SET_DEPTH, (depth, bucket.id, depth))
+        _reconcile(transaction, renewal, bucket.id)
+    if renewal.adopt > 0 and not renewal.stopping:
+        _adopt(transaction, renewal, worker)
+
+
+def _reconcile(transaction: Transaction, renewal: Renewal, bucket: int) -> None:
+    """R8: rows that the worker does not have, written before it counted."""
+    rows = transaction.rows(FORGOTTEN, (bucket, renewal.cut_us))
+    if rows:
+        held = set(renewal.held)
+        recover(transaction, [State(*row) for row in rows if (row[0], row[2]) not in held])
+
+
+def _adopt(transaction: Transaction, renewal: Renewal, worker: Row) -> None:
+    """R15'."""
+    now_us = transaction.now_us
+    for (bucket,) in transaction.rows(FREE, (worker[1], _text(worker[2]), renewal.adopt)):
+        transaction.execute(ADOPT, (renewal.worker, now_us, now_us, bucket))
+
+
+def granted(transaction: Transaction, worker: int) -> list[Bucket]:
+    """The buckets in which the worker may run jobs."""
+    return [bucket_of(row) for row in transaction.rows(GRANTED, (worker,))]
+
+
+def _grant(transaction: Transaction, renewal: Renewal) -> Grant:
+    now_us = transaction.now_us
+    worker = transaction.row(WORKER, (renewal.worker,))
+    if worker is None or worker[4]:
+        return Grant(number=renewal.number, now_us=now_us, cancels_upto=renewal.cancels_after, gone=True)
+    buckets = granted(transaction, renewal.worker)
+    cancels = transaction.rows(CANCELS, (renewal.cancels_after,))
+    return Grant(
+        number=renewal.number,
+        now_us=now_us,
+        buckets=buckets,
+        cancels=[key for _, key in cancels],
+        cancels_upto=cancels[-1][0] if cancels else renewal.cancels_after,
+        commands=unanswered(transaction, renewal.worker),
+        demands=_demands_on(transaction, worker, buckets),
+    )
+
+
+def _demands_on(transaction: Transaction, worker: Row, buckets: Sequence[Bucket]) -> list[Demand]:
+    """What hungry workers of the same agent would take from the lanes and priorities of this one."""
+    offered = {(bucket.lane, bucket.priority) for bucket in buckets if bucket.status.value == 1}
+    fresh = transaction.now_us - transaction.rules.lease_us // 2
+    asked = transaction.rows(DEMANDS, (worker[1], worker[0], fresh))
+    found = [demand for (text,) in asked for demand in _demands.decode(text)]
+    return [demand for demand in found if (demand.lane, demand.priority) in offered]
+
+
+def end_worker(transaction: Transaction, worker: int, blame: Sequence[Blame]) -> None:
+    """End a lease at once; its buckets are lost."""
+    for one in blame:
+        transaction.execute(ADD_BLAME, (worker, one.key, one.reason, transaction.now_us))
+    transaction.execute(END_LEASE, (transaction.now_us, worker))
+    for (bucket,) in transaction.rows(LOSABLE, (worker,)):
+        lose(transaction, bucket)
+
+
+def mark_lost(transaction: Transaction, limit: int) -> list[Bucket]:
+    """R15. A worker whose process is gone for certain is not waited for, and can't come back."""
+    lost: list[Bucket] = []
+    for worker, gone in lost_owners(transaction):
+        if gone:
+            transaction.execute(END_LEASE, (transaction.now_us, worker))
+        for (bucket,) in transaction.rows(LOSABLE, (worker,))[: limit - len(lost)]:
+            lose(transaction, bucket)
+            lost.append(bucket_of(transaction.rows(ONE_BUCKET, (bucket,))[0]))
+    return lost
+
+
+def lost_owners(transaction: Transaction) -> list[tuple[int, bool]]:
+    """Owners of buckets whose lease has ended, each with: is its process gone (as its lock file says)."""
+    found = []
+    for worker, until, ended in transaction.rows(OWNERS):
+        over = until is None or ended or until <= transaction.now_us
+        gone = not over and transaction.setting.gone(worker)
+        if over or gone:
+            found.append((worker, gone))
+    return found
+
+
+def list_workers(transaction: Transaction) -> list[WorkerRecord]:
+    """All workers, living first."""
+    return [_record(row, transaction.now_us) for row in transaction.rows(LIST_WORKERS, (transaction.now_us,))]
+
+
+def workers_by_id(transaction: Transaction, ids: Sequence[int]) -> list[WorkerRecord]:
+    """Those of the ids that are known."""
+    return [_record(row, transaction.now_us) for row in transaction.rows(SOME_WORKERS, (json.dumps(list(ids)),))]
+
+
+def _record(row: Row, now_us: int) -> WorkerRecord:
+    (
+        number,
+        name,
+        boot,
+        agent,
+        lanes,
+        mode,
+        host,
+        pid,
+        slots,
+        version,
+        started,
+        renewed,
+        until,
+        ended,
+        stopping,
+        stats,
+    ) = row
+    living = WorkerStatus.STOPPING if stopping else WorkerStatus.ACTIVE
+    return WorkerRecord(
+        id=number,
+        name=name,
+        boot=boot,
+        agent=agent,
+        lanes=tuple(json.loads(lanes)),
+        mode=WorkerMode(mode),
+        status=WorkerStatus.DEAD if ended or until <= now_us else living,
+        host=host,
+        pid=pid,
+        slots=slots,
+        version=version,
+        started_us=started,
+        renewed_us=renewed,
+        lease_until_us=until,
+        stats=stats if isinstance(stats, bytes) else stats.encode(),
+    )
+
+
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode()

@@ -1,0 +1,102 @@
+"""A lock file per worker beside the database: on one host it says at once that a process is gone.
+
+The lock (flock) belongs to the open file, which no other program inherits (O_CLOEXEC) and which a forked child gives up; the
+kernel frees it when the process ends, however it ends. The file names its host, because a lock means nothing elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+
+try:
+    import fcntl
+except ImportError:  # Windows: leases alone say who is gone
+    fcntl = None  # type: ignore[assignment]
+
+
+class Presence:
+    """A held lock. `release` frees it and removes the file."""
+
+    def __init__(self, path: str, fd: int) -> None:
+        self._path = path
+        self._fd: int | None = fd
+
+    def release(self) -> None:
+        """Free the lock. May be called twice."""
+        fd, self._fd = self._fd, None
+        if fd is None:
+            return
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)
+        os.close(fd)
+
+    def abandon(self) -> None:
+        """In a forked child: drop the copy; the parent still holds the lock."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+
+def hold_presence(database: str, worker: int) -> Presence | None:
+    """Take the worker's lock; None where locks don't work (Windows, some network file systems) or another has it."""
+    if fcntl is None:
+        return None
+    folder = f"{os.path.realpath(database)}.locks"
+    path = lock_file(database, worker)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(fd, 0)
+        os.write(fd, this_host().encode())
+    except OSError:
+        os.close(fd)
+        return None
+    return Presence(path, fd)
+
+
+def is_gone(database: str, worker: int) -> bool:
+    """True where the worker's process once held its lock on this host and does not hold it now."""
+    if fcntl is None:
+        return False
+    try:
+        fd = os.open(lock_file(database, worker), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        # The host is written after the lock is taken: an empty file is a worker that is about to take it.
+        if os.read(fd, 512) != this_host().encode():
+            return False
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(fd)
+
+
+def forget_presence(database: str, worker: int) -> None:
+    """Remove the lock file of a worker that was ended."""
+    with contextlib.suppress(OSError):
+        os.unlink(lock_file(database, worker))
+
+
+def lock_file(database: str, worker: int) -> str:
+    """Where the worker's lock file is."""
+    return os.path.join(f"{os.path.realpath(database)}.locks", f"worker-{worker}.lock")
+
+
+def this_host() -> str:
+    """A name for this machine: two machines that share a network file system must not answer for each other."""
+    try:
+        with open("/etc/machine-id", encoding="ascii") as file:
+            return f"{socket.gethostname()} {file.read().strip()}"
+    except OSError:
+        return socket.gethostname()

@@ -1,0 +1,165 @@
+"""What becomes of rows that their owner lost or lets go: recover(row) and hold(row) of protocol.md 1."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from jobmaster.model.job import ErrorInfo, decode_envelope
+from jobmaster.model.states import JobStatus
+from jobmaster.rules.recovery import QUARANTINED, WORKER_LOST, recovered
+from jobmaster.stores.sql.sqlite.rows import HELD, PROCESSING, STATUS_OF, State, encode_error, tombstoned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from jobmaster.model.ids import JobKey
+    from jobmaster.model.job import Envelope
+    from jobmaster.rules.recovery import Recovered
+    from jobmaster.stores.sql.sqlite.transaction import Transaction
+
+RECOVER = """
+UPDATE jm_job SET status = ?, bucket = NULL, gen = gen + 1, nonce = NULL, due_us = max(due_us, ?), touched_us = ?, suspect = 1,
+    recoveries = ?, reason = ?, error = coalesce(?, error), finished_us = ? WHERE id = ?
+"""
+HOLD = """
+UPDATE jm_job SET status = ?, bucket = NULL, gen = gen + 1, nonce = NULL, due_us = ?, touched_us = ?, reason = ?,
+    attempts = ?, checkpoint = coalesce(?, checkpoint), finished_us = ? WHERE id = ?
+"""
+BLAMES = "SELECT job_id, reason FROM jm_blame WHERE job_id IN ({keys}) AND counted = 0"
+COUNT_BLAMES = "UPDATE jm_blame SET counted = 1 WHERE job_id = ? AND counted = 0"
+ANY_BLAME = "SELECT EXISTS (SELECT 1 FROM jm_blame)"
+
+ADD_ATTEMPT = """
+INSERT INTO jm_attempt (job_id, attempt, status, worker, bucket, started_us, finished_us, reason, error)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (job_id, attempt) DO UPDATE SET status = excluded.status, worker = excluded.worker, bucket = excluded.bucket,
+    started_us = excluded.started_us, finished_us = excluded.finished_us, reason = excluded.reason, error = excluded.error
+"""
+
+ENVELOPES = "SELECT id, payload FROM jm_job WHERE id IN ({keys})"
+
+
+def recover(transaction: Transaction, rows: Sequence[State]) -> None:
+    """recover(row), for rows in a bucket status."""
+    if not rows:
+        return
+    keys = [row.key for row in rows]
+    stones = tombstoned(transaction, keys)
+    blames = blames_on(transaction, keys)
+    ended = []
+    for row in rows:
+        blame = blames.get(row.key, "")
+        after = after_loss(transaction, row, tombstone=row.key in stones, blame=blame)
+        if row.status == PROCESSING:
+            record_lost(transaction, row, blame)
+        _write(transaction, row, after, blame)
+        if after.status.is_final:
+            ended.append(row.key)
+    count_blames(transaction, blames)
+    tell_ended(transaction, ended)
+    if len(ended) < len(rows):
+        transaction.topics.add("held")
+
+
+def after_loss(transaction: Transaction, row: State, *, tombstone: bool, blame: str) -> Recovered:
+    """The rule, asked for one row."""
+    return recovered(
+        status=STATUS_OF[row.status],
+        at_most_once=bool(row.at_most_once),
+        recoveries=row.recoveries,
+        tombstone=tombstone,
+        blame=blame,
+        max_recoveries=transaction.rules.max_recoveries,
+    )
+
+
+def _write(transaction: Transaction, row: State, after: Recovered, blame: str) -> None:
+    now_us = transaction.now_us
+    failed = after.status is JobStatus.FAILED
+    transaction.execute(
+        RECOVER,
+        (
+            after.status.value,
+            now_us,
+            now_us,
+            after.recoveries,
+            after.reason,
+            encode_error(lost_error(after.reason, blame)) if failed else None,
+            now_us if after.status.is_final else None,
+            row.key,
+        ),
+    )
+
+
+def lost_error(reason: str, blame: str) -> ErrorInfo:
+    """What a row says that failed because its worker vanished: for which reason, and by what the process died."""
+    return ErrorInfo(reason, blame or (WORKER_LOST if reason == QUARANTINED else ""))
+
+
+def record_lost(transaction: Transaction, row: State, blame: str) -> None:
+    """The attempt that was running when its worker vanished."""
+    error = encode_error(ErrorInfo(WORKER_LOST, blame)) if blame else None
+    transaction.execute(
+        ADD_ATTEMPT,
+        (
+            row.key, row.attempts, JobStatus.FAILED.value, row.worker, row.bucket, row.started_us, transaction.now_us,
+            WORKER_LOST, error,
+        ),
+    )  # fmt: skip
+
+
+def blames_on(transaction: Transaction, keys: Sequence[JobKey]) -> dict[JobKey, str]:
+    """Evidence that is not counted yet, by job."""
+    if not transaction.rows(ANY_BLAME)[0][0]:
+        return {}
+    return dict(transaction.by_keys(BLAMES, keys))  # type: ignore[arg-type]
+
+
+def count_blames(transaction: Transaction, keys: Iterable[JobKey]) -> None:
+    """Evidence counts once."""
+    for key in keys:
+        transaction.execute(COUNT_BLAMES, (key,))
+
+
+def hold_row(
+    transaction: Transaction,
+    row: State,
+    *,
+    due_us: int,
+    cancelled: bool,
+    reason: str = "",
+    attempts: int | None = None,
+    checkpoint: bytes | None = None,
+) -> None:
+    """hold(row): a tombstone (`cancelled`) ends it, else it waits on the master at a new assignment number."""
+    now_us = transaction.now_us
+    spent = row.attempts if attempts is None else attempts
+    status = JobStatus.CANCELLED.value if cancelled else HELD
+    ended = now_us if cancelled else None
+    transaction.execute(HOLD, (status, due_us, now_us, reason, spent, checkpoint, ended, row.key))
+    if cancelled:
+        tell_ended(transaction, [row.key])
+    else:
+        transaction.topics.add("held")
+
+
+def tell_ended(transaction: Transaction, keys: Sequence[JobKey]) -> None:
+    """Signal the clients that wait for these jobs, which have just ended without a run's outcome."""
+    for _, payload in transaction.by_keys(ENVELOPES, keys):
+        tell_client(transaction, readable(payload))
+
+
+def tell_client(transaction: Transaction, envelope: Envelope | None) -> None:
+    """Signal the client that waits for this job, if one does."""
+    if envelope is not None and envelope.reply_to:
+        transaction.topics.add(f"client:{envelope.reply_to}")
+
+
+def readable(payload: bytes) -> Envelope | None:
+    """The envelope in a payload, or None: it is somebody else's, or damaged."""
+    try:
+        return decode_envelope(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

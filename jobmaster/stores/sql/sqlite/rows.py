@@ -1,0 +1,129 @@
+"""A job's row: its columns in one order, made from an envelope, read into values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from jobmaster.model.ids import JobKey
+from jobmaster.model.job import ErrorInfo
+from jobmaster.model.states import JobStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from jobmaster.model.job import Envelope
+    from jobmaster.stores.sql.sqlite.transaction import Row, Transaction
+
+COLUMNS = (
+    "id, status, gen, bucket, nonce, task, lane, priority, at_most_once, created_us, scheduled_us, due_us, touched_us, "
+    "expires_us, started_us, finished_us, attempts, failures, recoveries, suspect, reason, worker, custom_id, "
+    "trigger_kind, payload, result, error, checkpoint"
+)
+INSERT_JOBS = f"INSERT INTO jm_job ({COLUMNS}) VALUES "
+
+STATES = """
+SELECT id, status, gen, bucket, nonce, attempts, failures, recoveries, at_most_once, worker, started_us, suspect, due_us
+FROM jm_job WHERE id IN ({keys})
+"""
+
+TOMBSTONES = "SELECT job_id FROM jm_tombstone WHERE job_id IN ({keys})"
+ANY_TOMBSTONE = "SELECT EXISTS (SELECT 1 FROM jm_tombstone)"
+
+HELD, ASSIGNED, PROCESSING, SUCCEEDED, QUEUED, FAILED, CANCELLED = 2, 3, 4, 5, 6, 7, 8
+FINAL = (SUCCEEDED, FAILED, CANCELLED)
+WAITING = (ASSIGNED, QUEUED)
+IN_BUCKET = (ASSIGNED, PROCESSING, QUEUED)
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(ErrorInfo)
+
+
+class State(NamedTuple):
+    """What decides over a row's next move."""
+
+    key: JobKey
+    status: int
+    gen: int
+    bucket: int | None
+    nonce: int | None
+    attempts: int
+    failures: int
+    recoveries: int
+    at_most_once: int
+    worker: int | None
+    started_us: int | None
+    suspect: int
+    due_us: int
+
+    def mine(self, bucket: int, gen: int) -> bool:
+        """mine(row) of protocol.md 1."""
+        return self.bucket == bucket and self.gen == gen
+
+    @property
+    def final(self) -> bool:
+        """The row never changes again."""
+        return self.status in FINAL
+
+
+def job_row(
+    key: JobKey,
+    envelope: Envelope,
+    payload: bytes,
+    *,
+    status: int,
+    due_us: int,
+    now_us: int,
+    gen: int = 0,
+    bucket: int | None = None,
+    nonce: int | None = None,
+    started_us: int | None = None,
+    finished_us: int | None = None,
+    attempts: int = 0,
+    failures: int = 0,
+    recoveries: int = 0,
+    suspect: bool = False,
+    reason: str = "",
+    worker: int | None = None,
+    result: bytes | None = None,
+    error: bytes | None = None,
+    checkpoint: bytes | None = None,
+) -> Row:
+    """Values in the order of COLUMNS. A final row has `finished_us`, others have none."""
+    return (
+        key, status, gen, bucket, nonce, envelope.task, envelope.lane, envelope.priority, envelope.at_most_once,
+        envelope.created_us, envelope.scheduled_us, due_us, now_us, envelope.expires_us, started_us, finished_us, attempts,
+        failures, recoveries, suspect, reason, worker, envelope.custom_id, envelope.trigger, payload, result, error, checkpoint,
+    )  # fmt: skip
+
+
+def states(transaction: Transaction, keys: Sequence[JobKey]) -> dict[JobKey, State]:
+    """The rows that are there, by key."""
+    return {row[0]: State(*row) for row in transaction.by_keys(STATES, keys)}
+
+
+def tombstoned(transaction: Transaction, keys: Iterable[JobKey]) -> set[JobKey]:
+    """Those of the keys whose job was cancelled."""
+    wanted = list(keys)
+    if not wanted or not transaction.execute(ANY_TOMBSTONE).fetchone()[0]:
+        return set()
+    return {row[0] for row in transaction.by_keys(TOMBSTONES, wanted)}
+
+
+def encode_error(error: ErrorInfo | None) -> bytes | None:
+    """An error as it is stored."""
+    return None if error is None else _encoder.encode(error)
+
+
+def decode_error(stored: bytes | None) -> ErrorInfo | None:
+    """A stored error."""
+    return None if stored is None else _decoder.decode(stored)
+
+
+def signed(number: int) -> int:
+    """An unsigned 64-bit number as the signed one with the same bits, which is what a column holds."""
+    return number if number < 1 << 63 else number - (1 << 64)
+
+
+STATUS_OF = {status.value: status for status in JobStatus}

@@ -1,0 +1,174 @@
+"""Guarded starts and early rows (R10, R11)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobmaster.model.job import Verdict
+from jobmaster.model.states import JobStatus
+from jobmaster.rules.recovery import QUARANTINED
+from jobmaster.stores.sql.sqlite.owning import own
+from jobmaster.stores.sql.sqlite.read import remove
+from jobmaster.stores.sql.sqlite.recover import (
+    after_loss,
+    blames_on,
+    count_blames,
+    lost_error,
+    record_lost,
+    recover,
+    tell_client,
+)
+from jobmaster.stores.sql.sqlite.rows import (
+    CANCELLED,
+    FAILED,
+    INSERT_JOBS,
+    PROCESSING,
+    State,
+    encode_error,
+    job_row,
+    signed,
+    states,
+    tombstoned,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobmaster.model.ids import JobKey
+    from jobmaster.model.job import Fence, Start
+    from jobmaster.stores.sql.sqlite.transaction import Row, Transaction
+
+GO = """
+UPDATE jm_job SET status = ?, nonce = ?, worker = ?, touched_us = ?, attempts = ?, started_us = ?, recoveries = ?, suspect = ?
+WHERE id = ?
+"""
+END = """
+UPDATE jm_job SET status = ?, bucket = NULL, gen = gen + 1, touched_us = ?, finished_us = ?, recoveries = ?, reason = ?,
+    error = coalesce(?, error) WHERE id = ?
+"""
+
+
+def start(transaction: Transaction, fence: Fence, starts: Sequence[Start]) -> list[Verdict]:
+    """R10, R11."""
+    own(transaction, fence)
+    keys = [one.key for one in starts]
+    batch = _Batch(transaction, fence, keys)
+    verdicts = [batch.decide(one) for one in starts]
+    transaction.insert(INSERT_JOBS, batch.new)
+    return verdicts
+
+
+def take_over(transaction: Transaction, fence: Fence, starts: Sequence[Start]) -> list[Verdict]:
+    """R10; then the messages leave that are not needed any more."""
+    verdicts = start(transaction, fence, starts)
+    pairs = zip(starts, verdicts, strict=True)
+    remove(transaction, fence.bucket, [s.seq for s, v in pairs if s.seq is not None and (s.take_over or not v.yes)])
+    return verdicts
+
+
+class _Batch:
+    """One batch of starts: what was there before, and the rows to insert."""
+
+    def __init__(self, transaction: Transaction, fence: Fence, keys: Sequence[JobKey]) -> None:
+        self._transaction = transaction
+        self._fence = fence
+        self._rows = states(transaction, keys)
+        self._stones = tombstoned(transaction, keys)
+        self._blames = blames_on(transaction, keys)
+        self.new: list[Row] = []
+
+    def decide(self, start: Start) -> Verdict:
+        """The verdict on one start, and its effect."""
+        row = self._rows.get(start.key)
+        if row is None:
+            return self._insert(start)
+        if row.final or not row.mine(self._fence.bucket, start.gen):
+            return Verdict(yes=False, attempt=row.attempts, recoveries=row.recoveries)
+        if row.status == PROCESSING:
+            if row.nonce == signed(start.nonce):
+                return Verdict(yes=True, attempt=row.attempts, recoveries=row.recoveries)
+            return self._start_again(row, start)
+        return self._start_waiting(row, start)
+
+    def _insert(self, start: Start) -> Verdict:
+        """No row: the message was the authority until now."""
+        transaction = self._transaction
+        cancelled, blame = start.key in self._stones, self._blames.get(start.key, "")
+        counted = 1 if blame and not cancelled else 0
+        quarantined = counted and counted >= transaction.rules.max_recoveries
+        ended = cancelled or quarantined
+        runs = start.status is JobStatus.PROCESSING and not ended
+        attempts = start.attempt if runs else start.attempt - 1
+        now_us = transaction.now_us
+        row = job_row(
+            start.key,
+            start.envelope,
+            start.payload,
+            status=CANCELLED if cancelled else FAILED if quarantined else start.status.value,
+            due_us=start.due_us,
+            now_us=now_us,
+            gen=start.gen + 1 if ended else start.gen,
+            bucket=None if ended else self._fence.bucket,
+            nonce=None if ended else signed(start.nonce),
+            started_us=(start.started_us or now_us) if runs else None,
+            finished_us=now_us if ended else None,
+            attempts=attempts,
+            recoveries=counted,
+            suspect=bool(blame),
+            reason=QUARANTINED if quarantined else "",
+            worker=self._fence.owner,
+            error=encode_error(lost_error(QUARANTINED, blame)) if quarantined else None,
+        )
+        if counted:
+            count_blames(transaction, [start.key])
+        if ended:
+            tell_client(transaction, start.envelope)
+            transaction.insert(INSERT_JOBS, [row])
+            return Verdict(yes=False, attempt=attempts, recoveries=counted)
+        self.new.append(row)
+        return Verdict(yes=True, attempt=start.attempt, recoveries=counted)
+
+    def _start_waiting(self, row: State, start: Start) -> Verdict:
+        """Nobody is known to run it, but a dead process may have been seen to."""
+        if start.key in self._stones:
+            return self._end(row, start, CANCELLED, recoveries=row.recoveries)
+        blame = self._blames.get(start.key, "")
+        recoveries = row.recoveries + 1 if blame else row.recoveries
+        if blame:
+            count_blames(self._transaction, [start.key])
+            if recoveries >= self._transaction.rules.max_recoveries:
+                return self._end(row, start, FAILED, recoveries=recoveries, blame=blame)
+        return self._go(row, start, recoveries=recoveries, suspect=bool(row.suspect or blame))
+
+    def _start_again(self, row: State, start: Start) -> Verdict:
+        """An earlier life started it and cannot run it any more: a recovery that stays in its bucket."""
+        blame = self._blames.get(row.key, "")
+        after = after_loss(self._transaction, row, tombstone=row.key in self._stones, blame=blame)
+        if after.status.is_final:
+            recover(self._transaction, [row])
+            return Verdict(yes=False, attempt=row.attempts, recoveries=after.recoveries)
+        record_lost(self._transaction, row, blame)
+        count_blames(self._transaction, [row.key])
+        return self._go(row, start, recoveries=after.recoveries, suspect=True)
+
+    def _go(self, row: State, start: Start, *, recoveries: int, suspect: bool) -> Verdict:
+        runs = start.status is JobStatus.PROCESSING
+        attempts = row.attempts + 1 if runs else row.attempts
+        now_us = self._transaction.now_us
+        started_us = (start.started_us or now_us) if runs else None
+        self._transaction.execute(
+            GO,
+            (
+                start.status.value, signed(start.nonce), self._fence.owner, now_us, attempts, started_us, recoveries, suspect,
+                row.key,
+            ),
+        )  # fmt: skip
+        return Verdict(yes=True, attempt=row.attempts + 1, recoveries=recoveries)
+
+    def _end(self, row: State, start: Start, status: int, *, recoveries: int, blame: str = "") -> Verdict:
+        now_us = self._transaction.now_us
+        reason = QUARANTINED if blame else ""
+        error = encode_error(lost_error(QUARANTINED, blame)) if blame else None
+        self._transaction.execute(END, (status, now_us, now_us, recoveries, reason, error, row.key))
+        tell_client(self._transaction, start.envelope)
+        return Verdict(yes=False, attempt=row.attempts, recoveries=recoveries)

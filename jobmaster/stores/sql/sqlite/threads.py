@@ -1,0 +1,170 @@
+"""A thread that owns one connection and does what the event loop asks, many requests at a time with one answer."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jobmaster.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+
+    from jobmaster.stores.sql.sqlite.transaction import Transaction
+
+LARGEST_GROUP = 500
+
+
+class Request(NamedTuple):
+    """One verb that waits for its turn."""
+
+    work: Callable[[Transaction], Any]
+    future: asyncio.Future[Any]
+
+
+class Answer(NamedTuple):
+    """The end of one request: a value, or the error to raise."""
+
+    future: asyncio.Future[Any]
+    value: Any
+    error: BaseException | None
+
+
+class ConnectionThread:
+    """Queue, thread and answers. Subclasses say how a group of requests runs on the connection.
+
+    Args:
+        connect: makes the connection, in the thread.
+        loop: the loop whose futures are answered, with one wake-up per group.
+        name: the thread's name, for people.
+    """
+
+    def __init__(
+        self, connect: Callable[[], sqlite3.Connection], *, loop: asyncio.AbstractEventLoop, name: str
+    ) -> None:
+        self.gate = threading.Lock()
+        """Held while the thread is inside SQLite: a fork takes it first, so that no lock of SQLite is copied locked."""
+        self._connect = connect
+        self._loop = loop
+        self._queue: deque[Request] = deque()
+        self._bell = threading.Lock()
+        self._bell.acquire()
+        self._asleep = False
+        self._closed = False
+        self._opened: asyncio.Future[None] = loop.create_future()
+        self._ended: asyncio.Future[None] = loop.create_future()
+        self._connection: sqlite3.Connection | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    async def open(self) -> None:
+        """Start the thread and wait for its connection."""
+        self._thread.start()
+        await self._opened
+
+    def submit(self, work: Callable[[Transaction], Any]) -> asyncio.Future[Any]:
+        """Queue a verb; the future has its result. Called on the loop only."""
+        self.require_open()
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._queue.append(Request(work, future))
+        if self._asleep:
+            self.ring()
+        return future
+
+    def require_open(self) -> None:
+        """Raise StoreUnavailable after `close`."""
+        if self._closed:
+            raise StoreUnavailable("The store was closed. Nothing was stored; open it again.")
+
+    def ring(self) -> None:
+        """End the thread's sleep."""
+        self._asleep = False
+        try:
+            self._bell.release()
+        except RuntimeError:
+            return  # two rings for one sleep
+
+    async def close(self) -> None:
+        """Do what is queued, close the connection, end the thread."""
+        if not self._closed:
+            self._closed = True
+            self.ring()
+        if self._thread.ident is not None:
+            await asyncio.shield(self._ended)
+            self._thread.join()
+
+    def abandon(self) -> sqlite3.Connection | None:
+        """In a forked child: forget the connection, which belongs to the parent, and give it to the caller."""
+        self._closed = True
+        connection, self._connection = self._connection, None
+        return connection
+
+    def _run_group(self, connection: sqlite3.Connection, requests: list[Request]) -> list[Answer]:
+        raise NotImplementedError
+
+    def _idle(self, connection: sqlite3.Connection) -> float | None:
+        """Called between groups; returns how many seconds the thread may sleep, None: until it is rung."""
+        return None
+
+    def _run(self) -> None:
+        try:
+            with self.gate:
+                connection = self._connection = self._connect()
+        except BaseException as error:  # noqa: BLE001 - raised where `open` is awaited
+            self._post(_settle, [Answer(self._opened, None, error), Answer(self._ended, None, None)])
+            return
+        self._post(_settle, [Answer(self._opened, None, None)])
+        try:
+            self._serve(connection)
+        finally:
+            with self.gate:
+                connection.close()
+            self._post(_settle, [Answer(self._ended, None, None)])
+
+    def _serve(self, connection: sqlite3.Connection) -> None:
+        while True:
+            requests = self._take()
+            if requests:
+                with self.gate:
+                    answers = self._run_group(connection, requests)
+                self._post(_settle, answers)
+            elif self._closed:
+                return
+            with self.gate:
+                pause = self._idle(connection)
+            if not self._queue:
+                self._sleep(pause)
+
+    def _take(self) -> list[Request]:
+        requests: list[Request] = []
+        while self._queue and len(requests) < LARGEST_GROUP:
+            request = self._queue.popleft()
+            if not request.future.cancelled():
+                requests.append(request)
+        return requests
+
+    def _sleep(self, pause: float | None) -> None:
+        self._asleep = True
+        if self._queue or self._closed:  # came between the last look and the flag
+            self._asleep = False
+            return
+        self._bell.acquire(timeout=-1 if pause is None else pause)
+        self._asleep = False
+
+    def _post(self, deliver: Callable[[list[Answer]], None], answers: list[Answer]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(deliver, answers)
+        except RuntimeError:
+            return  # the loop was closed: nobody waits any more
+
+
+def _settle(answers: list[Answer]) -> None:
+    for future, value, error in answers:
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)
