@@ -1,0 +1,145 @@
+"""Read by type checkers only (test_task_typing.py): what they infer, and the wrong calls that they must refuse.
+
+`assert_type` states what is inferred. A line with "# wrong" must be an error in both checkers, and no other may be.
+"""
+
+from __future__ import annotations
+
+from typing import Any, assert_type
+
+from jobmaster import JobContext, JobMaster, MessageData, Priority, Result
+
+jm = JobMaster("typing")
+
+
+@jm.task
+def sync_bare(name: str) -> str:
+    return name
+
+
+@jm.task
+async def async_bare(number: int) -> float:
+    return number / 2
+
+
+@jm.task(name="mail.receipt", lane="mail", priority=Priority.HIGH, max_retries=5, timeout=30)
+def sync_options(order: int, *, copy: bool = False) -> list[str]:
+    return [str(order)] if copy else []
+
+
+@jm.task(lane="mail")
+async def async_options(order: int) -> dict[str, int]:
+    return {"order": order}
+
+
+@jm.task(bind=True)
+def sync_bound(ctx: JobContext, path: str, width: int = 100) -> bytes:
+    return path.encode() * width
+
+
+@jm.task(bind=True, lane="bulk")
+async def async_bound(ctx: JobContext, path: str) -> int:
+    return len(path)
+
+
+@jm.task(bind=False, max_retries=0)
+def not_bound(path: str) -> int:
+    return len(path)
+
+
+@jm.task
+def keyword_only(*, first: int, second: str = "") -> None:
+    return None
+
+
+@jm.task
+def untyped(first, second=1):  # type: ignore[no-untyped-def]
+    return first
+
+
+@jm.task
+def any_first(thing: Any, number: int) -> int:
+    return number
+
+
+@jm.handler("Hello", lane="mail", timeout=10)
+class Hello:
+    async def handle(self, job: JobContext) -> str:
+        return job.msg_data.try_get_str("Name") or "World"
+
+
+assert_type(sync_bare.delay("J"), Result[str])
+assert_type(sync_bare.delay(name="J"), Result[str])
+assert_type(async_bare.delay(3), Result[float])
+assert_type(sync_options.delay(1, copy=True), Result[list[str]])
+assert_type(async_options.delay(order=1), Result[dict[str, int]])
+assert_type(sync_bound.delay("a.png", width=3), Result[bytes])
+assert_type(async_bound.delay(path="a.png"), Result[int])
+assert_type(not_bound.delay("a"), Result[int])
+assert_type(keyword_only.delay(first=1), Result[None])
+assert_type(untyped.delay(1, second=2), Result[Any])
+assert_type(any_first.delay(object(), 2), Result[int])
+
+assert_type(sync_bare.options(delay=10, lane="bulk", priority=Priority.LOW, expires=60).delay("J"), Result[str])
+assert_type(async_bare.options(countdown=10, metadata={"tenant": "a"}).delay(3), Result[float])
+assert_type(sync_bare.apply_async(("J",), countdown=10), Result[str])
+assert_type(async_bare.apply_async(kwargs={"number": 1}, queue="bulk"), Result[float])
+assert_type(jm.enqueue_many([sync_bare.job("a"), sync_bare.options(delay=1).job("b")]), list[Result[str]])
+assert_type(jm.enqueue_many([async_bare.job(number=1)]), list[Result[float]])
+assert_type(jm.result("id", sync_bare), Result[str])
+assert_type(jm.result("id", async_bare), Result[float])
+assert_type(jm.result("id"), Result[Any])
+assert_type(jm.scheduler.once_now(Hello, MessageData().set_str("Name", "J")), Result[Any])
+assert_type(jm.scheduler.once_after(sync_bare, 5, {"name": "J"}, priority=Priority.LOW), Result[Any])
+
+assert_type(sync_bare("J"), str)
+assert_type(sync_bound("a.png"), bytes)
+assert_type(sync_bare.delay("J").get(timeout=5), str)
+assert_type(sync_bare.name, str)
+
+
+async def inside_a_loop() -> None:
+    assert_type(await sync_bare.adelay("J"), Result[str])
+    assert_type(await async_bare.options(lane="bulk").adelay(3), Result[float])
+    assert_type(await (await async_bound.adelay("a.png")).aget(), int)
+    assert_type(await async_bare(3), float)
+    assert_type(await jm.aenqueue_many([async_bare.job(1)]), list[Result[float]])
+    await async_bare.adelay("3")  # wrong
+
+
+sync_bare.delay(3)  # wrong
+sync_bare.delay(nmae="J")  # wrong
+sync_bare.delay()  # wrong
+sync_bare.delay("J", "K")  # wrong
+async_bare.delay("3")  # wrong
+async_bare.delay()  # wrong
+sync_options.delay(1, True)  # wrong
+async_options.delay(order="1")  # wrong
+sync_bound.delay()  # wrong
+sync_bound.delay("a.png", width="3")  # wrong
+async_bound.delay(3)  # wrong
+not_bound.delay(3)  # wrong
+keyword_only.delay(1)  # wrong
+keyword_only.delay(second="x")  # wrong
+untyped.delay()  # wrong
+any_first.delay(1, "2")  # wrong
+sync_bare.options(dealy=10)  # wrong
+sync_bare.options(delay="soon")  # wrong
+sync_bare.options(delay=10).delay(3)  # wrong
+sync_bare.apply_async(("J",), cuontdown=10)  # wrong
+sync_bare.job(3)  # wrong
+jm.enqueue_many([sync_bare.job()])  # wrong
+jm.enqueue_many([sync_bare.delay("J")])  # wrong
+number: int = sync_bare.delay("J").get()  # wrong
+sync_bare(3)  # wrong
+jm.scheduler.once_now(sync_bare, {"name": "J"}, dealy=1)  # wrong
+JobMaster("typing", materr="sqlite:///x.db")  # wrong
+jm.handler("NoHandle")(int)  # wrong
+
+
+@jm.task(laen="mail")  # wrong
+def misspelt() -> None: ...
+
+
+@jm.task(bind=True)  # wrong
+def bound_without_context(path: int) -> None: ...
