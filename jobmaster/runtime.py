@@ -231,7 +231,11 @@ async def open_database(dsn: Dsn, settings: Settings, *, standalone: bool) -> St
         from jobmaster.stores.sql.sqlite.store import SqliteStore
 
         return await SqliteStore.open(
-            dsn.path, rules=master_rules(settings), standalone=standalone, provision=settings.auto_provision
+            dsn.path,
+            rules=master_rules(settings),
+            auto_provision=settings.auto_provision,
+            standalone=standalone,
+            timeout=settings.accept_timeout,
         )
     raise ConfigurationError(
         f"{dsn} names a {dsn.kind} store, and this version of JobMaster has a store for SQLite only. "
