@@ -1,0 +1,195 @@
+"""The program of an engine process: `python -m jobmaster.engine.child`, started by a supervisor only.
+
+It prepares (imports the user's code), then runs the engine on an event loop. What goes wrong before the engine is ready
+is said to the supervisor in words; starting again would not help then, unless it was a store that did not answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import faulthandler
+import logging
+import os
+import pkgutil
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+import msgspec
+
+from jobmaster.engine.links import framing
+from jobmaster.engine.links.child_end import ProcessEngineLink
+from jobmaster.engine.links.memory import SharedMemory
+from jobmaster.engine.links.orphans import die_with_parent
+from jobmaster.engine.links.processes import Launch
+from jobmaster.errors import JobMasterError, StoreUnavailable
+from jobmaster.ports.link import EXIT_UNREACHABLE
+
+if TYPE_CHECKING:
+    from jobmaster.ports.link import EngineLink
+
+logger = logging.getLogger("jobmaster.engine")
+
+_FAILED = 1
+_MOST_WORDS = 16_384
+"""Characters of a traceback that the supervisor is told; the end matters most."""
+
+
+class Stoppable(Protocol):
+    """What this program does with an engine besides running it."""
+
+    def stop(self, grace: float) -> None:
+        """Begin the graceful stop, of at most `grace` seconds."""
+        ...
+
+    def abort(self) -> None:
+        """Cancel what runs at once, then stop."""
+        ...
+
+
+Prepared = Callable[["EngineLink", Callable[[Stoppable], None]], Awaitable[None]]
+"""What an entry answers: an async function of the link and of `ready`.
+
+The entry itself is called without an event loop, to import users' code. The async function opens the stores, builds the
+engine, calls `ready(engine)` and runs the engine to its end. `Launch.entry` names the entry: "module:function".
+"""
+
+
+class EngineProcess:
+    """One run of this program."""
+
+    def __init__(self, shared: SharedMemory, peer: socket.socket) -> None:
+        self._memory = shared
+        self._peer = peer
+        self._grace = 0.0
+        self._engine: Stoppable | None = None
+        self._asked = False
+        self._hurried = False
+
+    def main(self) -> int:
+        """Prepare and run; the answer is the exit code."""
+        try:
+            kind, payload = framing.receive(self._peer)
+            assert kind == framing.LAUNCH, kind  # noqa: S101 - the supervisor is the same version of the same program
+            launch = msgspec.msgpack.decode(payload, type=Launch)
+            self._grace = launch.grace
+            entry: Callable[[bytes], Prepared] = pkgutil.resolve_name(launch.entry)
+            prepared = entry(launch.arguments)
+            self._loop_until_the_end(prepared)
+        except StoreUnavailable as error:
+            logger.warning("engine_cannot_reach_its_store error=%s", error)
+            return EXIT_UNREACHABLE
+        except _Unready as unready:
+            self._say_why(unready.cause)
+            return _FAILED
+        except EOFError:  # the supervisor is gone
+            return _FAILED
+        except BaseException as error:  # `sys.exit()` in a user's module, too, is a reason not to start
+            if self._engine is None:
+                self._say_why(error)
+            else:
+                logger.exception("engine_failed")
+            return _FAILED
+        return 0
+
+    def _loop_until_the_end(self, prepared: Prepared) -> None:
+        """`asyncio.run` would go on to wait for threads of users' code; what is left here ends with the process."""
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(self._run(prepared))
+
+    async def _run(self, prepared: Prepared) -> None:
+        loop = asyncio.get_running_loop()
+        link = ProcessEngineLink(self._memory, on_hurry=self._hurry)
+        loop.add_signal_handler(signal.SIGTERM, self._stop)
+        await loop.create_unix_connection(lambda: link.frames, sock=self._peer.dup())
+        try:
+            await prepared(link, self._ready)
+        except Exception as error:
+            if self._engine is None and not isinstance(error, StoreUnavailable):
+                raise _Unready(error) from error
+            raise
+        finally:
+            link.frames.close()
+
+    # ---------------------------------------------------------------- stopping
+
+    def _ready(self, engine: Stoppable) -> None:
+        self._engine = engine
+        if self._hurried:
+            engine.abort()
+        elif self._asked:
+            engine.stop(self._grace)
+
+    def _stop(self) -> None:
+        """SIGTERM: the first counts, whoever sends it how often."""
+        if not self._asked:
+            self._asked = True
+            if self._engine is not None:
+                self._engine.stop(self._grace)
+
+    def _hurry(self) -> None:
+        self._asked = self._hurried = True
+        if self._engine is not None:
+            self._engine.abort()
+
+    # ---------------------------------------------------------------- failing
+
+    def _say_why(self, error: BaseException) -> None:
+        if isinstance(error, JobMasterError):
+            words = str(error)
+        else:
+            words = "".join(traceback.format_exception(error))[-_MOST_WORDS:].strip()
+        with contextlib.suppress(OSError):
+            self._peer.setblocking(True)
+            self._peer.sendall(framing.frame(framing.FAILURE, words.encode(errors="replace")))
+
+
+class _Unready(Exception):  # noqa: N818 - carries an error through `asyncio.run`
+    """The engine could not be built."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+def _listen_to_signals() -> None:
+    # Ctrl-C in a terminal reaches the whole group: the supervisor decides what follows. A handler, not SIG_IGN, which
+    # programs that a task starts would inherit.
+    signal.signal(signal.SIGINT, lambda _number, _frame: None)
+    # Until the loop runs nothing has been started, so that there is nothing to stop gracefully.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: _leave(0))
+    if sys.__stderr__ is not None:
+        faulthandler.enable(sys.__stderr__)
+        faulthandler.register(signal.SIGUSR1, sys.__stderr__, all_threads=True)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process without waiting for threads of the user's that nobody ends; exit functions are called."""
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()  # noqa: SLF001 - the only way to call them without joining threads first
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Run the program with the descriptors and the parent's process id that the supervisor gave on the command line."""
+    shared, peer, lifeline, parent = map(int, arguments)
+    die_with_parent(parent=parent, lifeline=lifeline)
+    _listen_to_signals()
+    for descriptor in (peer, lifeline):  # programs that tasks start must not hold them open
+        os.set_inheritable(descriptor, False)
+    view = SharedMemory(shared)
+    os.close(shared)
+    _leave(EngineProcess(view, socket.socket(fileno=peer)).main())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,120 @@
+"""Messages between two processes on a stream socket: four bytes of length, one byte of kind, the payload."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HEADER = 5
+LAUNCH = b"L"
+"""Supervisor to engine, first of all: what to run (msgpack of `processes.Launch`)."""
+GRANT = b"G"
+"""Supervisor to engine: a grant (msgpack)."""
+HURRY = b"H"
+"""Supervisor to engine: cancel what runs, a second signal came."""
+REPORT = b"R"
+"""Engine to supervisor: a report (msgpack)."""
+NEWS = b"N"
+"""Engine to supervisor: look at the shared memory."""
+FAILURE = b"F"
+"""Engine to supervisor: why it can't start (UTF-8)."""
+
+
+def frame(kind: bytes, payload: bytes = b"") -> bytes:
+    """One message as it travels."""
+    return len(payload).to_bytes(4, "big") + kind + payload
+
+
+def receive(peer: socket.socket) -> tuple[bytes, bytes]:
+    """The next message of a blocking socket.
+
+    Raises:
+        EOFError: the other end is gone.
+    """
+    header = _exactly(peer, HEADER)
+    return header[4:], _exactly(peer, int.from_bytes(header[:4], "big"))
+
+
+def _exactly(peer: socket.socket, size: int) -> bytes:
+    parts = []
+    while size:
+        part = peer.recv(size)
+        if not part:
+            raise EOFError("the other process is gone")
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+class Frames(asyncio.Protocol):
+    """One end of a connection on an event loop.
+
+    Args:
+        on_frame: called with kind and payload of each message.
+        on_lost: called when the other end is gone.
+    """
+
+    def __init__(self, on_frame: Callable[[bytes, bytes], None], on_lost: Callable[[], None]) -> None:
+        self._on_frame = on_frame
+        self._on_lost = on_lost
+        self._received = bytearray()
+        self._transport: asyncio.Transport | None = None
+        self._paused = False
+        self._latest: bytes | None = None
+
+    def send(self, kind: bytes, payload: bytes = b"") -> None:
+        """Send a message, after those before it. To a lost end: nothing happens."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(frame(kind, payload))
+
+    def send_latest(self, kind: bytes, payload: bytes) -> None:
+        """Send a message that replaces the one before: where the other end reads slowly, only the last one goes."""
+        if self._paused:
+            self._latest = frame(kind, payload)
+        else:
+            self.send(kind, payload)
+
+    def close(self) -> None:
+        """Close the connection after what was sent."""
+        if self._transport is not None:
+            self._transport.close()
+
+    # ---------------------------------------------------------------- called by the transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=0)
+
+    def pause_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        self._paused = False
+        latest, self._latest = self._latest, None
+        if latest is not None and self._transport is not None:
+            self._transport.write(latest)
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        received = self._received
+        received += data
+        begin = 0
+        while len(received) - begin >= HEADER:
+            end = begin + HEADER + int.from_bytes(received[begin : begin + 4], "big")
+            if len(received) < end:
+                break
+            kind, payload = bytes(received[begin + 4 : begin + HEADER]), bytes(received[begin + HEADER : end])
+            begin = end
+            self._on_frame(kind, payload)
+        del received[:begin]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        self._on_lost()
