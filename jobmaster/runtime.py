@@ -67,7 +67,7 @@ def plan_workers(
     agent: str | None = None,
     lanes: Sequence[str] = (),
     name: str | None = None,
-    fallback_name: str | None = None,
+    identity: str | None = None,
     mode: WorkerMode | None = None,
     pool: str = "threads",
     concurrency: int | None = None,
@@ -82,8 +82,8 @@ def plan_workers(
         app: its tasks must be imported already.
         agent: only workers of this agent.
         lanes: serve these lanes (as stored); empty: as declared, else the default lane and every lane of a task.
-        name: the worker's name; None: as declared, else `fallback_name`.
-        fallback_name: None: made of host and process.
+        name: the worker's name; None: as declared, else `identity`.
+        identity: None: made of host and process.
         mode: instead of the declared one.
         pool: where sync tasks run: "threads", "processes", "asyncio" (nowhere) or "solo".
         concurrency: slots of each engine; None: as declared, for "processes" the number of cores.
@@ -108,7 +108,7 @@ def plan_workers(
                 f"App {app.cluster_id!r} has no task and no handler, so a worker could run nothing. Decorate a "
                 "function with @jm.task, import the modules that do (include=[...]), or name the right app."
             )
-        chosen = name or worker.name or fallback_name or default_worker_name()
+        chosen = name or worker.name or identity or default_worker_name()
         several = len(declared) > 1 and (name is not None or worker.name is None)
         for engine in range(engines):
             suffix = (f".{number + 1}" if several else "") + (f".{engine + 1}" if engines > 1 else "")
