@@ -5,18 +5,21 @@ Migrations use them as they are today: a change of one needs a migration, and a 
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, SmallInteger, Unicode, text
 from sqlalchemy.dialects import mssql, mysql, postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
 NAME = 255
 REASON = 64
-OPTIONS = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
-NUMBERED = {**OPTIONS, "sqlite_autoincrement": True}
+OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+NUMBERED: dict[str, Any] = {**OPTIONS, "sqlite_autoincrement": True}
 """Options of a table whose rows the database numbers, never giving a number twice."""
 
 
-def key() -> TypeEngine[object]:
+def key() -> TypeEngine[Any]:
+    """A job's 16 bytes."""
     return (
         LargeBinary(16)
         .with_variant(postgresql.UUID(as_uuid=False), "postgresql")
@@ -25,20 +28,24 @@ def key() -> TypeEngine[object]:
     )
 
 
-def blob() -> TypeEngine[object]:
+def blob() -> TypeEngine[Any]:
+    """Bytes of any length."""
     return LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 
 
-def number() -> TypeEngine[object]:
+def number() -> TypeEngine[Any]:
+    """A number that the database gives."""
     # SQLite numbers rows by itself only in a column of exactly this type.
     return BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
 
 
-def moment(name: str, *, nullable: bool = False) -> Column[int]:
+def moment(name: str, *, nullable: bool = False) -> Column[Any]:
+    """Microseconds since the epoch."""
     return Column(name, BigInteger, nullable=nullable)
 
 
-def text_type(length: int) -> TypeEngine[str]:
+def text_type(length: int) -> TypeEngine[Any]:
+    """Text of at most `length` characters."""
     # Compared byte by byte everywhere: "Mail" and "mail" are two lanes.
     return (
         Unicode(length)
@@ -47,18 +54,22 @@ def text_type(length: int) -> TypeEngine[str]:
     )
 
 
-def words(name: str, length: int = NAME) -> Column[str]:
+def words(name: str, length: int = NAME) -> Column[Any]:
+    """Text that is never NULL."""
     return Column(name, text_type(length), nullable=False, server_default="")
 
 
-def count(name: str, default: int | None = 0, *, nullable: bool = False) -> Column[int]:
+def count(name: str, default: int | None = 0, *, nullable: bool = False) -> Column[Any]:
+    """A small number."""
     return Column(name, Integer, nullable=nullable, server_default=None if default is None else text(str(default)))
 
 
-def flag(name: str) -> Column[int]:
+def flag(name: str) -> Column[Any]:
+    """0 or 1."""
     return Column(name, SmallInteger, nullable=False, server_default=text("0"))
 
 
-def where(condition: str) -> dict[str, object]:
+def where(condition: str) -> dict[str, Any]:
+    """Options of an index that holds only the rows of `condition`."""
     # MySQL has no partial indexes: there each of these holds all rows.
     return {"sqlite_where": text(condition), "postgresql_where": text(condition), "mssql_where": text(condition)}

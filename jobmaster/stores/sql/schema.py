@@ -6,6 +6,8 @@ bytes. What each index is for stands beside it; an index that no statement needs
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, text
 
 from jobmaster.stores.sql.columns import (
@@ -27,7 +29,7 @@ from jobmaster.stores.sql.columns import (
 metadata = MetaData()
 
 
-def _table(name: str, *items: Column[object] | Index) -> Table:
+def _table(name: str, *items: Column[Any] | Index) -> Table:
     numbered = any(isinstance(item, Column) and item.primary_key and item.autoincrement is True for item in items)
     return Table(name, metadata, *items, **(NUMBERED if numbered else OPTIONS))
 
@@ -113,6 +115,7 @@ message = _table(
     flag("verify"),
     flag("at_most_once"),
     words("task"),
+    Column("custom_id", text_type(NAME), nullable=True),
     moment("created_us"),
     Column("payload", blob(), nullable=False),
     Index("jm_message_bucket", "bucket", "seq"),  # the owner's read

@@ -33,7 +33,7 @@ UPDATE jm_job SET status = 8, bucket = NULL, gen = gen + 1, touched_us = ?, fini
 OWNER = "SELECT owner FROM jm_bucket WHERE id = ?"
 
 MESSAGES_OF = """
-SELECT m.seq, m.bucket, m.gen, m.due_us, m.verify, m.at_most_once, m.task, m.created_us, m.payload,
+SELECT m.seq, m.bucket, m.gen, m.due_us, m.verify, m.at_most_once, m.task, m.custom_id, m.created_us, m.payload,
     b.owner, b.owner IS NULL AND b.clean = 1 AND b.status = 1
 FROM jm_message m LEFT JOIN jm_bucket b ON b.id = m.bucket WHERE m.job_id = ?
 """
@@ -60,6 +60,7 @@ class Waiting(NamedTuple):
     verify: int
     at_most_once: int
     task: str
+    custom_id: str | None
     created_us: int
     payload: bytes
     owner: int | None
@@ -169,7 +170,7 @@ def _move(transaction: Transaction, key: JobKey, message: Waiting, due_us: int) 
     transaction.execute(TAKE_OUT, (message.seq,))
     again = (
         message.bucket, key, message.gen, due_us, due_us > transaction.now_us, message.verify, message.at_most_once,
-        message.task, message.created_us, message.payload,
+        message.task, message.custom_id, message.created_us, message.payload,
     )  # fmt: skip
     transaction.insert(INSERT_MESSAGES, [again])
     transaction.topics.add(f"bucket:{message.bucket}")

@@ -25,7 +25,7 @@ HAS_MESSAGES = "SELECT EXISTS (SELECT 1 FROM jm_message WHERE bucket = ?)"
 
 # The newest that the owner has not read, looking at a bounded number of those that are not due.
 NEWEST = """
-SELECT seq, job_id, gen, due_us, verify, at_most_once, task, created_us, payload FROM (
+SELECT seq, job_id, gen, due_us, verify, at_most_once, task, custom_id, created_us, payload FROM (
     SELECT * FROM jm_message WHERE bucket = ?1 AND seq > ?2 ORDER BY seq DESC LIMIT ?4 + 4000
 ) WHERE gen = 0 AND due_us <= ?3 LIMIT ?4
 """
@@ -82,8 +82,20 @@ def hand_over(
     found = transaction.rows(NEWEST, (owner.bucket, cursor.seq, now_us + window_us, limit))[::-1]
     remove(transaction, owner.bucket, [message[0] for message in found])
     moved = [
-        (to, key, gen, due_us, due_us > now_us, verify or seq <= high_mark, at_most_once, task, created_us, payload)
-        for seq, key, gen, due_us, verify, at_most_once, task, created_us, payload in found
+        (
+            to,
+            key,
+            gen,
+            due_us,
+            due_us > now_us,
+            verify or seq <= high_mark,
+            at_most_once,
+            task,
+            custom_id,
+            created_us,
+            payload,
+        )
+        for seq, key, gen, due_us, verify, at_most_once, task, custom_id, created_us, payload in found
     ]
     transaction.insert(INSERT_MESSAGES, moved)
     if moved:

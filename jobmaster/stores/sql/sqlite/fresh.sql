@@ -135,6 +135,7 @@ CREATE TABLE jm_message (
 	verify SMALLINT DEFAULT 0 NOT NULL, 
 	at_most_once SMALLINT DEFAULT 0 NOT NULL, 
 	task VARCHAR(255) DEFAULT '' NOT NULL, 
+	custom_id VARCHAR(255), 
 	created_us BIGINT NOT NULL, 
 	payload BLOB NOT NULL
 );

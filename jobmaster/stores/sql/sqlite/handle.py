@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from jobmaster.errors import StoreUnavailable
 from jobmaster.stores.sql.sqlite.connection import READER_SETTINGS, WRITER_SETTINGS, connect, make_file
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable
 
     from jobmaster.ports.master import MasterRules
+    from jobmaster.stores.sql.sqlite.threads import ConnectionThread
     from jobmaster.stores.sql.sqlite.transaction import Transaction
     from jobmaster.stores.sql.sqlite.wake import Hint
 
@@ -60,8 +61,14 @@ class Handle:
             published=self._wake.send,
             watch=self._wake.watch,
         )
-        self._reader = Reader(
-            self._connect_reader, loop=loop, setting=self._setting, path=self._path, patience=patience
+        self._loop = loop
+        self._reader = self._new_reader()
+        self._people: Reader | None = None
+        self._people_opening: asyncio.Future[None] | None = None
+
+    def _new_reader(self) -> Reader:
+        return Reader(
+            self._connect_reader, loop=self._loop, setting=self._setting, path=self._path, patience=self._patience
         )
 
     async def _open(self) -> None:
@@ -101,6 +108,16 @@ class Handle:
     def _read(self, work: Callable[[Transaction], T]) -> Awaitable[T]:
         self._require_own_process()
         return self._reader.submit(work)
+
+    async def _ask(self, work: Callable[[Transaction], T]) -> T:
+        """A question of people, on a connection and thread of its own: a long list holds no owner's read up."""
+        self._now()
+        if self._people is None or self._people_opening is None:
+            self._people = self._new_reader()
+            self._people_opening = asyncio.ensure_future(self._people.open())
+        await asyncio.shield(self._people_opening)
+        answer: T = await self._people.submit(work)
+        return answer
 
     def _now(self) -> int:
         self._require_own_process()
@@ -157,6 +174,8 @@ class Handle:
         self._wake.close()
         await self._writer.close()
         await self._reader.close()
+        if self._people is not None:
+            await self._people.close()
         for presence in self._presences.values():
             presence.release()
         self._presences.clear()
@@ -165,7 +184,7 @@ class Handle:
 
     def gates(self) -> Iterable[threading.Lock]:
         """Locks that the threads hold while they are inside SQLite."""
-        return (self._writer.gate, self._reader.gate)
+        return [thread.gate for thread in self._threads()]
 
     def forked(self) -> list[object]:
         """In a forked child: give up all that is the parent's, and return what must never be freed."""
@@ -173,8 +192,12 @@ class Handle:
         for presence in self._presences.values():
             presence.abandon()
         self._presences.clear()
-        kept: list[Any] = [self._writer.abandon(), self._reader.abandon()]
-        return [thing for thing in kept if thing is not None]
+        kept = [thread.abandon() for thread in self._threads()]
+        return [connection for connection in kept if connection is not None]
+
+    def _threads(self) -> list[ConnectionThread]:
+        threads: list[ConnectionThread] = [self._writer, self._reader]
+        return threads if self._people is None else [*threads, self._people]
 
 
 def wall_us() -> int:

@@ -26,26 +26,26 @@ class PeopleVerbs(Handle):
         from jobmaster.stores.sql.sqlite import lists
 
         place = lists.checked(limit, after)
-        return await self._read(lambda tx: lists.list_jobs(tx, query, limit, place))
+        return await self._ask(lambda tx: lists.list_jobs(tx, query, limit, place))
 
     async def get_job(self, key: JobKey) -> JobRecord | None:
         check_key(key)
-        return await self._read(lambda tx: look_up.get_job(tx, key))
+        return await self._ask(lambda tx: look_up.get_job(tx, key))
 
     async def count_jobs(self, query: JobQuery) -> dict[JobStatus, int]:
         from jobmaster.stores.sql.sqlite import lists
 
-        return await self._read(lambda tx: lists.count_jobs(tx, query))
+        return await self._ask(lambda tx: lists.count_jobs(tx, query))
 
     async def job_attempts(self, key: JobKey) -> list[AttemptRecord]:
         check_key(key)
-        return await self._read(lambda tx: look_up.job_attempts(tx, key))
+        return await self._ask(lambda tx: look_up.job_attempts(tx, key))
 
     async def list_workers(self) -> list[WorkerRecord]:
-        return await self._read(leases.list_workers)
+        return await self._ask(leases.list_workers)
 
     async def list_buckets(self) -> list[Bucket]:
-        return await self._read(look_up.list_buckets)
+        return await self._ask(look_up.list_buckets)
 
     async def workers_by_id(self, ids: Sequence[int]) -> list[WorkerRecord]:
-        return await self._read(lambda tx: leases.workers_by_id(tx, ids))
+        return await self._ask(lambda tx: leases.workers_by_id(tx, ids))

@@ -9,11 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows: leases alone say who is gone
-    fcntl = None  # type: ignore[assignment]
 
 
 class Presence:
@@ -41,8 +40,8 @@ class Presence:
 
 def hold_presence(database: str, worker: int) -> Presence | None:
     """Take the worker's lock; None where locks don't work (Windows, some network file systems) or another has it."""
-    if fcntl is None:
-        return None
+    if sys.platform == "win32":
+        return None  # leases alone say who is gone
     folder = f"{os.path.realpath(database)}.locks"
     path = lock_file(database, worker)
     try:
@@ -63,7 +62,7 @@ def hold_presence(database: str, worker: int) -> Presence | None:
 
 def is_gone(database: str, worker: int) -> bool:
     """True where the worker's process once held its lock on this host and does not hold it now."""
-    if fcntl is None:
+    if sys.platform == "win32":
         return False
     try:
         fd = os.open(lock_file(database, worker), os.O_RDONLY | os.O_CLOEXEC)

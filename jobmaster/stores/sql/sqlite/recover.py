@@ -114,7 +114,7 @@ def blames_on(transaction: Transaction, keys: Sequence[JobKey]) -> dict[JobKey, 
     """Evidence that is not counted yet, by job."""
     if not transaction.rows(ANY_BLAME)[0][0]:
         return {}
-    return dict(transaction.by_keys(BLAMES, keys))  # type: ignore[arg-type]
+    return dict(transaction.by_keys(BLAMES, keys))
 
 
 def count_blames(transaction: Transaction, keys: Iterable[JobKey]) -> None:

@@ -1,0 +1,1 @@
+"""Alembic's scripts: how the schema came to be, one revision a file. They ship inside the package."""
