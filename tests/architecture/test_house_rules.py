@@ -32,6 +32,7 @@ def test_every_exception_from_a_rule_has_its_reason(block: str) -> None:
 
 
 def test_every_package_is_a_package() -> None:
-    folders = {path.parent for path in PACKAGE_FILES}
+    # Alembic loads migrations by path; the folder's files begin with numbers and cannot be imported.
+    folders = {path.parent for path in PACKAGE_FILES if path.parent.name != "versions"}
 
     assert [str(folder) for folder in sorted(folders) if not (folder / "__init__.py").exists()] == []

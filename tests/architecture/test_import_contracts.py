@@ -22,6 +22,8 @@ WRONG_ARROWS = [
     ("stores/x.py", "jobmaster.app", "Arrows"),
     ("engine/x.py", "jobmaster.context", "Arrows"),
     ("app.py", "jobmaster.stores.x", "Only runtime"),
+    ("worker_process.py", "jobmaster.stores.x", "Only runtime"),
+    ("app.py", "jobmaster.engine.x", "start an engine"),
     ("cli/x.py", "jobmaster.ports.x", "public API"),
     ("web/x.py", "jobmaster.runtime", "public API"),
     ("compat/x.py", "jobmaster.wire.x", "public API"),
@@ -47,7 +49,17 @@ def test_the_code_keeps_the_contracts() -> None:
 def test_a_wrong_arrow_breaks_a_contract(tmp_path: Path, file: str, imported: str, contract: str) -> None:
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     package = tmp_path / "jobmaster"
-    for name in ["app.py", "client.py", "context.py", "errors.py", "result.py", "runtime.py", "task.py", "__init__.py"]:
+    for name in [
+        "app.py",
+        "client.py",
+        "context.py",
+        "errors.py",
+        "result.py",
+        "runtime.py",
+        "task.py",
+        "worker_process.py",
+        "__init__.py",
+    ]:
         touch(package / name)
     for name in ["cli", "compat", "engine", "model", "ports", "rules", "settings", "stores", "web", "wire"]:
         touch(package / name / "__init__.py")
