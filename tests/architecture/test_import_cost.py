@@ -6,11 +6,14 @@ import json
 import statistics
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 BUDGET_MS = 80
 EVERY_NAME_BUDGET_MS = 160  # asyncio and msgspec are in it; SQLAlchemy alone would add 450
+HELP_BUDGET_MS = 200
 RUNS = 7
 
 # Each is needed by some part of the product, and by none that every producer and worker runs.
@@ -68,3 +71,14 @@ def test_the_bare_import_does_not_even_load_asyncio() -> None:
     _, _, modules = run(PACKAGE)
 
     assert "asyncio" not in modules
+
+
+def test_the_command_line_explains_itself_within_200_ms() -> None:
+    command = [str(Path(sys.executable).with_name("jobmaster")), "--help"]
+    times = []
+    for _ in range(RUNS):
+        started = time.perf_counter()
+        subprocess.run(command, capture_output=True, check=True, timeout=60)
+        times.append((time.perf_counter() - started) * 1000)
+
+    assert statistics.median(times) < HELP_BUDGET_MS, times
