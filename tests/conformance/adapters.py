@@ -1,0 +1,92 @@
+"""The stores under test. A new adapter adds a function here and its name to ADAPTERS; the cases stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jobmaster.ports.master import MasterRules
+from jobmaster.stores.memory import MemoryAgent, MemoryMaster, MemoryStore
+from jobmaster.stores.memory.variants import without
+from jobmaster.stores.split import SplitStore
+
+AGENT = "here"
+"""The name of the only agent of the clusters under test."""
+
+
+@dataclass
+class Place:
+    """Where one test's stores live, and what they are made with."""
+
+    folder: Path
+    clock_us: Callable[[], int]
+    rules: MasterRules
+    removed: frozenset[str] = frozenset()
+    late_commits: Callable[[], Awaitable[None]] | None = None
+    kept: dict[str, Any] = field(default_factory=dict)
+    """What a second connection must share with the first one (a store in memory has only itself)."""
+
+
+async def memory(place: Place) -> Any:
+    if "store" not in place.kept:
+        kind = without(MemoryStore, place.removed)
+        place.kept["store"] = kind(rules=place.rules, clock=place.clock_us, late_commits=place.late_commits)
+    return place.kept["store"]
+
+
+async def memory_split(place: Place) -> Any:
+    if "master" not in place.kept:
+        options: dict[str, Any] = {"clock": place.clock_us, "late_commits": place.late_commits}
+        place.kept["master"] = without(MemoryMaster, place.removed)(rules=place.rules, **options)
+        place.kept["agent"] = without(MemoryAgent, place.removed)(**options)
+    return without(SplitStore, place.removed)(place.kept["master"], {AGENT: place.kept["agent"]})
+
+
+async def sqlite(place: Place) -> Any:
+    return await _sqlite_file(place, "cluster.db", standalone=True)
+
+
+async def sqlite_split(place: Place) -> Any:
+    master = await _sqlite_file(place, "master.db", standalone=False)
+    agent = await _sqlite_file(place, "agent.db", standalone=False)
+    return without(SplitStore, place.removed & {"early_ack"})(master, {AGENT: agent})
+
+
+async def _sqlite_file(place: Place, name: str, *, standalone: bool) -> Any:
+    from jobmaster.stores.sql.sqlite.store import SqliteStore
+
+    return await SqliteStore.open(
+        str(place.folder / name),
+        rules=place.rules,
+        auto_provision=True,
+        clock_us=place.clock_us,
+        standalone=standalone,
+    )
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A kind of store. `locks`: its transactions can be held open by `Place.late_commits`."""
+
+    name: str
+    open: Callable[[Place], Awaitable[Any]]
+    standalone: bool
+    locks: bool
+
+
+ADAPTERS = {
+    adapter.name: adapter
+    for adapter in (
+        Adapter("memory", memory, standalone=True, locks=True),
+        Adapter("memory-split", memory_split, standalone=False, locks=True),
+        Adapter("sqlite", sqlite, standalone=True, locks=False),
+        Adapter("sqlite-split", sqlite_split, standalone=False, locks=False),
+    )
+}
+
+
+def named(*, locks: bool | None = None) -> Collection[str]:
+    """The adapters' names; only those with (or without) locks that a test can hold."""
+    return [name for name, adapter in ADAPTERS.items() if locks is None or adapter.locks is locks]
