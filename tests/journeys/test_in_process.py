@@ -1,0 +1,416 @@
+"""What users do with an app that runs its workers in its own process, on an SQLite file."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from jobmaster import (
+    Backoff,
+    CancelOutcome,
+    ConfigurationError,
+    Ignore,
+    JobCancelled,
+    JobContext,
+    JobFailed,
+    JobMaster,
+    JobQuery,
+    JobStatus,
+    MessageData,
+    NotRegistered,
+    Priority,
+    Reject,
+    Retry,
+    TimeLimitExceeded,
+    current_job,
+)
+
+pytestmark = pytest.mark.backend("sqlite")
+
+
+@dataclass(frozen=True)
+class Order:
+    number: int
+    placed: datetime
+
+
+class Clerk:
+    """A service that handlers ask for."""
+
+    def greet(self, name: str) -> str:
+        return f"Dear {name}"
+
+
+def make_app(folder: Path) -> JobMaster:
+    return JobMaster("journey", master=f"sqlite:///{folder}/journey.db", time_zone="Europe/Berlin")
+
+
+@pytest.fixture
+def jm(tmp_path: Path) -> Iterator[JobMaster]:
+    app = make_app(tmp_path)
+    yield app
+    app.close()
+
+
+def test_the_first_three_lines(jm: JobMaster) -> None:
+    @jm.task
+    def hello(name: str) -> str:
+        return f"Hello {name}"
+
+    result = hello.delay(name="John")
+    assert result.status is JobStatus.SAVE_PENDING
+    with jm:
+        assert result.get(timeout=5) == "Hello John"
+    assert result.status is JobStatus.SUCCEEDED
+    assert (result.ready(), result.successful(), result.error) == (True, True, None)
+    assert hello("John") == "Hello John"
+
+
+def test_async_tasks_and_async_calls(jm: JobMaster) -> None:
+    @jm.task
+    async def double(number: int) -> int:
+        await asyncio.sleep(0.01)
+        return number * 2
+
+    async def scenario() -> None:
+        async with jm:
+            result = await double.adelay(21)
+            assert await result.aget(timeout=5) == 42
+            assert await result.astatus() is JobStatus.SUCCEEDED
+            many = await jm.aenqueue_many([double.job(number) for number in range(100)])
+            assert [await one.aget(timeout=5) for one in many] == [number * 2 for number in range(100)]
+
+    asyncio.run(scenario())
+
+
+def test_lifespan_runs_workers_while_the_application_runs(jm: JobMaster) -> None:
+    @jm.task
+    def hello() -> str:
+        return "hi"
+
+    async def application() -> None:
+        async with jm.lifespan(object()):
+            assert await (await hello.adelay()).aget(timeout=5) == "hi"
+        assert jm.workers.list()[0].status.name == "DEAD"
+
+    asyncio.run(application())
+
+
+def test_values_keep_their_types_on_the_way_there_and_back(jm: JobMaster) -> None:
+    moment = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+    @jm.task
+    def place(order: Order, tags: set[str], wait: timedelta) -> Order:
+        assert isinstance(order, Order)
+        assert tags == {"a", "b"}
+        return Order(order.number + 1, order.placed + wait)
+
+    with jm:
+        result = place.delay(Order(1, moment), tags={"a", "b"}, wait=timedelta(hours=1))
+        assert result.get(timeout=5) == Order(2, moment + timedelta(hours=1))
+        again = jm.result(result.id, place)
+        assert again.get(timeout=5) == Order(2, moment + timedelta(hours=1))
+
+
+def test_a_bound_task_gets_its_context_and_a_detached_one_in_a_plain_call(jm: JobMaster) -> None:
+    @jm.task(bind=True, metadata={"team": "images"}, max_retries=7, lane="bulk", priority="high")
+    def resize(ctx: JobContext, path: str) -> list:
+        assert ctx.is_detached or current_job() is ctx
+        return [ctx.task, ctx.kwargs, ctx.attempt, ctx.max_retries, ctx.lane, int(ctx.priority), ctx.metadata, ctx.id]
+
+    with jm:
+        result = resize.options(metadata={"tenant": "a"}).delay(path="a.png")
+        expected = [resize.name, {"path": "a.png"}, 1, 7, "bulk", 4, {"team": "images", "tenant": "a"}, result.id]
+        assert result.get(timeout=5) == expected
+        assert jm.result(result.id).get() == expected
+    assert resize(path="b.png")[-1] == ""
+    with pytest.raises(ConfigurationError, match="outside of a job"):
+        current_job()
+
+
+def test_failures_are_retried_by_rule_and_told_with_their_traceback(jm: JobMaster) -> None:
+    quickly = Backoff(base=0.02, factor=1, cap=0.02, jitter=False)
+    seen = []
+
+    @jm.task(max_retries=2, retry=quickly)
+    def flaky() -> str:
+        seen.append(current_job().attempt)
+        if current_job().attempt < 3:
+            raise OSError("not yet")
+        return "at last"
+
+    @jm.task(max_retries=5, retry=quickly, give_up_on=(ValueError,))
+    def hopeless() -> None:
+        raise ValueError("never")
+
+    @jm.task(max_retries=5, retry=quickly, retry_on=(OSError,))
+    def wrong_kind() -> None:
+        raise KeyError("k")
+
+    with jm:
+        result = flaky.delay()
+        assert result.get(timeout=10) == "at last"
+        assert seen == [1, 2, 3]
+        assert result.attempts == 3
+        assert [attempt.attempt for attempt in jm.jobs.attempts(result.id)] == [1, 2]
+
+        with pytest.raises(JobFailed, match="ValueError: never") as told:
+            hopeless.delay().get(timeout=5)
+        assert told.value.error_type == "ValueError"
+        assert 'raise ValueError("never")' in told.value.traceback
+        failed = wrong_kind.delay()
+        with pytest.raises(JobFailed, match="KeyError"):
+            failed.get(timeout=5)
+        assert isinstance(failed.error, JobFailed)
+        assert failed.attempts == 1
+        assert jm.jobs.retry(failed.id) is True
+
+
+def test_retry_ignore_and_reject_steer_a_job(jm: JobMaster) -> None:
+    @jm.task(bind=True, max_retries=1)
+    def again(ctx: JobContext) -> int:
+        if ctx.attempt == 1:
+            ctx.checkpoint({"page": 7})
+            raise Retry("come back", countdown=0.05)
+        return ctx.checkpoint_data["page"]
+
+    @jm.task
+    def ignored() -> int:
+        raise Ignore
+
+    @jm.task(max_retries=5)
+    def rejected() -> None:
+        raise Reject("not for us")
+
+    with jm:
+        assert again.delay().get(timeout=5) == 7
+        result = ignored.delay()
+        assert result.get(timeout=5) is None
+        assert jm.jobs.get(result.id).reason == "ignored"
+        result = rejected.delay()
+        with pytest.raises(JobFailed):
+            result.get(timeout=5)
+        info = jm.jobs.get(result.id)
+        assert (info.status, info.attempts, info.reason) == (JobStatus.FAILED, 1, "not for us")
+
+
+def test_a_delayed_job_starts_when_it_is_due(jm: JobMaster) -> None:
+    @jm.task
+    def now() -> float:
+        return time.time()
+
+    with jm:
+        now.delay().get(timeout=5)
+        before = time.time()
+        late = now.options(delay=0.5).delay()
+        at = now.options(at=datetime.now(UTC) + timedelta(seconds=0.7)).delay()
+        assert 0.5 <= late.get(timeout=5) - before < 0.8
+        assert 0.7 <= at.get(timeout=5) - before < 1.0
+
+
+def test_handlers_are_made_with_their_services(jm: JobMaster) -> None:
+    jm.services.register_factory(Clerk, Clerk)
+
+    @jm.handler("HelloJob", lane="mail", timeout=10)
+    class HelloJobHandler:
+        def __init__(self, clerk: Clerk, suffix: str = "!") -> None:
+            self.clerk, self.suffix = clerk, suffix
+
+        async def handle(self, job: JobContext) -> str:
+            return self.clerk.greet(job.msg_data.try_get_str("Name") or "World") + self.suffix
+
+    @jm.handler()
+    class Plain:
+        def handle(self, job: JobContext) -> int:
+            return job.msg_data.get_int("Count")
+
+    @jm.task
+    def hello(name: str) -> str:
+        return name
+
+    with jm:
+        data = MessageData().set_str("Name", "John")
+        assert jm.scheduler.once_now(HelloJobHandler, data, priority=Priority.LOW).get(timeout=5) == "Dear John!"
+        assert jm.scheduler.once_now("HelloJob").get(timeout=5) == "Dear World!"
+        assert jm.send("HelloJob", Name="Jane").get(timeout=5) == "Dear Jane!"
+        assert jm.scheduler.once_after(Plain, 0.05, {"Count": 3}).get(timeout=5) == 3
+        assert jm.scheduler.once_after(hello, timedelta(milliseconds=50), {"name": "J"}).get(timeout=5) == "J"
+        assert jm.scheduler.once_at(hello, datetime.now(UTC), {"name": "K"}).get(timeout=5) == "K"
+
+
+def test_a_program_without_the_code_sends_by_name(jm: JobMaster, tmp_path: Path) -> None:
+    @jm.task(name="mail.receipt", lane="mail", priority="high")
+    def receipt(order_id: int) -> str:
+        return f"receipt {order_id} {current_job().lane}"
+
+    other = make_app(tmp_path)
+    with jm:
+        result = other.send("mail.receipt", order_id=7)
+        assert result.get(timeout=5) == "receipt 7 mail"
+        assert other.jobs.get(result.id).priority is Priority.HIGH
+        with pytest.raises(NotRegistered, match=r"mail\.reciept.*Did you mean 'mail\.receipt'"):
+            other.send("mail.reciept", order_id=7)
+    other.close()
+
+
+def test_cancelling_a_waiting_and_a_running_job(jm: JobMaster) -> None:
+    running = threading.Event()
+
+    @jm.task
+    async def long() -> None:
+        running.set()
+        await asyncio.sleep(60)
+
+    with jm:
+        waiting = long.options(delay=3600).delay()
+        assert jm.scheduler.cancel(waiting.id) is CancelOutcome.CANCELLED
+        with pytest.raises(JobCancelled):
+            waiting.get(timeout=5)
+        result = long.delay()
+        assert running.wait(5)
+        assert result.cancel() is CancelOutcome.REQUESTED
+        with pytest.raises(JobCancelled):
+            result.get(timeout=8)
+
+
+def test_a_job_that_waits_is_given_another_moment(jm: JobMaster) -> None:
+    @jm.task
+    def hello() -> str:
+        return "hi"
+
+    with jm:
+        result = hello.options(delay=3600).delay()
+        assert jm.scheduler.reschedule(result.id, datetime.now(UTC)) is True
+        assert result.get(timeout=5) == "hi"
+        assert jm.scheduler.reschedule(result.id, datetime.now(UTC)) is False
+
+
+def test_limits_end_runs(jm: JobMaster) -> None:
+    @jm.task(timeout=0.3, max_retries=0)
+    async def endless() -> None:
+        await asyncio.sleep(60)
+
+
+    with jm:
+        with pytest.raises(TimeLimitExceeded):
+            endless.delay().get(timeout=5)
+
+
+def test_an_expired_job_never_runs(jm: JobMaster) -> None:
+    ran = []
+
+    @jm.task
+    def hello() -> None:
+        ran.append(1)
+
+    result = hello.options(expires=0.05, job_id="late").delay()
+    time.sleep(0.1)
+    with jm, pytest.raises(JobFailed, match="expired"):
+        result.get(timeout=10)
+    assert ran == []
+
+
+def test_get_inside_a_job_is_refused_with_advice(jm: JobMaster) -> None:
+    @jm.task
+    def inner() -> int:
+        return 1
+
+    @jm.task(max_retries=0)
+    def outer() -> int:
+        return inner.delay().get(timeout=5)
+
+    with jm, pytest.raises(JobFailed, match="waits in a slot"):
+        outer.delay().get(timeout=5)
+
+
+def test_results_that_cannot_be_kept_fail_the_job_at_once(jm: JobMaster) -> None:
+    @jm.task(max_retries=5)
+    def lock() -> object:
+        return threading.Lock()
+
+    @jm.task(max_retries=5)
+    def huge() -> str:
+        return "x" * 2_000_000
+
+    with jm:
+        with pytest.raises(JobFailed, match="SerializationError"):
+            lock.delay().get(timeout=5)
+        result = huge.delay()
+        with pytest.raises(JobFailed, match="max_result_bytes is 1,048,576"):
+            result.get(timeout=5)
+        assert result.attempts == 1
+
+
+def test_lists_counts_and_single_jobs(jm: JobMaster) -> None:
+    @jm.task(lane="mail", name="mail.send")
+    def send(number: int) -> int:
+        return number
+
+    @jm.task(max_retries=0)
+    def fail() -> None:
+        raise OSError("disk")
+
+    with jm:
+        results = jm.enqueue_many([send.job(number) for number in range(5)])
+        for result in results:
+            result.get(timeout=5)
+        failed = fail.delay()
+        with pytest.raises(JobFailed):
+            failed.get(timeout=5)
+
+        page = jm.jobs.list(JobQuery(task="mail.send"), limit=3)
+        assert len(page.jobs) == 3
+        rest = jm.jobs.list(JobQuery(task="mail.send"), limit=3, after=page.after)
+        assert {job.id for job in (*page.jobs, *rest.jobs)} == {result.id for result in results}
+        assert {job.lane for job in page.jobs} == {"mail"}
+        assert jm.jobs.count() == {JobStatus.SUCCEEDED: 5, JobStatus.FAILED: 1}
+        assert jm.jobs.list(JobQuery(statuses=(JobStatus.FAILED,))).jobs[0].error.message == "disk"
+        info = jm.jobs.get(results[2].id)
+        assert (info.args, info.kwargs, info.result, info.worker) == ((2,), {}, 2, jm.workers.list()[0].name)
+        assert jm.jobs.get("nobody") is None
+        assert jm.jobs.list(JobQuery(worker="nobody")).jobs == ()
+        with pytest.raises(ConfigurationError, match="1 to 1000"):
+            jm.jobs.list(limit=0)
+        assert {bucket.owner for bucket in jm.buckets.list()} == {info.worker}
+
+
+def test_workers_answer_and_obey(jm: JobMaster) -> None:
+    @jm.task
+    def hello() -> str:
+        return "hi"
+
+    with jm:
+        (worker,) = jm.workers.list()
+        (reply,) = jm.workers.ping(worker.name)
+        assert reply.ok
+        assert jm.workers.set_concurrency(3)[0].reply["slots"] == 3
+        assert jm.workers.set_concurrency(0)[0].ok is False
+        jm.workers.pause()
+        result = hello.delay()
+        time.sleep(0.3)
+        assert not result.ready()
+        jm.workers.resume()
+        assert result.get(timeout=5) == "hi"
+        with pytest.raises(NotRegistered, match="No living worker is called 'nobody'"):
+            jm.workers.ping("nobody")
+
+
+def test_an_app_without_tasks_cannot_start(jm: JobMaster) -> None:
+    with pytest.raises(ConfigurationError, match="has no task"):
+        jm.start()
+
+
+def test_starting_twice_is_refused(jm: JobMaster) -> None:
+    @jm.task
+    def hello() -> None: ...
+
+    with jm, pytest.raises(ConfigurationError, match="run already"):
+        jm.start()
+    jm.stop()
