@@ -176,8 +176,9 @@ class Fetcher:
         if not self._store.gapless:
             wait = min(wait, self._tuning.reread_every)
         store_now = self._store_clock.now_us()
-        for life in self._lease.lives.values():
-            if life.more and life.open and self._has_room(life):
+        for life in [] if self.closed else self._lease.open_lives():
+            if life.more and self._has_room(life):
+                await asyncio.sleep(0)
                 return
             if life.next_due_us is not None:
                 wait = min(wait, max(0.0, (life.next_due_us - self._tuning.window_us - store_now) / 1e6))

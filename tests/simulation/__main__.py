@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="the first of them")
     parser.add_argument("--config", choices=sorted(CONFIGS), help="one configuration for all seeds; else they take turns")
     parser.add_argument("--break", dest="broken", action="append", default=[], choices=sorted(VARIANTS))
-    parser.add_argument("--trace", help="print what happened to this job (j12), or to all")
+    parser.add_argument("--trace", help="print what happened to these jobs and buckets (j12,b3), or to all")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--shard", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -71,7 +71,8 @@ class _Seen:
     starts: list[tuple[float, Process, Assignment, int]] = field(default_factory=list)
     ends: int = 0
     handed_back: int = 0
-    recorded: int = 0
+    recorded: set[tuple[int, int]] = field(default_factory=set)
+    """(gen, nonce) of the starts that its row has seen."""
     finals: int = 0
     excuses: int = 0
     """Reasons for another start that came up since the last one."""
@@ -263,7 +264,7 @@ class Checker:
                 seen.due_us = new.due_us
             self._check_taken(key, old, call)
         if new.status is JobStatus.PROCESSING and (old is None or (old.status, old.nonce) != (new.status, new.nonce)):
-            seen.recorded += 1
+            seen.recorded.add((new.gen, new.nonce))
         if new.status.is_final and not was.is_final:
             self._became_final(seen, old, new, call)
 
@@ -283,7 +284,9 @@ class Checker:
         key, plan = seen.plan.key, seen.plan
         if new.reason == "quarantined":
             self._world.stats["quarantined"] += 1
-            if max(seen.recorded, len(seen.starts)) < self._world.config.max_recoveries:
+            gens = {gen for gen, _ in seen.recorded}
+            unrecorded = {under.gen for _, _, under, _ in seen.starts} - gens
+            if len(seen.recorded) + len(unrecorded) < self._world.config.max_recoveries:
                 self.bad("quarantined without enough starts", key)
         elif new.reason == "worker lost":
             self._world.stats["failed as worker lost"] += 1

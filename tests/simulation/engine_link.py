@@ -83,6 +83,7 @@ class SimEngineLink:
 
     def condemn(self, reason: str) -> None:
         self._process.check()
+        self._network.stats["condemned"] += 1
         self._memory.condemned = self._memory.condemned or reason
 
 
@@ -100,7 +101,6 @@ class SimChild:
         self.process, self._link, self._memory = process, link, memory
         self._down, self._on_terminate = Pipe(network), on_terminate
         self._network = network
-        self.grace = 10.0
 
     @property
     def pid(self) -> int:

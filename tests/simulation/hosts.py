@@ -6,12 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from jobmaster.engine.lease_keeper import LeaseKeeper
+from jobmaster.engine.supervisor import Patience, Supervisor
 from jobmaster.engine.worker import Engine
-from jobmaster.errors import StoreUnavailable
 from jobmaster.model.states import WorkerMode
 from jobmaster.model.worker import Registration
 from jobmaster.rules.lease import LeaseTiming
-from jobmaster.rules.recovery import blamed
 from tests.simulation.checker import Assignment
 from tests.simulation.clocks import SimClock
 from tests.simulation.engine_link import SharedMemory, SimChild, SimEngineLink
@@ -35,6 +34,7 @@ class Host:
         self.engines: dict[Process, Engine] = {}
         self.stopping = False
         self._boots = 0
+        self._supervisor: Supervisor | None = None
         self._children: list[SimChild] = []
 
     # -- what the nemesis and the world ask
@@ -75,24 +75,31 @@ class Host:
         self._boots += 1
         self.stopping = False
         self._children = []
+        self._supervisor = None
         self.supervisor_process = Process(self.world.loop, f"{self.name}/{self._boots}", host=self.name)
-        self.supervisor_process.spawn(self._supervise())
+        self.supervisor_process.spawn(self._supervise(self.supervisor_process))
 
     def boot_if_down(self) -> None:
         """After the faults: nobody stays down."""
         if not self.processes():
             self.boot()
 
-    def stop(self, grace: float, boot_after: float = 0.5) -> None:
-        """SIGTERM; the same name starts again a while after the last process has ended."""
+    def stop(self, boot_after: float, *, again_after: float | None = None) -> None:
+        """SIGTERM, perhaps a second one; the same name starts again a while after the last process has ended."""
         if not self.up:
             return
         self.stopping = True
-        self._terminate(grace)
-        self.world.network.loop.create_task(self._boot_after_stop(grace, boot_after), context=self.world.network.world)
+        self._signal()
+        if again_after is not None:
+            self.world.after(again_after, self._signal)
+        self.world.network.loop.create_task(self._boot_after_stop(boot_after), context=self.world.network.world)
 
-    async def _boot_after_stop(self, grace: float, boot_after: float) -> None:
-        patience = self.world.loop.virtual + grace + 10.0
+    def _signal(self) -> None:
+        if self._supervisor is not None:
+            self.supervisor_process.call(self._supervisor.stop)
+
+    async def _boot_after_stop(self, boot_after: float) -> None:
+        patience = self.world.loop.virtual + self.world.config.grace + 20.0
         while self.processes() and self.world.loop.virtual < patience:
             await asyncio.sleep(0.1)
         if self.processes():
@@ -103,54 +110,35 @@ class Host:
     def assignment(self, process: Process, key: JobKey) -> Assignment | None:
         """Under what an engine here runs a job, read from its memory."""
         engine = self.engines[process]
-        for (running, gen), entry in engine.runner.running.items():
-            if running == key:
+        for (running, gen), entry in reversed(engine.runner.running.items()):
+            if running == key:  # the newest: this is asked at the moment of the start
                 bucket = entry.life.bucket
                 return Assignment(engine.lease.worker, bucket.id, bucket.epoch, gen, entry.guarded)
         return None
 
-    # -- the supervisor process (scaffold until jobmaster.engine.supervisor is there)
+    # -- the supervisor process
 
-    def _terminate(self, grace: float) -> None:
-        for child in self._children:
-            child.grace = grace
-            child.terminate()
-
-    async def _supervise(self) -> None:
-        store = next(iter(self.world.stores_of(self.supervisor_process).values()))
-        config, rng = self.world.config, self.world.rng
-        keeper = LeaseKeeper(
+    async def _supervise(self, process: Process) -> None:
+        world, config, random = self.world, self.world.config, self.world.rng.random
+        store = next(iter(world.stores_of(process).values()))
+        timing = LeaseTiming(lease=config.lease, renew_every=config.renew)
+        keeper = LeaseKeeper(store=store, clock=self.clock, timing=timing, random=random)
+        self._supervisor = Supervisor(
+            spawner=self,
+            keeper=keeper,
             store=store,
             clock=self.clock,
-            timing=LeaseTiming(lease=config.lease, renew_every=config.renew),
-            random=rng.random,
+            engines=config.engines,
+            patience=Patience(
+                max_block=1.2 * config.lease, start=20.0, condemned=3.0, grace=config.grace, after_grace=4.0, burial=3.0
+            ),
+            random=random,
         )
-        keeping = asyncio.create_task(keeper.run())
-        child = await self.spawn(0)
-        keeper.add(child)
-        while True:
-            await asyncio.sleep(0.1)
-            if (reason := child.exit_reason()) is None:
-                if child.condemned():
-                    await asyncio.sleep(5.0)
-                    child.kill()
-                continue
-            report = child.reports()
-            keeper.remove(child)
-            if report is not None:
-                for _ in range(20):
-                    try:
-                        await store.end_worker(report.worker, blame=blamed(child.evidence(), reason))
-                    except StoreUnavailable:
-                        await asyncio.sleep(0.3)
-                    else:
-                        break
-            if self.stopping or reason == "exit 0":
-                keeping.cancel()
-                self.supervisor_process.loop.call_soon(self.supervisor_process.kill, "exit 0", context=self.world.network.world)
-                return
-            child = await self.spawn(0)
-            keeper.add(child)
+        try:
+            await self._supervisor.run()
+        except Exception as error:  # noqa: BLE001 - a supervisor must never fail: told to the checker
+            world.checker.crashed(process, error)
+        world.network.later(0, process.kill, "exit")
 
     # -- ports.link.Spawner
 
@@ -161,13 +149,25 @@ class Host:
         process.cut |= self.supervisor_process.cut
         memory = SharedMemory()
         link = SimEngineLink(process, self.supervisor_process, memory, world.network)
-        child = SimChild(process, link, memory, world.network, lambda: self.engines[process].stop(child.grace))
+        child = SimChild(process, link, memory, world.network, lambda: self._terminated(process))
         self._children.append(child)
-        world.after(world.rng.uniform(0.05, 0.4), process.call, self._start_engine, process, link)
-        process.on_death.append(lambda: world.checker.died(process))
+        world.after(world.rng.uniform(0.05, 0.4), process.call, self._start_engine, process, link, engine)
+        process.on_death.append(lambda: self._died(process))
         return child
 
-    def _start_engine(self, process: Process, link: SimEngineLink) -> None:
+    def _died(self, process: Process) -> None:
+        self.world.checker.died(process)
+        if self._supervisor is not None:
+            self.supervisor_process.call(self._supervisor.wake)
+
+    def _terminated(self, process: Process) -> None:
+        """SIGTERM has arrived in an engine process."""
+        if process in self.engines:
+            self.engines[process].stop(self.world.config.grace)
+        else:
+            self.world.network.later(0, process.kill, "exit 0")
+
+    def _start_engine(self, process: Process, link: SimEngineLink, number: int) -> None:
         world, config = self.world, self.world.config
         self.engines[process] = engine = Engine(
             store=world.stores_of(process)[self.agent],
@@ -178,7 +178,7 @@ class Host:
             sync_pool=SimPool(world, process),
             tuning=config.tuning(agent=self.agent, lanes=self.lanes),
             registration=Registration(
-                name=self.name,
+                name=self.name if config.engines == 1 else f"{self.name}-{number}",
                 boot=self.clock.now_us(),
                 agent=self.agent,
                 lanes=self.lanes,

@@ -115,9 +115,10 @@ class Ledger:
         ):
             return
         new = {number: BucketView(row.owner, row.epoch) for number, row in rows.items()}
-        for number in [*self._buckets, *new]:
+        for number in dict.fromkeys([*self._buckets, *new]):
             if self._buckets.get(number) != new.get(number):
-                self._world.trace(None, f"bucket {number}: {self._buckets.get(number)} -> {new.get(number)} by {call.verb} of {call.process}")
+                was, now = self._buckets.get(number), new.get(number)
+                self._world.trace(f"b{number}", f"{was} -> {now} by {call.verb} of {call.process}")
                 self._world.checker.bucket_changed(number, self._buckets.get(number), new.get(number))
         self._buckets = new
 

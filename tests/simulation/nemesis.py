@@ -83,10 +83,11 @@ class Nemesis:
         elif act == "store down":
             self._down(rng.choice(list(world.servers)), rng.uniform(0.5, 5.0))
         elif act == "graceful stop":
-            host.stop(rng.uniform(2.0, 10.0), boot_after=rng.uniform(0.1, 5.0))
+            again = rng.uniform(0.5, 3.0) if rng.random() < 0.3 else None
+            host.stop(rng.uniform(0.1, 5.0), again_after=again)
         elif act == "rolling restart":
             for index, other in enumerate(living):
-                world.after(index * rng.uniform(1.0, 3.0), other.stop, rng.uniform(3.0, 10.0))
+                world.after(index * rng.uniform(1.0, 3.0), other.stop, 0.5)
 
     def _pause(self, host: Host, lasts: float, *, whole: bool) -> None:
         for process in host.processes() if whole else host.children():

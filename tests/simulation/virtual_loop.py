@@ -14,6 +14,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 MOST_TURNS_AT_ONE_INSTANT = 200_000
+TURN = 1e-6
+"""Seconds that a turn of the loop takes, as it would on a real machine: waiting for a moment always ends."""
 
 _process: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
 
@@ -153,6 +155,7 @@ class _Jump:
             self._loop.virtual += timeout
         else:
             self._turns += 1
+            self._loop.virtual += TURN
             if self._turns > MOST_TURNS_AT_ONE_INSTANT:
                 raise Spinning(f"{self._turns} turns of the loop at {self._loop.virtual:.6f}")
         return []

@@ -104,6 +104,8 @@ class SimPool:
         self._process.check()
         world, plan = self._world, self._world.plans[run.key]
         world.checker.started(self._process, run)
+        if run.key in self._places:
+            world.checker.bad("two runs of a job in one process", run.key)
         place = _Place(run, done)
         self._places[run.key] = place
         lasts = plan.lasts * world.rng.uniform(0.5, 1.5)

@@ -48,6 +48,7 @@ class Config:
     lease: float = 6.0
     renew: float = 1.8
     slots: int = 3
+    grace: float = 6.0
     max_recoveries: int = 3
     slow_commits: float = 0.01
     """Chance that a commit takes long."""
@@ -77,7 +78,8 @@ class Config:
             unreachable_after=3.0,
             max_buckets_per_priority=2,
             adopt_per_renewal=4,
-            hand_back_before_grace_ends=1.0,
+            grace=self.grace,
+            hand_back_before_grace_ends=2.0,
         )
 
 
@@ -145,7 +147,7 @@ class World:
         if self.watched is None:
             return
         name = self.checker._name(subject) if subject is not None else "-"
-        if self.watched in {name, "all"} or subject is None:
+        if subject is None or self.watched == "all" or name in self.watched.split(","):
             self.lines.append(f"{self.loop.virtual:9.4f} {name:8} {text}")
 
     def stores_of(self, process: Process) -> dict[str, Store]:
