@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from jobmaster.errors import StoreUnavailable
-from jobmaster.model.job import decode_envelope
+from jobmaster.model.job import decode_envelope, unreadable_envelope
 from jobmaster.ports.answers import Refused
 from jobmaster.ports.master import ClaimRequest
 
@@ -51,6 +51,7 @@ class Claimer:
         self._next_due_us: int | None = None
         self.closed = False
         self.arrived: Callable[[list[Entry]], None] = lambda _entries: None
+        self.unreadable: Callable[[Entry], None] = lambda _entry: None
 
     def wake(self) -> None:
         """Held jobs may have come, or room for them."""
@@ -115,6 +116,9 @@ class Claimer:
                 envelope = decode_envelope(job.payload)
             except msgspec.DecodeError as error:
                 logger.warning("row_unreadable job=%s error=%s", job.key.hex(), error)
+                broken = life.claimed_entry(job, unreadable_envelope(job.due_us))
+                if broken is not None:
+                    self.unreadable(broken)
                 continue
             entry = life.claimed_entry(job, envelope)
             if entry is not None:

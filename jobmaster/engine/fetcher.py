@@ -10,7 +10,7 @@ import msgspec
 
 from jobmaster.engine.life import Entry, Life
 from jobmaster.errors import StoreUnavailable
-from jobmaster.model.job import decode_envelope
+from jobmaster.model.job import decode_envelope, unreadable_envelope
 from jobmaster.ports.answers import Refused
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Fetcher:
         self._subscriptions: dict[int, Subscription] = {}
         self.closed = False
         self.arrived: Callable[[list[Entry]], None] = lambda _entries: None
+        self.unreadable: Callable[[Entry], None] = lambda _entry: None
 
     def opened(self, life: Life) -> None:
         """A life was taken in: read it, and listen for its signals."""
@@ -95,13 +96,14 @@ class Fetcher:
         entries = []
         for message in messages:
             envelope = self._envelope(message)
-            if envelope is None:
-                continue
-            entry = life.message_entry(message, envelope)
+            entry = life.message_entry(message, envelope or unreadable_envelope(message.due_us))
             if entry is None:
                 continue
             entry.guarded = entry.guarded or guarded
-            entries.append(entry)
+            if envelope is None:
+                self.unreadable(entry)
+            else:
+                entries.append(entry)
         now_us = self._store_clock.now_us()
         life.waiting += len(entries)
         for entry in entries:

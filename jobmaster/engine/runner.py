@@ -122,6 +122,10 @@ class Runner:
         while len(self.cancelled) > _TOMBSTONES:
             del self.cancelled[next(iter(self.cancelled))]
 
+    def unreadable(self, entry: Entry) -> None:
+        """A message that no envelope can be read from: its job ends as Failed, for people to see."""
+        self._end_unstarted(entry, JobStatus.FAILED, "unreadable")
+
     def halt(self, entry: Entry, why: Halt) -> None:
         """Stop a run. Soft limits raise inside it; the others end it."""
         if entry.stage is Stage.RUNNING:

@@ -200,6 +200,7 @@ class Engine:
         self.finisher.settled = self._settled
         self.fetcher.arrived = self._arrived
         self.claimer.arrived = self._arrived
+        self.fetcher.unreadable = self.claimer.unreadable = self.runner.unreadable
         self.lease.make_report = self._report
         self.lease.on_new = self.intake.add
         self.lease.on_dropped = self._dropped

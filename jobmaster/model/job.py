@@ -59,6 +59,11 @@ def decode_envelope(payload: bytes) -> Envelope:
     return _decoder.decode(payload)
 
 
+def unreadable_envelope(due_us: int) -> Envelope:
+    """What stands for an envelope that can't be read, so that its job can be ended and seen by people."""
+    return Envelope(task="(unreadable)", call=b"", created_us=due_us, scheduled_us=due_us)
+
+
 class NewJob(msgspec.Struct, frozen=True):
     """A job on its way in: to an agent as a message, or to the master as a held row.
 

@@ -1,11 +1,38 @@
-"""Async tests of this folder run on a loop of their own, for at most thirty seconds."""
+"""Async tests of this folder run on a loop of their own, for at most a minute, on each kind of store."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
+from pathlib import Path
+from typing import Any
 
 import pytest
+
+from jobmaster.ports.master import MasterRules
+from jobmaster.stores.memory import MemoryStore
+from jobmaster.stores.sql.sqlite.store import SqliteStore
+
+RULES = MasterRules(lease_us=1_000_000)
+
+
+@dataclasses.dataclass(frozen=True)
+class StoreToOpen:
+    """A store that is opened on the test's own loop, and closed there."""
+
+    kind: str
+    folder: Path
+
+    async def open(self) -> Any:
+        if self.kind == "memory":
+            return MemoryStore(rules=RULES)
+        return await SqliteStore.open(self.folder / "jobmaster.db", rules=RULES)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> StoreToOpen:
+    return StoreToOpen(request.param, tmp_path)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -14,5 +41,17 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     names = inspect.signature(pyfuncitem.obj).parameters
     arguments = {name: pyfuncitem.funcargs[name] for name in names if name in pyfuncitem.funcargs}
-    asyncio.run(asyncio.wait_for(pyfuncitem.obj(**arguments), 30))
+
+    async def run() -> None:
+        given = arguments.get("store")
+        if not isinstance(given, StoreToOpen):
+            await pyfuncitem.obj(**arguments)
+            return
+        opened = await given.open()
+        try:
+            await pyfuncitem.obj(**{**arguments, "store": opened})
+        finally:
+            await opened.close_store()
+
+    asyncio.run(asyncio.wait_for(run(), 60))
     return True

@@ -94,7 +94,7 @@ async def running_engine(
     *,
     name: str = "w1",
     boot: int | None = None,
-    lease: float = 10.0,
+    lease: float = 1.0,
     **tuning: Any,
 ) -> AsyncIterator[Running]:
     """An engine that has its first grant; stopped at the end where the test did not do it."""

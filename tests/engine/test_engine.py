@@ -8,10 +8,10 @@ import time
 
 import pytest
 
+from jobmaster.model.job import NewJob
 from jobmaster.model.run import Run
 from jobmaster.model.states import CancelOutcome, JobStatus
-from jobmaster.ports.master import MasterRules
-from jobmaster.stores.memory import MemoryStore
+from jobmaster.ports.store import Store
 from tests.engine.one_engine import final, new_job, push, running_engine, until
 from tests.engine.pool_workload import FunctionWorkload
 
@@ -42,14 +42,9 @@ def workload(*more: object) -> FunctionWorkload:
     return FunctionWorkload(add, add_async, at_once, fail, sleep, *more)  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
-
-
 class TestRunning:
     @pytest.mark.parametrize("task", ["add", "add_async"])
-    async def test_a_pushed_job_runs_and_is_final(self, store: MemoryStore, task: str) -> None:
+    async def test_a_pushed_job_runs_and_is_final(self, store: Store, task: str) -> None:
         async with running_engine(store, workload()):
             job = new_job(task, [1, 2, 3])
             await push(store, job)
@@ -58,7 +53,7 @@ class TestRunning:
         assert state.result == b"\x06"
         assert await store.depths([1, 2, 3, 4, 5, 6]) == dict.fromkeys(range(1, 7), 0)
 
-    async def test_jobs_pushed_before_any_worker_are_an_ordinary_backlog(self, store: MemoryStore) -> None:
+    async def test_jobs_pushed_before_any_worker_are_an_ordinary_backlog(self, store: Store) -> None:
         jobs = [new_job("at_once", number) for number in range(300)]
         await push(store, *jobs)
         async with running_engine(store, workload()):
@@ -66,7 +61,7 @@ class TestRunning:
         assert {state.status for state in states} == {JobStatus.SUCCEEDED}
         assert {state.attempts for state in states} == {1}
 
-    async def test_a_held_job_is_claimed_when_it_falls_due(self, store: MemoryStore) -> None:
+    async def test_a_held_job_is_claimed_when_it_falls_due(self, store: Store) -> None:
         async with running_engine(store, workload()):
             job = new_job("at_once", 1, delay=0.3)
             begun = time.monotonic()
@@ -74,7 +69,7 @@ class TestRunning:
             await final(store, job.key)
         assert 0.25 < time.monotonic() - begun < 0.6
 
-    async def test_a_failing_job_is_repeated_and_then_failed(self, store: MemoryStore) -> None:
+    async def test_a_failing_job_is_repeated_and_then_failed(self, store: Store) -> None:
         async with running_engine(store, workload()):
             job = new_job("fail", "luck", max_retries=0)
             await push(store, job)
@@ -83,14 +78,14 @@ class TestRunning:
         assert state.error is not None
         assert state.error.message == "no luck"
 
-    async def test_an_at_most_once_job_runs_under_a_guarded_start(self, store: MemoryStore) -> None:
+    async def test_an_at_most_once_job_runs_under_a_guarded_start(self, store: Store) -> None:
         async with running_engine(store, workload()):
             jobs = [new_job("at_once", number, at_most_once=True) for number in range(50)]
             await push(store, *jobs)
             states = await final(store, *[job.key for job in jobs])
         assert {(state.status, state.attempts) for state in states} == {(JobStatus.SUCCEEDED, 1)}
 
-    async def test_an_unknown_task_is_held_as_unroutable_until_somebody_knows_it(self, store: MemoryStore) -> None:
+    async def test_an_unknown_task_is_held_as_unroutable_until_somebody_knows_it(self, store: Store) -> None:
         def new_task(argument: int) -> int:
             return argument
 
@@ -103,14 +98,22 @@ class TestRunning:
             (state,) = await final(store, job.key)
         assert state.status is JobStatus.SUCCEEDED
 
-    async def test_an_expired_job_never_starts(self, store: MemoryStore) -> None:
+    async def test_a_message_that_is_no_envelope_ends_as_failed_where_people_see_it(self, store: Store) -> None:
+        whole = new_job("at_once", 1)
+        broken = NewJob(whole.key, whole.envelope, b"\x00no envelope")
+        async with running_engine(store, workload()):
+            await push(store, broken)
+            (state,) = await final(store, broken.key)
+        assert (state.status, state.reason) == (JobStatus.FAILED, "unreadable")
+
+    async def test_an_expired_job_never_starts(self, store: Store) -> None:
         job = new_job("at_once", 1, expires_us=1)
         async with running_engine(store, workload()):
             await push(store, job)
             (state,) = await final(store, job.key)
         assert (state.status, state.reason) == (JobStatus.FAILED, "expired")
 
-    async def test_a_long_run_shows_as_processing_after_a_second(self, store: MemoryStore) -> None:
+    async def test_a_long_run_shows_as_processing_after_a_second(self, store: Store) -> None:
         job = new_job("sleep", 2.0)
         async with running_engine(store, workload()):
             await push(store, job)
@@ -118,7 +121,7 @@ class TestRunning:
             (state,) = await final(store, job.key)
         assert state.status is JobStatus.SUCCEEDED
 
-    async def test_a_claimed_long_run_shows_as_processing_too(self, store: MemoryStore) -> None:
+    async def test_a_claimed_long_run_shows_as_processing_too(self, store: Store) -> None:
         job = new_job("sleep", 2.0)
         async with running_engine(store, workload()):
             await store.hold([job])
@@ -128,14 +131,14 @@ class TestRunning:
 
 
 class TestStopping:
-    async def test_a_hard_limit_ends_a_coroutine(self, store: MemoryStore) -> None:
+    async def test_a_hard_limit_ends_a_coroutine(self, store: Store) -> None:
         job = new_job("sleep", 60.0, timeout=0.2, max_retries=0)
         async with running_engine(store, workload()):
             await push(store, job)
             (state,) = await final(store, job.key)
         assert (state.status, state.reason) == (JobStatus.FAILED, "timed out")
 
-    async def test_a_running_job_is_cancelled(self, store: MemoryStore) -> None:
+    async def test_a_running_job_is_cancelled(self, store: Store) -> None:
         job = new_job("sleep", 60.0)
         async with running_engine(store, workload()) as running:
             await push(store, job)
@@ -145,7 +148,7 @@ class TestStopping:
         assert reply.outcome is CancelOutcome.REQUESTED
         assert state.status is JobStatus.CANCELLED
 
-    async def test_a_graceful_stop_finishes_what_runs_and_leaves_what_waits(self, store: MemoryStore) -> None:
+    async def test_a_graceful_stop_finishes_what_runs_and_leaves_what_waits(self, store: Store) -> None:
         async with running_engine(store, workload(), slots=5) as running:
             jobs = [new_job("sleep", 0.3) for _ in range(20)]
             await push(store, *jobs)
@@ -157,7 +160,7 @@ class TestStopping:
             states = await final(store, *[job.key for job in jobs])
         assert {(str(state.status), state.attempts) for state in states} == {("Succeeded", 1)}
 
-    async def test_what_does_not_end_within_the_grace_is_handed_back_unspent(self, store: MemoryStore) -> None:
+    async def test_what_does_not_end_within_the_grace_is_handed_back_unspent(self, store: Store) -> None:
         job = new_job("sleep", 30.0)
         async with running_engine(store, workload()) as running:
             await push(store, job)
@@ -168,8 +171,7 @@ class TestStopping:
         assert state is not None
         assert (state.status, state.attempts) == (JobStatus.HELD_ON_MASTER, 0)
 
-    async def test_a_vanished_worker_s_jobs_start_again_elsewhere(self) -> None:
-        store = MemoryStore(rules=MasterRules(lease_us=1_000_000))
+    async def test_a_vanished_worker_s_jobs_start_again_elsewhere(self, store: Store) -> None:
         release = threading.Event()
         starts: list[str] = []
 
@@ -191,7 +193,7 @@ class TestStopping:
         assert starts == ["w1"] * 3 + ["w2"] * 3
 
 
-async def until_state(store: MemoryStore, key: object, status: JobStatus, timeout: float = 5.0) -> None:
+async def until_state(store: Store, key: object, status: JobStatus, timeout: float = 5.0) -> None:
     async with asyncio.timeout(timeout):
         while True:
             (state,) = await store.look_up([key])  # type: ignore[list-item]

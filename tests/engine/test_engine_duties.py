@@ -14,8 +14,7 @@ from jobmaster.model.ids import new_job_key
 from jobmaster.model.job import Blame
 from jobmaster.model.run import Run
 from jobmaster.model.states import BucketStatus, CancelOutcome, JobStatus, WorkerMode
-from jobmaster.ports.master import MasterRules
-from jobmaster.stores.memory import MemoryStore
+from jobmaster.ports.store import Store
 from tests.engine.one_engine import final, new_job, push, running_engine, until
 from tests.engine.pool_workload import FunctionWorkload
 
@@ -29,13 +28,8 @@ async def sleep(argument: float) -> float:
     return argument
 
 
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore(rules=MasterRules(lease_us=1_000_000))
-
-
 class TestShares:
-    async def test_saturated_priorities_share_the_slots_by_weight(self, store: MemoryStore) -> None:
+    async def test_saturated_priorities_share_the_slots_by_weight(self, store: Store) -> None:
         counted: Counter[int] = Counter()
 
         async def count(argument: int, run: Run) -> None:
@@ -53,9 +47,7 @@ class TestShares:
 
 
 class TestHandOver:
-    async def test_a_backlog_does_not_stay_behind_one_bucket_while_another_worker_is_idle(
-        self, store: MemoryStore
-    ) -> None:
+    async def test_a_backlog_does_not_stay_behind_one_bucket_while_another_worker_is_idle(self, store: Store) -> None:
         ran: Counter[str] = Counter()
 
         async def work(argument: int, run: Run) -> None:
@@ -76,7 +68,7 @@ class TestHandOver:
 
 
 class TestCommands:
-    async def test_ping_pause_resume_and_concurrency_are_obeyed_and_answered(self, store: MemoryStore) -> None:
+    async def test_ping_pause_resume_and_concurrency_are_obeyed_and_answered(self, store: Store) -> None:
         async with running_engine(store, FunctionWorkload(at_once), lease=1.0) as running:
             worker = running.engine.lease.worker
 
@@ -105,7 +97,7 @@ class TestCommands:
 
 
 class TestCancel:
-    async def test_a_waiting_job_is_cancelled_before_it_starts(self, store: MemoryStore) -> None:
+    async def test_a_waiting_job_is_cancelled_before_it_starts(self, store: Store) -> None:
         started: list[object] = []
 
         async def note(argument: object) -> None:
@@ -121,7 +113,7 @@ class TestCancel:
         assert [str(state.status) for state in states] == ["Succeeded", "Cancelled"]
         assert started == [1]
 
-    async def test_a_held_job_is_cancelled_for_certain(self, store: MemoryStore) -> None:
+    async def test_a_held_job_is_cancelled_for_certain(self, store: Store) -> None:
         job = new_job("at_once", 1, delay=3600)
         await store.hold([job])
         assert (await store.cancel(job.key)).outcome is CancelOutcome.CANCELLED
@@ -129,7 +121,7 @@ class TestCancel:
 
 
 class TestRecovery:
-    async def test_a_blamed_job_is_quarantined_after_three_crashes(self, store: MemoryStore) -> None:
+    async def test_a_blamed_job_is_quarantined_after_three_crashes(self, store: Store) -> None:
         async def poison(argument: object) -> None:
             await asyncio.Event().wait()
 
@@ -151,7 +143,7 @@ class TestRecovery:
         assert "SIGSEGV" in states[0].error.message
         assert states[1].status is JobStatus.SUCCEEDED
 
-    async def test_at_most_once_jobs_of_a_vanished_worker_are_failed_not_repeated(self, store: MemoryStore) -> None:
+    async def test_at_most_once_jobs_of_a_vanished_worker_are_failed_not_repeated(self, store: Store) -> None:
         starts: list[object] = []
 
         async def once(argument: object) -> None:
@@ -169,7 +161,7 @@ class TestRecovery:
 
 
 class TestBuckets:
-    async def test_an_owner_of_too_many_buckets_closes_empty_ones(self, store: MemoryStore) -> None:
+    async def test_an_owner_of_too_many_buckets_closes_empty_ones(self, store: Store) -> None:
         for _ in range(6):
             worker = (await store.register(_registration())).worker
             await store.create_buckets(worker, [NewBucket(new_job_key().hex(), "standalone", "", 3)])
@@ -182,7 +174,7 @@ class TestBuckets:
             await push(store, job)
             await final(store, job.key)
 
-    async def test_a_lane_that_nobody_serves_is_drained_to_the_master(self, store: MemoryStore) -> None:
+    async def test_a_lane_that_nobody_serves_is_drained_to_the_master(self, store: Store) -> None:
         job = new_job("at_once", 1, lane="nobody")
         await push(store, job, lane="nobody")
         async with running_engine(store, FunctionWorkload(at_once), lease=1.0, drain_after=0.2, sweep_every=0.1):
@@ -193,7 +185,7 @@ class TestBuckets:
         assert state is not None
         assert state.status is JobStatus.HELD_ON_MASTER
 
-    async def test_a_coordinator_runs_no_jobs_and_marks_lost_buckets(self, store: MemoryStore) -> None:
+    async def test_a_coordinator_runs_no_jobs_and_marks_lost_buckets(self, store: Store) -> None:
         worker = (await store.register(_registration())).worker
         await store.create_buckets(worker, [NewBucket("t", "standalone", "", 3)])
         async with running_engine(store, FunctionWorkload(at_once), mode=WorkerMode.COORDINATOR, lost_every=0.05):
@@ -201,17 +193,19 @@ class TestBuckets:
                 while (await store.list_buckets())[0].status is not BucketStatus.LOST:
                     await asyncio.sleep(0.02)
 
-    async def test_a_second_worker_with_the_same_name_ends_the_first(self, store: MemoryStore) -> None:
-        async with running_engine(store, FunctionWorkload(at_once), name="twin", lease=1.0, boot=1) as first:
-            async with running_engine(store, FunctionWorkload(at_once), name="twin", lease=1.0, boot=2):
-                await asyncio.wait_for(first.task, 10)
-                job = new_job("at_once", 1)
-                await push(store, job)
-                await final(store, job.key)
+    async def test_a_second_worker_with_the_same_name_ends_the_first(self, store: Store) -> None:
+        async with (
+            running_engine(store, FunctionWorkload(at_once), name="twin", lease=1.0, boot=1) as first,
+            running_engine(store, FunctionWorkload(at_once), name="twin", lease=1.0, boot=2),
+        ):
+            await asyncio.wait_for(first.task, 10)
+            job = new_job("at_once", 1)
+            await push(store, job)
+            await final(store, job.key)
 
 
 class TestOnce:
-    async def test_an_engine_asked_to_drain_ends_by_itself_when_nothing_is_left(self, store: MemoryStore) -> None:
+    async def test_an_engine_asked_to_drain_ends_by_itself_when_nothing_is_left(self, store: Store) -> None:
         jobs = [new_job("at_once", n) for n in range(50)]
         await push(store, *jobs)
         begun = time.monotonic()
