@@ -1,0 +1,16 @@
+"""The command line. `jobmaster COMMAND --help` explains each command; docs/guide/command-line.md all of them.
+
+A command's module is imported when the command is used, so that `jobmaster --help` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Run the command that `sys.argv` asks for, and end the process with its exit code."""
+    from jobmaster.cli.program import program
+
+    program.main()
+    raise AssertionError("program.main() ends the process")

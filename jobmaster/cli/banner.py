@@ -1,0 +1,106 @@
+"""What a worker says when it is ready."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+import jobmaster
+from jobmaster.cli.output import printable
+
+if TYPE_CHECKING:
+    from jobmaster.supervising import Found, Promise, WorkerOrder
+
+MOST_TASKS = 12
+
+
+def show_banner(order: WorkerOrder, found: Found, promised: Sequence[Promise]) -> None:
+    """Print the banner: app, master (password hidden, path in full), agents, durability, lanes, tasks found."""
+    settings = found.settings
+    agents = [f"{agent.name} {agent.dsn}" for agent in settings.agents] or ["the master itself (standalone)"]
+    click.secho(f"\njobmaster {jobmaster.__version__}  ready", bold=True)
+    facts = [
+        ("app", f"{order.place}, cluster {settings.cluster_id} ({settings.cluster_mode.name.lower()})"),
+        ("master", str(settings.master)),
+        ("agent", "\n".join(agents)),
+        ("durability", "\n".join(_promise_line(promise) for promise in promised)),
+        ("worker", "\n".join(_engine_lines(found))),
+        ("lanes", _lanes(found)),
+        ("tasks", "\n".join(_task_lines(found))),
+    ]
+    for name, text in facts:
+        first, *rest = text.split("\n")
+        click.echo(f"  {name:<11}{printable(first)}")
+        for line in rest:
+            click.echo(f"  {'':<11}{printable(line)}")
+    click.echo("  Ctrl-C stops gracefully; a second one hands running jobs back at once.\n")
+
+
+def banner_facts(order: WorkerOrder, found: Found, promised: Sequence[Promise]) -> dict[str, object]:
+    """What the banner says, for programs."""
+    return {
+        "ready": True,
+        "app": order.place,
+        "cluster": found.settings.cluster_id,
+        "master": str(found.settings.master),
+        "agents": {agent.name: str(agent.dsn) for agent in found.settings.agents},
+        "durability": {promise.store: promise.survives for promise in promised},
+        "workers": [plan.name for plan in found.plans],
+        "lanes": sorted({lane or "default" for plan in found.plans for lane in plan.lanes}),
+        "tasks": [task.name for task in found.tasks],
+    }
+
+
+def show_warnings(found: Found) -> None:
+    """Print what will not work as it may have been meant."""
+    for lane in found.unserved:
+        _warn(f"This worker does not serve the lane {lane!r}, which a task names: its jobs wait for one with -Q {lane}.")
+    for warning in found.warnings:
+        _warn(warning)
+
+
+def warn_of_promises(found: Found, promised: Sequence[Promise]) -> None:
+    """Say where a store promises less than the app asked for."""
+    wanted = found.settings.survives.value
+    for promise in promised:
+        if promise.survives == "unknown":
+            _warn(f"What an acceptance by {promise.store} survives is not known: {promise.evidence}")
+        elif wanted == "host" and promise.survives != "host":
+            _warn(
+                f"An acceptance by {promise.store} survives the end of its process only ({promise.evidence}), but the app "
+                'asks for the end of its host. Change the server\'s setting, or say survives="process".'
+            )
+
+
+def _promise_line(promise: Promise) -> str:
+    return f"{promise.store}: an accepted job survives the end of the {promise.survives} ({promise.evidence})"
+
+
+def _warn(text: str) -> None:
+    click.secho(f"Warning: {printable(text)}", fg="yellow", err=True)
+
+
+def _lanes(found: Found) -> str:
+    lanes = sorted({lane or "default" for plan in found.plans for lane in plan.lanes})
+    return ", ".join(lanes)
+
+
+def _engine_lines(found: Found) -> list[str]:
+    return [
+        f"{plan.name}: {plan.mode.lower()}, {plan.slots} slots, {plan.pool}"
+        + (f", agent {plan.agent}" if found.settings.agents else "")
+        for plan in found.plans
+    ]
+
+
+def _task_lines(found: Found) -> list[str]:
+    shown = [
+        f"{task.name}{f' (lane {task.lane})' if task.lane else ''}{' async' if task.is_async else ''}"
+        for task in found.tasks[:MOST_TASKS]
+    ]
+    more = len(found.tasks) - len(shown)
+    if more:
+        shown.append(f"and {more} more")
+    return [f"{len(found.tasks)} found", *(f". {line}" for line in shown)]

@@ -1,0 +1,129 @@
+"""`jobmaster worker`: the options, and their way to the supervisor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from jobmaster.cli.invocation import Invocation, common_options, pass_invocation
+
+POOLS = ("threads", "processes", "asyncio", "solo")
+MODES = ("full", "execution", "drain", "coordinator")
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+LOG_FORMATS = ("text", "json")
+
+
+def _lanes(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """`-Q mail -Q bulk` and `-Q mail,bulk` are the same."""
+    return tuple(lane.strip() for value in values for lane in value.split(",") if lane.strip())
+
+
+@click.command()
+@common_options
+@click.option(
+    "--lane",
+    "-Q",
+    "lanes",
+    multiple=True,
+    callback=_lanes,
+    metavar="LANE",
+    help="Serve this lane only; may be repeated, or a,b. Default: all lanes that tasks name, and `default`.",
+)
+@click.option(
+    "--pool",
+    "-P",
+    type=click.Choice(POOLS),
+    default="threads",
+    show_default=True,
+    help="Where sync tasks run. `async def` tasks always run on the event loop.",
+)
+@click.option(
+    "--concurrency",
+    "-c",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    help="Slots of each engine. Default: 20 x parallelism; with -P processes the number of cores.",
+)
+@click.option(
+    "--engines", type=click.IntRange(1, 1_000), default=1, show_default=True, metavar="N", help="Engine processes."
+)
+@click.option("--mode", type=click.Choice(MODES), help="Which duties the engines have. Default: as declared, or full.")
+@click.option("--agent", metavar="NAME", help="Run only the declared workers of this agent.")
+@click.option("--name", "-n", metavar="NAME", help="The worker's name. Default: host and process id.")
+@click.option(
+    "--grace",
+    type=click.FloatRange(0, 86_400),
+    metavar="SECONDS",
+    help="How long running jobs may go on after SIGTERM. Default: the setting, 25.",
+)
+@click.option("--reload", is_flag=True, help="Restart when *.py or *.toml files change. For development.")
+@click.option(
+    "--loglevel",
+    "-l",
+    type=click.Choice(LOG_LEVELS, case_sensitive=False),
+    default="info",
+    show_default=True,
+    help="The least important log lines that are written.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(LOG_FORMATS),
+    default="text",
+    show_default=True,
+    help="Log lines for people, or one JSON object a line.",
+)
+@click.option(
+    "--max-tasks-per-child",
+    type=click.IntRange(1),
+    metavar="N",
+    help="With -P processes: a child ends after so many jobs.",
+)
+@click.option(
+    "--health-port",
+    type=click.IntRange(0, 65_535),
+    metavar="PORT",
+    help="Answer /healthz and /readyz on 127.0.0.1:PORT (0: any free port).",
+)
+@click.option("--once", is_flag=True, help="End when nothing waits and nothing runs.")
+@pass_invocation
+@click.pass_context
+def worker(ctx: click.Context, invocation: Invocation, /, **options: Any) -> None:
+    """Run jobs until SIGTERM or Ctrl-C.
+
+    The first signal stops gracefully: nothing new starts, what runs may finish within the grace period, the rest is
+    handed back. The second hands everything back at once, the third ends by force.
+    """
+    _check(options)
+    place, folder = invocation.located()
+    from jobmaster.cli.worker_life import WorkerLife
+    from jobmaster.supervising import WorkerOrder, default_worker_name
+
+    order = WorkerOrder(
+        place=place,
+        folder=folder,
+        identity=default_worker_name(),
+        settings={} if options["grace"] is None else {"grace": options["grace"]},
+        agent=options["agent"],
+        lanes=options["lanes"],
+        name=options["name"],
+        mode=options["mode"],
+        pool=options["pool"],
+        concurrency=options["concurrency"],
+        engines=options["engines"],
+        once=options["once"],
+        max_tasks_per_child=options["max_tasks_per_child"],
+        log_level=options["loglevel"].lower(),
+        log_format=options["log_format"],
+    )
+    life = WorkerLife(order, reload=options["reload"], health_port=options["health_port"], as_json=invocation.as_json)
+    ctx.exit(life.run())
+
+
+def _check(options: dict[str, Any]) -> None:
+    if options["reload"] and options["once"]:
+        raise click.UsageError("--reload waits for changes and --once ends by itself. Give one of them.")
+    if options["max_tasks_per_child"] is not None and options["pool"] != "processes":
+        raise click.UsageError("--max-tasks-per-child counts the jobs of child processes. Give -P processes, too.")
+    if options["pool"] == "solo" and options["concurrency"] not in {None, 1}:
+        raise click.UsageError("-P solo runs one job at a time. Leave -c out, or use -P threads.")

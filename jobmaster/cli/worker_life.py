@@ -1,0 +1,195 @@
+"""The life of `jobmaster worker`: look at the app, keep its engines, obey signals, and start anew when files change."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from jobmaster.cli.banner import banner_facts, show_banner, show_warnings, warn_of_promises
+from jobmaster.cli.failures import FAILED, Failure
+from jobmaster.cli.output import printable, show_json
+from jobmaster.cli.reload import Watcher
+from jobmaster.cli.worker_health import WorkerHealth
+from jobmaster.errors import ConfigurationError, JobMasterError
+from jobmaster.observe.debug_log import start_debug_log
+from jobmaster.observe.logs import configure_logs
+from jobmaster.supervising import AppUnusable, Crew, look_at_app, open_store, promises
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobmaster.supervising import Found, Promise, WorkerOrder
+
+logger = logging.getLogger("jobmaster.supervisor")
+
+RELOAD_WITHIN = 2.0
+"""Seconds that running jobs get when files have changed."""
+
+
+class WorkerLife:
+    """One run of the command.
+
+    Args:
+        order: what was asked for.
+        reload: start anew when files change.
+        health_port: where to answer probes, or None.
+        as_json: the banner is one JSON object.
+    """
+
+    def __init__(self, order: WorkerOrder, *, reload: bool, health_port: int | None, as_json: bool) -> None:
+        self._order = order
+        self._reload = reload
+        self._health_port = health_port
+        self._as_json = as_json
+        self._crew: Crew | None = None
+        self._signals = 0
+        self._asked = asyncio.Event()
+
+    def run(self) -> int:
+        """Run to the end; the answer is the exit code.
+
+        Raises:
+            ConfigurationError: the app cannot be run.
+            StoreUnavailable: the master cannot be reached.
+            Failure: the engines could not start.
+        """
+        if sys.platform == "win32":
+            raise ConfigurationError(
+                "jobmaster worker needs Linux or macOS: its engine processes inherit descriptors. On Windows run the "
+                "workers inside your program: `with jm:`."
+            )
+        configure_logs(level=self._order.log_level, format=self._order.log_format)
+        return asyncio.run(self._run())
+
+    async def _run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+        async with contextlib.AsyncExitStack() as stack:
+            health = WorkerHealth()
+            if self._health_port is not None:
+                port = await health.start(self._health_port)
+                stack.push_async_callback(health.close)
+                logger.info("health_answers url=http://127.0.0.1:%d/healthz", port)
+            found = await self._first_look()
+            if found is None:
+                return 0
+            if found.settings.debug_log:
+                start_debug_log(found.settings.debug_log, found.settings.cluster_id)
+            return await (self._run_and_reload(found, health) if self._reload else self._run_crew(found, health))
+
+    def _signalled(self, number: signal.Signals) -> None:
+        self._signals += 1
+        self._asked.set()
+        if self._crew is not None:
+            self._crew.stop()
+        if self._signals == 1:
+            logger.info("stopping signal=%s grace=%g", number.name, self._order.settings.get("grace", 25))
+
+    async def _first_look(self) -> Found | None:
+        """The app, or None where a signal came first."""
+        looking = asyncio.create_task(look_at_app(self._order))
+        asked = asyncio.create_task(self._asked.wait())
+        try:
+            await asyncio.wait({looking, asked}, return_when=asyncio.FIRST_COMPLETED)
+            return None if self._signals else await looking
+        finally:
+            for task in (looking, asked):
+                task.cancel()
+            await asyncio.wait({looking, asked})
+
+    # ---------------------------------------------------------------- one state of the code
+
+    async def _run_crew(self, found: Found, health: WorkerHealth, *, watcher: Watcher | None = None) -> int:
+        """Run engines until they end, are told to, or `watcher` finds a change that works."""
+        show_warnings(found)
+        async with open_store(found) as store:
+            promised = await promises(found, store)
+            warn_of_promises(found, promised)
+            crew = Crew(self._order, found, store, on_ready=lambda: self._ready(found, promised))
+            self._crew = crew
+            health.watch(crew, found)
+            if self._signals:
+                crew.stop()
+            stopping = None if watcher is None else asyncio.create_task(self._stop_when_changed(crew, watcher))
+            try:
+                code = await crew.run()
+            finally:
+                self._crew = None
+                health.watch(None, None)
+                if stopping is not None:
+                    stopping.cancel()
+                    await asyncio.wait({stopping})
+        if crew.failure is not None:
+            raise Failure(f"The worker cannot start. {crew.failure}")
+        return code
+
+    def _ready(self, found: Found, promised: Sequence[Promise]) -> None:
+        names = ",".join(plan.name for plan in found.plans)
+        logger.info("worker_ready name=%s tasks=%d", names, len(found.tasks))
+        if self._as_json:
+            show_json(banner_facts(self._order, found, promised))
+        elif self._order.log_format == "text":
+            show_banner(self._order, found, promised)
+        sys.stdout.flush()
+
+    # ---------------------------------------------------------------- --reload
+
+    async def _run_and_reload(self, found: Found, health: WorkerHealth) -> int:
+        watcher = Watcher(self._order.folder, found.files)
+        current = found
+        while True:
+            try:
+                code = await self._run_crew(current, health, watcher=watcher)
+            except (JobMasterError, Failure) as error:
+                # In development the next save may repair it.
+                code = FAILED
+                self._tell(error)
+                if not self._signals:
+                    await self._until_changed(watcher)
+            if self._signals:
+                return code
+            if watcher.found is None:
+                return code
+            current, watcher.found = watcher.found, None
+
+    async def _stop_when_changed(self, crew: Crew, watcher: Watcher) -> None:
+        """Wait for code that works, then stop the engines of the old one within two seconds."""
+        await self._find_change(watcher)
+        crew.stop()
+        await asyncio.sleep(RELOAD_WITHIN)
+        crew.stop()
+
+    async def _until_changed(self, watcher: Watcher) -> None:
+        changing = asyncio.create_task(self._find_change(watcher))
+        asked = asyncio.create_task(self._asked.wait())
+        await asyncio.wait({changing, asked}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (changing, asked):
+            task.cancel()
+        await asyncio.wait({changing, asked})
+
+    async def _find_change(self, watcher: Watcher) -> None:
+        while True:
+            changed = await watcher.changed()
+            logger.info("files_changed first=%s", changed[0])
+            try:
+                watcher.found = await look_at_app(self._order)
+            except AppUnusable as error:
+                self._tell(error)
+                click.secho("The change cannot run; the worker goes on with the code of before.", fg="yellow", err=True)
+            else:
+                watcher.follow(watcher.found.files)
+                logger.info("reloading")
+                return
+
+    def _tell(self, error: Exception) -> None:
+        details = getattr(error, "details", "")
+        if details:
+            click.echo(printable(details, keep_lines=True), err=True, nl=False)
+        click.secho(f"Error: {printable(str(error), keep_lines=True)}", fg="red", err=True)

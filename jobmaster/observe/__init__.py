@@ -1,0 +1,1 @@
+"""What a running cluster tells people and programs: events in logs, the debug log, health over HTTP."""
