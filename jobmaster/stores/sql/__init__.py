@@ -1,1 +1,1 @@
-"""Stores on SQL databases: one schema for all, hand-written verbs per dialect, SQLAlchemy only for schema and people's lists."""
+"""Stores on SQL databases: one schema, hand-written verbs per dialect, SQLAlchemy for the rest."""

@@ -1,7 +1,7 @@
 """`python -m jobmaster.stores.sql.migrate`: bring a database's schema up to date, in a process of its own.
 
-The address comes on standard input, because it may hold a password and a command line can be read by everybody. Workers and
-producers call `in_own_process`, so that SQLAlchemy and Alembic never get into them.
+The address comes on standard input, because it may hold a password and a command line can be read by everybody.
+Workers and producers call `in_own_process`, so that SQLAlchemy and Alembic never get into them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def in_own_process(dsn: str) -> None:
         )
     except subprocess.TimeoutExpired:
         raise SchemaError(
-            f"Changing the schema took longer than {LONGEST_MIGRATION:.0f} s and was stopped. Run it by hand: jobmaster db upgrade"
+            f"Changing the schema took longer than {LONGEST_MIGRATION:.0f} s and was stopped. "
+            "Run it by hand: jobmaster db upgrade"
         ) from None
     if done.returncode:
         said = done.stderr.strip().splitlines()

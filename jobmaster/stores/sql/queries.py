@@ -1,4 +1,4 @@
-"""Lists and counts for people, built with SQLAlchemy Core once for all dialects. Imported when a list is first asked for.
+"""Lists and counts for people, built with SQLAlchemy Core once for all dialects. Imported when first asked for.
 
 Only texts and values leave this module: a store runs them on a connection of its own that may not write.
 """
@@ -62,7 +62,8 @@ def jobs_page(query: JobQuery, *, limit: int, place: Place | None) -> Select[Any
     """Rows, newest first."""
     table = job.c
     columns = (
-        table.id, table.status, table.task, table.lane, table.priority, table.created_us, table.scheduled_us, table.due_us,
+        table.id, table.status, table.task, table.lane, table.priority, table.created_us, table.scheduled_us,
+        table.due_us,
         table.payload, table.custom_id, table.gen, table.bucket, table.worker, table.started_us, table.finished_us,
         table.attempts, table.failures, table.recoveries, table.result, table.error, table.reason,
     )  # fmt: skip

@@ -21,7 +21,8 @@ PUSHABLE = (1, 2, 5)
 """Active, Completing (until the agent closes it) and Lost."""
 
 INSERT_MESSAGES = """
-INSERT INTO jm_message (bucket, job_id, gen, due_us, later, verify, at_most_once, task, custom_id, created_us, payload) VALUES """
+INSERT INTO jm_message (bucket, job_id, gen, due_us, later, verify, at_most_once, task, custom_id, created_us,
+    payload) VALUES """
 ONCE = " ON CONFLICT (job_id, gen, bucket) DO NOTHING"
 
 PRESENT = "SELECT id FROM jm_job WHERE id IN ({keys})"
@@ -37,7 +38,8 @@ def push(transaction: Transaction, bucket: int, jobs: Sequence[NewJob]) -> None:
         envelope = job.envelope
         rows.append(
             (
-                bucket, job.key, 0, due_us, due_us > now_us, job.verify, envelope.at_most_once, envelope.task, envelope.custom_id,
+                bucket, job.key, 0, due_us, due_us > now_us, job.verify, envelope.at_most_once, envelope.task,
+                envelope.custom_id,
                 envelope.created_us, job.payload,
             )
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The life of a bucket in the master: opened, taken in, given up, completed, retired, drained (R5, R15'a, R16, R22', R24)."""
+"""The life of a bucket in the master: opened, taken in, given up, retired, drained (R5, R15'a, R16, R22', R24)."""
 
 from __future__ import annotations
 
@@ -45,9 +45,10 @@ VALUES (?, ?, ?, ?, 1, 1, ?, 0, ?, 0, 1) RETURNING {BUCKET}
 """
 LIVING = "SELECT 1 FROM jm_worker WHERE id = ? AND ended = 0"
 
+# SQLite takes the partial index only where its very condition stands in the statement.
 BEFORE = """
 SELECT id, status, gen, bucket, nonce, attempts, failures, recoveries, at_most_once, worker, started_us, suspect, due_us
-FROM jm_job WHERE bucket = ? AND status IN (4, 6) AND touched_us < ? LIMIT ?
+FROM jm_job WHERE bucket = ? AND status IN (3, 4, 6) AND status <> 3 AND touched_us < ? LIMIT ?
 """
 POINTING = """
 SELECT id, status, gen, bucket, nonce, attempts, failures, recoveries, at_most_once, worker, started_us, suspect, due_us
@@ -64,7 +65,8 @@ LOSE = "UPDATE jm_bucket SET owner = NULL, status = 5, epoch = epoch + 1, clean 
 
 DRAINED_BY = f"SELECT {BUCKET} FROM jm_bucket WHERE owner = ? AND agent = ? AND status = 4 ORDER BY id LIMIT 1"
 ABANDONED = """
-SELECT id FROM jm_bucket WHERE agent = ? AND (status = 5 OR (status = 1 AND owner IS NULL)) AND left_us <= ? ORDER BY id LIMIT 1
+SELECT id FROM jm_bucket WHERE agent = ? AND (status = 5 OR (status = 1 AND owner IS NULL)) AND left_us <= ?
+ORDER BY id LIMIT 1
 """
 GRANT_DRAIN = (
     f"UPDATE jm_bucket SET owner = ?, status = 4, epoch = epoch + 1, left_us = ? WHERE id = ? RETURNING {BUCKET}"

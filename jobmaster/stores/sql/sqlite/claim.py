@@ -22,10 +22,12 @@ SELECT id, gen + 1, payload, due_us, attempts, failures, recoveries, suspect, ch
 WHERE status = 2 AND reason <> 'unroutable' AND lane = ? AND priority = ? AND due_us <= ? ORDER BY due_us LIMIT ?
 """
 TAKE = """
-UPDATE jm_job SET status = ?, bucket = ?, worker = ?, gen = gen + 1, nonce = NULL, touched_us = ?, reason = '' WHERE id = ?
+UPDATE jm_job SET status = ?, bucket = ?, worker = ?, gen = gen + 1, nonce = NULL, touched_us = ?, reason = ''
+WHERE id = ?
 """
 NEXT_DUE = """
-SELECT due_us FROM jm_job WHERE status = 2 AND reason <> 'unroutable' AND lane = ? AND priority = ? ORDER BY due_us LIMIT 1
+SELECT due_us FROM jm_job WHERE status = 2 AND reason <> 'unroutable' AND lane = ? AND priority = ?
+ORDER BY due_us LIMIT 1
 """
 ROUTE = """
 UPDATE jm_job SET reason = '', due_us = ? WHERE status = 2 AND reason = 'unroutable' AND task = ?

@@ -18,8 +18,9 @@ SAVE_NEXT = "UPDATE jm_cluster SET cluster = ?, version = ?, settings = ? WHERE 
 
 SAVE_DEFINITION = """
 INSERT INTO jm_definition (name, lane, priority, at_most_once, signature, source, defaults) VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (name) DO UPDATE SET lane = excluded.lane, priority = excluded.priority, at_most_once = excluded.at_most_once,
-    signature = excluded.signature, source = excluded.source, defaults = excluded.defaults
+ON CONFLICT (name) DO UPDATE SET lane = excluded.lane, priority = excluded.priority,
+    at_most_once = excluded.at_most_once, signature = excluded.signature, source = excluded.source,
+    defaults = excluded.defaults
 """
 DEFINITIONS = "SELECT name, lane, priority, at_most_once, signature, source, defaults FROM jm_definition"
 ALL = DEFINITIONS + " ORDER BY name"

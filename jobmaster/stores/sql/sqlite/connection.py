@@ -45,7 +45,7 @@ def make_file(path: str) -> None:
     """
     if sqlite3.sqlite_version_info < OLDEST:
         raise ConfigurationError(
-            f"This Python is linked with SQLite {sqlite3.sqlite_version}, but JobMaster needs {'.'.join(map(str, OLDEST))} "
+            f"This Python has SQLite {sqlite3.sqlite_version}, but JobMaster needs {'.'.join(map(str, OLDEST))} "
             "or later. Use a newer Python, or another master (postgresql://…)."
         )
     try:
@@ -59,7 +59,7 @@ def make_file(path: str) -> None:
         ) from None
     except OSError as error:
         raise ConfigurationError(
-            f"The database {path} cannot be made: {error.strerror}. Name a file in a folder that this user may write to."
+            f"The database {path} cannot be made: {error.strerror}. Name a file in a folder where this user may write."
         ) from None
 
 

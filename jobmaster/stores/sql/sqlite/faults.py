@@ -32,7 +32,8 @@ _REASONS = {
     sqlite3.SQLITE_PROTOCOL: ("its locks do not work, as on some network file systems", "Put it on a local disk"),
 }
 _AT_START = {
-    sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
 }  # fmt: skip
 _CERTAINLY_UNDONE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL}
 
@@ -48,7 +49,7 @@ def is_busy(error: BaseException) -> bool:
 
 
 def translated(error: BaseException, path: str, *, opening: bool = False) -> BaseException:
-    """The error that callers get for `error`, which certainly changed nothing. What is no database error stays itself."""
+    """The error that callers get for `error`, which changed nothing. What is no database error stays itself."""
     if isinstance(error, OverflowError):
         return SerializationError("A number does not fit into the 64 bits of a database's integer. Give a smaller one.")
     if isinstance(error, UnicodeEncodeError):

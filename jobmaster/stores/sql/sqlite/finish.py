@@ -41,8 +41,9 @@ UPDATE jm_job SET status = ?, finished_us = ?, touched_us = ?, reason = ?, worke
     started_us = ?, result = ?, error = ?, checkpoint = coalesce(?, checkpoint) WHERE id = ?
 """
 AGAIN = """
-UPDATE jm_job SET status = ?, bucket = NULL, gen = gen + 1, nonce = NULL, due_us = ?, touched_us = ?, reason = ?, worker = ?,
-    attempts = ?, failures = ?, started_us = ?, finished_us = ?, result = ?, error = ?, checkpoint = coalesce(?, checkpoint)
+UPDATE jm_job SET status = ?, bucket = NULL, gen = gen + 1, nonce = NULL, due_us = ?, touched_us = ?, reason = ?,
+    worker = ?, attempts = ?, failures = ?, started_us = ?, finished_us = ?, result = ?, error = ?,
+    checkpoint = coalesce(?, checkpoint)
 WHERE id = ?
 """
 
@@ -141,7 +142,8 @@ def _note(transaction: Transaction, fence: Fence, outcome: Outcome) -> None:
         ADD_ATTEMPT,
         (
             outcome.key, outcome.attempt, FAILED if failed else HELD, fence.owner, fence.bucket, outcome.started_us,
-            outcome.finished_us or transaction.now_us, cleaned(outcome.reason), encode_error(cleaned_error(outcome.error)),
+            outcome.finished_us or transaction.now_us, cleaned(outcome.reason),
+            encode_error(cleaned_error(outcome.error)),
         ),
     )  # fmt: skip
 

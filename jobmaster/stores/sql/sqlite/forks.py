@@ -40,10 +40,8 @@ def watch_forks(store: Forkable) -> None:
 
 def _before() -> None:
     for store in list(_living):
-        for gate in store.gates():
-            # A write that takes longer than this holds the fork up no further: the child must then not touch SQLite.
-            if gate.acquire(timeout=LONGEST_WAIT):
-                _held.append(gate)
+        # A write that takes longer than this holds the fork up no further: the child must then not touch SQLite.
+        _held.extend(gate for gate in store.gates() if gate.acquire(timeout=LONGEST_WAIT))
 
 
 def _after_in_parent() -> None:

@@ -51,7 +51,7 @@ class Handle:
         self._patience = patience
         self._setting = Setting(rules, clock_us or wall_us, standalone, lambda worker: is_gone(self._path, worker))
         self._presences: dict[int, Presence] = {}
-        self._wake = Wake(self._path, loop, listening=lambda: self._writer.ring())
+        self._wake = Wake(self._path, loop, listening=self._begin_to_watch)
         self._writer = Writer(
             self._connect_writer,
             loop=loop,
@@ -119,6 +119,9 @@ class Handle:
         answer: T = await self._people.submit(work)
         return answer
 
+    def _begin_to_watch(self) -> None:
+        self._writer.ring()
+
     def _now(self) -> int:
         self._require_own_process()
         self._writer.require_open()
@@ -127,7 +130,7 @@ class Handle:
     def _require_own_process(self) -> None:
         if os.getpid() != self._pid:
             raise StoreUnavailable(
-                f"The database {self._path} was opened by process {self._pid}, of which this one ({os.getpid()}) is a fork. "
+                f"The database {self._path} was opened by process {self._pid}, and this one ({os.getpid()}) is a fork. "
                 "Nothing was stored. A forked process opens its own store; close and open again."
             )
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 NEWEST_BOOT = "SELECT id, boot FROM jm_worker WHERE name = ? ORDER BY boot DESC LIMIT 1"
 INSERT_WORKER = """
-INSERT INTO jm_worker (name, boot, agent, lanes, mode, host, pid, slots, version, started_us, renewed_us, lease_until_us,
-    stats, demands)
+INSERT INTO jm_worker (name, boot, agent, lanes, mode, host, pid, slots, version, started_us, renewed_us,
+    lease_until_us, stats, demands)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '{}', '[]') RETURNING id
 """
 END_LEASE = "UPDATE jm_worker SET ended = 1, lease_until_us = min(lease_until_us, ?) WHERE id = ?"
@@ -37,9 +37,10 @@ UPDATE jm_worker SET number = ?, renewed_us = ?, lease_until_us = ?, stopping = 
 """
 GRANTED = f"SELECT {BUCKET} FROM jm_bucket WHERE owner = ? AND status IN (1, 2) ORDER BY id"
 SET_DEPTH = "UPDATE jm_bucket SET depth = ? WHERE id = ? AND depth <> ?"
+# SQLite takes the partial index only where its very condition stands in the statement.
 FORGOTTEN = """
 SELECT id, status, gen, bucket, nonce, attempts, failures, recoveries, at_most_once, worker, started_us, suspect, due_us
-FROM jm_job WHERE bucket = ? AND status IN (4, 6) AND touched_us < ?
+FROM jm_job WHERE bucket = ? AND status IN (3, 4, 6) AND status <> 3 AND touched_us < ?
 """
 FREE = """
 SELECT id FROM jm_bucket WHERE agent = ?1 AND lane IN (SELECT value FROM json_each(?2))
@@ -48,7 +49,8 @@ SELECT id FROM jm_bucket WHERE agent = ?1 AND lane IN (SELECT value FROM json_ea
 ADOPT = "UPDATE jm_bucket SET owner = ?, epoch = epoch + 1, status = 1, adopted_us = ?, left_us = ? WHERE id = ?"
 CANCELS = "SELECT number, job_id FROM jm_tombstone WHERE number > ? ORDER BY number LIMIT 2000"
 DEMANDS = """
-SELECT demands FROM jm_worker WHERE ended = 0 AND stopping = 0 AND agent = ? AND id <> ? AND renewed_us > ? AND demands <> '[]'
+SELECT demands FROM jm_worker WHERE ended = 0 AND stopping = 0 AND agent = ? AND id <> ? AND renewed_us > ?
+    AND demands <> '[]'
 """
 
 ADD_BLAME = "INSERT INTO jm_blame (worker, job_id, reason, created_us) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
@@ -60,8 +62,8 @@ WHERE b.owner IS NOT NULL AND b.status IN (1, 2, 4)
 ONE_BUCKET = f"SELECT {BUCKET} FROM jm_bucket WHERE id = ?"
 
 WORKERS = """
-SELECT id, name, boot, agent, lanes, mode, host, pid, slots, version, started_us, renewed_us, lease_until_us, ended, stopping,
-    stats FROM jm_worker
+SELECT id, name, boot, agent, lanes, mode, host, pid, slots, version, started_us, renewed_us, lease_until_us, ended,
+    stopping, stats FROM jm_worker
 """
 LIST_WORKERS = WORKERS + " ORDER BY ended OR lease_until_us <= ?, name, boot DESC"
 SOME_WORKERS = WORKERS + " WHERE id IN (SELECT value FROM json_each(?))"
@@ -85,7 +87,8 @@ def register(transaction: Transaction, registration: Registration) -> Registered
         transaction.execute(END_LEASE, (now_us, row[0]))
     new = registration
     values = (
-        new.name, new.boot, new.agent, _encode(new.lanes).decode(), new.mode.value, new.host, new.pid, new.slots, new.version,
+        new.name, new.boot, new.agent, _encode(new.lanes).decode(), new.mode.value, new.host, new.pid, new.slots,
+        new.version,
         now_us, now_us, now_us + transaction.rules.lease_us,
     )  # fmt: skip
     return Registered(transaction.rows(INSERT_WORKER, values)[0][0], now_us)

@@ -21,8 +21,8 @@ STATES = "SELECT id, status, result, error, reason, attempts FROM jm_job WHERE i
 WAITING = "SELECT job_id FROM jm_message WHERE job_id IN ({keys})"
 
 RECORD = (
-    "id, status, task, lane, priority, created_us, scheduled_us, due_us, payload, custom_id, gen, bucket, worker, started_us, "
-    "finished_us, attempts, failures, recoveries, result, error, reason"
+    "id, status, task, lane, priority, created_us, scheduled_us, due_us, payload, custom_id, gen, bucket, worker, "
+    "started_us, finished_us, attempts, failures, recoveries, result, error, reason"
 )
 RECORDS = f"SELECT {RECORD} FROM jm_job "
 ONE = RECORDS + "WHERE id = ?"
@@ -61,7 +61,8 @@ def get_job(transaction: Transaction, key: JobKey) -> JobRecord | None:
 def record_of(row: Row, *, whole: bool = False) -> JobRecord:
     """A row of the columns RECORD as people see it; `whole` with its envelope."""
     (
-        key, status, task, lane, priority, created_us, scheduled_us, due_us, payload, custom_id, gen, bucket, worker, started_us,
+        key, status, task, lane, priority, created_us, scheduled_us, due_us, payload, custom_id, gen, bucket, worker,
+        started_us,
         finished_us, attempts, failures, recoveries, result, error, reason,
     ) = row  # fmt: skip
     return JobRecord(

@@ -1,4 +1,4 @@
-"""The questions of people (ports.query), one line each. Lists and counts import SQLAlchemy, when they are first asked."""
+"""The questions of people (ports.query), one line each. Lists and counts import SQLAlchemy when first asked."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """A lock file per worker beside the database: on one host it says at once that a process is gone.
 
-The lock (flock) belongs to the open file, which no other program inherits (O_CLOEXEC) and which a forked child gives up; the
-kernel frees it when the process ends, however it ends. The file names its host, because a lock means nothing elsewhere.
+The lock (flock) belongs to the open file, which no other program inherits (O_CLOEXEC) and which a forked child gives
+up; the kernel frees it when the process ends, however it ends. The file names its host, because a lock means nothing
+elsewhere.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The schema of a database file: there, made on the spot for a new file, or changed by a migrator in its own process."""
+"""The schema of a database file: there, made on the spot for a new file, or changed by a migrator process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def provide(connection: sqlite3.Connection, path: str, *, allowed: bool, patienc
     in_own_process(f"sqlite:///{path}")
     if stored_version(connection) != SCHEMA_VERSION:
         raise SchemaError(
-            f"The migration of {path} ended without an error, but its schema is not {SCHEMA_VERSION}. Run: jobmaster db status"
+            f"The migration of {path} ended without an error, but its schema is not {SCHEMA_VERSION}. "
+            "Run: jobmaster db status"
         )
 
 
@@ -64,7 +65,7 @@ def _too_old(found: str | None, path: str) -> str:
     has = (
         "has no JobMaster tables" if found is None else f"has schema {found}, but this JobMaster needs {SCHEMA_VERSION}"
     )
-    return f"The database {path} {has}, and making them at start is switched off (auto_provision). Run: jobmaster db upgrade"
+    return f"The database {path} {has}, and auto_provision is off, so it is left as it is. Run: jobmaster db upgrade"
 
 
 def _make_fresh(connection: sqlite3.Connection, patience: float) -> str:

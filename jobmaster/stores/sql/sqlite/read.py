@@ -1,7 +1,7 @@
 """An owner's reads, and what it removes. Nothing here takes longer because the bucket is longer.
 
-Messages that were due when they were stored are found by number alone. Those that were not are passed over by number and
-found by their due time, in an index of their own, when the window reaches them.
+Messages that were due when they were stored are found by number alone. Those that were not are passed over by number
+and found by their due time, in an index of their own, when the window reaches them.
 """
 
 from __future__ import annotations
@@ -27,10 +27,16 @@ FROM jm_message WHERE bucket = ?1 AND seq > ?2 ORDER BY seq LIMIT ?4
 """
 FALLEN_DUE = """
 SELECT seq, job_id, gen, due_us, payload, verify FROM jm_message
-WHERE bucket = ?1 AND later = 1 AND (due_us, seq) > (?2, ?3) AND due_us <= ?4 AND seq <= ?5 ORDER BY due_us, seq LIMIT ?6
+WHERE bucket = ?1 AND later = 1 AND (due_us, seq) > (?2, ?3) AND due_us <= ?4 AND seq <= ?5
+ORDER BY due_us, seq LIMIT ?6
 """
 NEXT_DUE = """
 SELECT due_us FROM jm_message WHERE bucket = ? AND later = 1 AND (due_us, seq) > (?, ?) ORDER BY due_us, seq LIMIT 1
+"""
+BELOW = """
+SELECT seq, job_id, gen, due_us, payload, verify FROM jm_message
+WHERE bucket = ?1 AND seq <= ?2 AND (later = 0 OR due_us <= ?3) AND seq NOT IN (SELECT value FROM json_each(?4))
+ORDER BY seq LIMIT ?5
 """
 FIRST = """
 SELECT seq, job_id, gen, due_us, payload, verify FROM jm_message WHERE bucket = ? ORDER BY seq LIMIT ?
@@ -49,8 +55,7 @@ LARGEST_SEQ = 2**63 - 1
 def read(transaction: Transaction, fence: Fence, cursor: Cursor | None, limit: int, window_us: int) -> Read:
     """Messages after the cursor, and those below it that fell due."""
     require_epoch(transaction, fence)
-    ahead = min(window_us, transaction.rules.window_us) if transaction.standalone else window_us
-    horizon = transaction.now_us + ahead
+    horizon = transaction.now_us + _ahead(transaction, window_us)
     start = cursor or Cursor(due_us=horizon)
     due = _fallen_due(transaction, fence.bucket, start, horizon, limit) if cursor else []
     cut = len(due) == limit
@@ -90,9 +95,16 @@ def _after(transaction: Transaction, bucket: int, seq: int, horizon: int, limit:
 def reread(
     transaction: Transaction, fence: Fence, cursor: Cursor, known: Collection[int], *, limit: int, window_us: int
 ) -> list[Message]:
-    """R9. Nothing is ever found: numbers are given under the write lock, so no message appears below a cursor."""
+    """R9. Nobody needs it here: numbers are given under the write lock, so no message appears below a cursor."""
     require_epoch(transaction, fence)
-    return []
+    horizon = transaction.now_us + _ahead(transaction, window_us)
+    rows = transaction.rows(BELOW, (fence.bucket, cursor.seq, horizon, str(list(known)), limit))
+    return [_message(fence.bucket, row) for row in rows]
+
+
+def _ahead(transaction: Transaction, window_us: int) -> int:
+    """How far ahead a read looks: in standalone, what is due later can still be cancelled for certain."""
+    return min(window_us, transaction.rules.window_us) if transaction.standalone else window_us
 
 
 def first_messages(transaction: Transaction, bucket: int, limit: int) -> list[Message]:
@@ -138,7 +150,7 @@ def _agent_buckets(transaction: Transaction) -> set[int]:
 
 
 def require_epoch(transaction: Transaction, fence: Fence) -> None:
-    """Raise Fenced where the agent's row carries a higher epoch, or (in standalone) the master does not know the bucket."""
+    """Raise Fenced where the agent has a higher epoch, or (in standalone) the master does not know the bucket."""
     row = transaction.row(AGENT_EPOCH, (fence.bucket,))
     if row is not None and row[0] > fence.epoch:
         raise Fenced(f"bucket {fence.bucket} is at epoch {row[0]}, above {fence.epoch}")

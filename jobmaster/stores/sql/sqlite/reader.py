@@ -1,4 +1,4 @@
-"""The reader: a connection of its own, so that no read waits for a write. Requests that wait together share a snapshot."""
+"""The reader: a connection of its own, so that no read waits for a write. Requests that wait share a snapshot."""
 
 from __future__ import annotations
 

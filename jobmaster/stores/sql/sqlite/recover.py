@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from jobmaster.stores.sql.sqlite.transaction import Transaction
 
 RECOVER = """
-UPDATE jm_job SET status = ?, bucket = NULL, gen = gen + 1, nonce = NULL, due_us = max(due_us, ?), touched_us = ?, suspect = 1,
-    recoveries = ?, reason = ?, error = coalesce(?, error), finished_us = ? WHERE id = ?
+UPDATE jm_job SET status = ?, bucket = NULL, gen = gen + 1, nonce = NULL, due_us = max(due_us, ?), touched_us = ?,
+    suspect = 1, recoveries = ?, reason = ?, error = coalesce(?, error), finished_us = ? WHERE id = ?
 """
 HOLD = """
 UPDATE jm_job SET status = ?, bucket = NULL, gen = gen + 1, nonce = NULL, due_us = ?, touched_us = ?, reason = ?,
@@ -29,20 +29,21 @@ UPDATE jm_job SET status = ?, bucket = NULL, gen = gen + 1, nonce = NULL, due_us
 """
 BLAMES = "SELECT job_id, reason FROM jm_blame WHERE job_id IN ({keys}) AND counted = 0"
 COUNT_BLAMES = "UPDATE jm_blame SET counted = 1 WHERE job_id = ? AND counted = 0"
-ANY_BLAME = "SELECT EXISTS (SELECT 1 FROM jm_blame)"
+ANY_BLAME = "SELECT EXISTS (SELECT 1 FROM jm_blame LIMIT 1)"
 
 ADD_ATTEMPT = """
 INSERT INTO jm_attempt (job_id, attempt, status, worker, bucket, started_us, finished_us, reason, error)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (job_id, attempt) DO UPDATE SET status = excluded.status, worker = excluded.worker, bucket = excluded.bucket,
-    started_us = excluded.started_us, finished_us = excluded.finished_us, reason = excluded.reason, error = excluded.error
+ON CONFLICT (job_id, attempt) DO UPDATE SET status = excluded.status, worker = excluded.worker,
+    bucket = excluded.bucket, started_us = excluded.started_us, finished_us = excluded.finished_us,
+    reason = excluded.reason, error = excluded.error
 """
 
 ENVELOPES = "SELECT id, payload FROM jm_job WHERE id IN ({keys})"
 
 
 def recover(transaction: Transaction, rows: Sequence[State]) -> None:
-    """recover(row), for rows in a bucket status."""
+    """What becomes of rows in a bucket status whose owner is gone."""
     if not rows:
         return
     keys = [row.key for row in rows]

@@ -29,7 +29,7 @@ FROM jm_job WHERE id IN ({keys})
 """
 
 TOMBSTONES = "SELECT job_id FROM jm_tombstone WHERE job_id IN ({keys})"
-ANY_TOMBSTONE = "SELECT EXISTS (SELECT 1 FROM jm_tombstone)"
+ANY_TOMBSTONE = "SELECT EXISTS (SELECT 1 FROM jm_tombstone LIMIT 1)"
 
 HELD, ASSIGNED, PROCESSING, SUCCEEDED, QUEUED, FAILED, CANCELLED = 2, 3, 4, 5, 6, 7, 8
 FINAL = (SUCCEEDED, FAILED, CANCELLED)
@@ -58,7 +58,7 @@ class State(NamedTuple):
     due_us: int
 
     def mine(self, bucket: int, gen: int) -> bool:
-        """mine(row) of protocol.md 1."""
+        """Whether the row is of this assignment (protocol.md 1)."""
         return self.bucket == bucket and self.gen == gen
 
     @property
@@ -93,8 +93,10 @@ def job_row(
     """Values in the order of COLUMNS. A final row has `finished_us`, others have none."""
     return (
         key, status, gen, bucket, nonce, envelope.task, envelope.lane, envelope.priority, envelope.at_most_once,
-        envelope.created_us, envelope.scheduled_us, due_us, now_us, envelope.expires_us, started_us, finished_us, attempts,
-        failures, recoveries, suspect, reason, worker, envelope.custom_id, envelope.trigger, payload, result, error, checkpoint,
+        envelope.created_us, envelope.scheduled_us, due_us, now_us, envelope.expires_us, started_us, finished_us,
+        attempts,
+        failures, recoveries, suspect, reason, worker, envelope.custom_id, envelope.trigger, payload, result, error,
+        checkpoint,
     )  # fmt: skip
 
 

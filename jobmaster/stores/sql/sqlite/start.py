@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from jobmaster.stores.sql.sqlite.transaction import Row, Transaction
 
 GO = """
-UPDATE jm_job SET status = ?, nonce = ?, worker = ?, touched_us = ?, attempts = ?, started_us = ?, recoveries = ?, suspect = ?
+UPDATE jm_job SET status = ?, nonce = ?, worker = ?, touched_us = ?, attempts = ?, started_us = ?, recoveries = ?,
+    suspect = ?
 WHERE id = ?
 """
 END = """
@@ -159,7 +160,8 @@ class _Batch:
         self._transaction.execute(
             GO,
             (
-                start.status.value, signed(start.nonce), self._fence.owner, now_us, attempts, started_us, recoveries, suspect,
+                start.status.value, signed(start.nonce), self._fence.owner, now_us, attempts, started_us, recoveries,
+                suspect,
                 row.key,
             ),
         )  # fmt: skip

@@ -39,7 +39,7 @@ class SqliteStore(MasterVerbs, AgentVerbs, PeopleVerbs):
             rules: the cluster's settings that statements need.
             auto_provision: False: a missing or older schema is an error instead.
             clock_us: the store's clock, for tests; None: this host's.
-            standalone: False where this file is only the master or only the agent: then messages and rows don't meet here.
+            standalone: False where this file is only the master or only the agent.
             timeout: seconds to wait for other processes' locks.
 
         Raises:

@@ -64,7 +64,7 @@ class Transaction:
         return self.execute(statement, values).rowcount
 
     def insert(self, statement: str, rows: Sequence[Sequence[object]], tail: str = "") -> None:
-        """Insert many rows: `statement` ends in VALUES, `tail` follows the rows. Few texts, one step for up to 256 rows."""
+        """Insert many rows, up to 256 in one step: `statement` ends in VALUES, `tail` follows the rows."""
         if not rows:
             return
         width = len(rows[0])

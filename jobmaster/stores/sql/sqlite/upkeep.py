@@ -1,4 +1,4 @@
-"""The deadline sweep (R17', I5), retention, and the archive. Each call does a bounded amount and says how much it did."""
+"""The deadline sweep (R17', I5), retention, and the archive. Each call does a bounded amount and says how much."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ OLD_COMMANDS = """
 DELETE FROM jm_command WHERE id IN (SELECT id FROM jm_command ORDER BY id LIMIT ?2) AND created_us < ?1
 """
 OLD_WORKERS = """
-SELECT id FROM jm_worker WHERE lease_until_us < ?1 AND id NOT IN (SELECT owner FROM jm_bucket WHERE owner IS NOT NULL) LIMIT ?2
+SELECT id FROM jm_worker WHERE lease_until_us < ?1 AND id NOT IN (SELECT owner FROM jm_bucket WHERE owner IS NOT NULL)
+    LIMIT ?2
 """
 DELETE_WORKER = "DELETE FROM jm_worker WHERE id = ?"
 # The evidence of a purged worker can't be told a second time.
@@ -146,7 +147,8 @@ def _import(transaction: Transaction, job: AgedJob) -> None:
         transaction.execute(
             ADD_ATTEMPT,
             (
-                record.key, one.attempt, one.status.value, one.worker, one.bucket, one.started_us, one.finished_us, one.reason,
+                record.key, one.attempt, one.status.value, one.worker, one.bucket, one.started_us, one.finished_us,
+                one.reason,
                 encode_error(one.error),
             ),
         )  # fmt: skip

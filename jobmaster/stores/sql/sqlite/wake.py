@@ -1,9 +1,9 @@
 """Signals between the processes on one database file: hints that something is there to read.
 
 Each process that listens binds a datagram socket in a folder beside the database (`<file>.wake`, mode 0700) and leaves
-one empty file per topic there, named `<topic>~<socket>`: that is the whole registry. A sender looks into the folder when
-its time of change has moved and sends one datagram to each socket that wants one of its topics. Where sockets can't work,
-and as a safety net where they do, the writer thread asks SQLite whether another process has committed.
+one empty file per topic there, named `<topic>~<socket>`: that is the whole registry. A sender looks into the folder
+when its time of change has moved and sends one datagram to each socket that wants one of its topics. Where sockets
+can't work, and as a safety net where they do, the writer thread asks SQLite whether another process has committed.
 
 `subscribe` and what it returns are used on the loop, `send` and `watch` in the writer thread.
 """

@@ -1,7 +1,7 @@
 """The writer: one thread, one connection, group commit.
 
-What waits when the writer is free becomes one group: BEGIN IMMEDIATE, each verb behind a savepoint of its own, COMMIT. A
-verb that raises is undone alone. All of a group's callers wait for the same sync of the disk.
+What waits when the writer is free becomes one group: BEGIN IMMEDIATE, each verb behind a savepoint of its own,
+COMMIT. A verb that raises is undone alone. All of a group's callers wait for the same sync of the disk.
 """
 
 from __future__ import annotations
