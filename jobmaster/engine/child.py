@@ -7,7 +7,6 @@ is said to the supervisor in words; starting again would not help then, unless i
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import faulthandler
 import logging
@@ -16,7 +15,6 @@ import pkgutil
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
@@ -24,10 +22,11 @@ import msgspec
 
 from jobmaster.engine.links import framing
 from jobmaster.engine.links.child_end import ProcessEngineLink
+from jobmaster.engine.links.leaving import leave, words_for
 from jobmaster.engine.links.memory import SharedMemory
 from jobmaster.engine.links.orphans import die_with_parent
 from jobmaster.engine.links.processes import Launch
-from jobmaster.errors import JobMasterError, StoreUnavailable
+from jobmaster.errors import StoreUnavailable
 from jobmaster.ports.link import EXIT_UNREACHABLE
 
 if TYPE_CHECKING:
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("jobmaster.engine")
 
 _FAILED = 1
-_MOST_WORDS = 16_384
-"""Characters of a traceback that the supervisor is told; the end matters most."""
 
 
 class Stoppable(Protocol):
@@ -141,13 +138,9 @@ class EngineProcess:
     # ---------------------------------------------------------------- failing
 
     def _say_why(self, error: BaseException) -> None:
-        if isinstance(error, JobMasterError):
-            words = str(error)
-        else:
-            words = "".join(traceback.format_exception(error))[-_MOST_WORDS:].strip()
         with contextlib.suppress(OSError):
             self._peer.setblocking(True)
-            self._peer.sendall(framing.frame(framing.FAILURE, words.encode(errors="replace")))
+            self._peer.sendall(framing.frame(framing.FAILURE, words_for(error).encode(errors="replace")))
 
 
 class _Unready(Exception):  # noqa: N818 - carries an error through `asyncio.run`
@@ -163,20 +156,10 @@ def _listen_to_signals() -> None:
     # programs that a task starts would inherit.
     signal.signal(signal.SIGINT, lambda _number, _frame: None)
     # Until the loop runs nothing has been started, so that there is nothing to stop gracefully.
-    signal.signal(signal.SIGTERM, lambda _number, _frame: _leave(0))
+    signal.signal(signal.SIGTERM, lambda _number, _frame: leave(0))
     if sys.__stderr__ is not None:
         faulthandler.enable(sys.__stderr__)
         faulthandler.register(signal.SIGUSR1, sys.__stderr__, all_threads=True)
-
-
-def _leave(code: int) -> NoReturn:
-    """End the process without waiting for threads of the user's that nobody ends; exit functions are called."""
-    with contextlib.suppress(BaseException):
-        atexit._run_exitfuncs()  # noqa: SLF001 - the only way to call them without joining threads first
-    with contextlib.suppress(Exception):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
 
 
 def main(arguments: list[str]) -> NoReturn:
@@ -188,7 +171,7 @@ def main(arguments: list[str]) -> NoReturn:
         os.set_inheritable(descriptor, False)
     view = SharedMemory(shared)
     os.close(shared)
-    _leave(EngineProcess(view, socket.socket(fileno=peer)).main())
+    leave(EngineProcess(view, socket.socket(fileno=peer)).main())
 
 
 if __name__ == "__main__":

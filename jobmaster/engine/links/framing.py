@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 HEADER = 5
 LAUNCH = b"L"
-"""Supervisor to engine, first of all: what to run (msgpack of `processes.Launch`)."""
+"""Parent to child, first of all: what to run (msgpack)."""
 GRANT = b"G"
 """Supervisor to engine: a grant (msgpack)."""
 HURRY = b"H"
@@ -21,7 +21,13 @@ REPORT = b"R"
 NEWS = b"N"
 """Engine to supervisor: look at the shared memory."""
 FAILURE = b"F"
-"""Engine to supervisor: why it can't start (UTF-8)."""
+"""Child to parent: why it can't start (UTF-8)."""
+READY = b"Y"
+"""Process of a pool to its engine: the first run may come."""
+RUN = b"J"
+"""Engine to a process of its pool: eight bytes of number, a run (msgpack)."""
+END = b"E"
+"""Process of a pool to its engine: eight bytes of number, how the run ended (msgpack)."""
 
 
 def frame(kind: bytes, payload: bytes = b"") -> bytes:

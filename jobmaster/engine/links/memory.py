@@ -26,15 +26,15 @@ _TRUST, _BEATS, _REASON_LENGTH = 0, 1, 2
 _FREE, _RUNNING, _SUSPECT = 0, 1, 2
 
 
-def create() -> int:
-    """A descriptor of a new, empty file without a name that only this user can read. The caller closes it."""
+def create(size: int = SIZE) -> int:
+    """A descriptor of a new file without a name, full of zeros, that only this user can read. The caller closes it."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("jobmaster-engine", os.MFD_CLOEXEC)
         os.fchmod(descriptor, 0o600)
     else:  # macOS; the file is made with mode 0600 and unlinked
         with tempfile.TemporaryFile(prefix="jobmaster-") as file:
             descriptor = os.dup(file.fileno())
-    os.ftruncate(descriptor, SIZE)
+    os.ftruncate(descriptor, size)
     return descriptor
 
 

@@ -1,0 +1,108 @@
+"""The program of a pool's process: `python -m jobmaster.engine.pools.process_child`, started by an engine only.
+
+It imports the user's code, then runs one job after the other on its main thread, as each comes. Its engine ends it:
+gently, by closing the socket, or by a kill.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import faulthandler
+import os
+import pkgutil
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
+
+import msgspec
+
+from jobmaster.engine.links import framing
+from jobmaster.engine.links.leaving import leave, words_for
+from jobmaster.engine.links.orphans import die_with_parent
+from jobmaster.engine.pools.ending import from_exception
+from jobmaster.engine.pools.processes import NUMBER, PoolLaunch
+from jobmaster.engine.pools.soft_limit import SoftLimit
+from jobmaster.errors import SoftTimeLimitExceeded
+from jobmaster.model.run import Run
+
+if TYPE_CHECKING:
+    from jobmaster.model.run import Ended
+    from jobmaster.ports.workload import Workload
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Run)
+
+
+class PoolProcess:
+    """One run of this program."""
+
+    def __init__(self, peer: socket.socket, soft_limit: SoftLimit) -> None:
+        self._peer = peer
+        self._soft_limit = soft_limit
+        self._number = 0
+        """The run that is under way, or 0."""
+
+    def main(self) -> int:
+        """Prepare, then run jobs until the engine closes the socket; the answer is the exit code."""
+        try:
+            _, payload = framing.receive(self._peer)
+            launch = msgspec.msgpack.decode(payload, type=PoolLaunch)
+            entry: Callable[[bytes], Workload] = pkgutil.resolve_name(launch.entry)
+            workload = entry(launch.arguments)
+        except EOFError:
+            return 0
+        except BaseException as error:  # noqa: BLE001 - `sys.exit()` in a user's module, too, is a reason not to start
+            self._send(framing.FAILURE, words_for(error).encode(errors="replace"))
+            return 1
+        signal.signal(signal.SIGUSR1, self._soft_limit_passed)
+        try:
+            self._send(framing.READY, b"")
+            while True:
+                _, payload = framing.receive(self._peer)
+                ended = self._execute(workload, payload)
+                self._send(framing.END, payload[:NUMBER] + _encoder.encode(ended))
+        except (EOFError, OSError):
+            return 0
+
+    def _execute(self, workload: Workload, payload: bytes) -> Ended:
+        """Run to the end. The soft limit's exception may strike anywhere in here, but not after it."""
+        ended: Ended | None = None
+        try:
+            run = _decoder.decode(payload[NUMBER:])
+            self._number = int.from_bytes(payload[:NUMBER], "big")
+            ended = contextvars.copy_context().run(workload.invoke_sync, run)
+            self._number = 0
+        except BaseException as error:  # noqa: BLE001 - a task that calls sys.exit() ends alone
+            self._number = 0
+            ended = ended or from_exception(error, None)
+        return ended
+
+    def _soft_limit_passed(self, _number: int, _frame: object) -> None:
+        if self._number and self._soft_limit.has_passed_for(self._number):
+            raise SoftTimeLimitExceeded("the run's soft time limit passed")
+
+    def _send(self, kind: bytes, payload: bytes) -> None:
+        self._peer.sendall(framing.frame(kind, payload))
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Run the program with the descriptors and the parent's process id that the engine gave on the command line."""
+    shared, peer, lifeline, parent = map(int, arguments)
+    die_with_parent(parent=parent, lifeline=lifeline)
+    for descriptor in (peer, lifeline):  # programs that tasks start must not hold them open
+        os.set_inheritable(descriptor, False)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        # The engine decides when this process ends, also where systemd tells the whole group. A handler, not SIG_IGN,
+        # which programs that a task starts would inherit.
+        signal.signal(number, lambda _number, _frame: None)
+    if sys.__stderr__ is not None:
+        faulthandler.enable(sys.__stderr__)
+    soft_limit = SoftLimit(shared)
+    os.close(shared)
+    leave(PoolProcess(socket.socket(fileno=peer), soft_limit).main())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
