@@ -9,25 +9,21 @@ import pkgutil
 import sys
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
-from jobmaster.errors import ConfigurationError, NotRegistered
+from jobmaster.errors import ConfigurationError
 from jobmaster.model.ids import parse_key
-from jobmaster.options import PLAIN, CallPlan, TaskDefaults, TaskOptions
+from jobmaster.options import TaskDefaults, TaskOptions
 from jobmaster.registry import (
     Registry,
-    Target,
-    TaskDefinition,
     check_task_name,
     define,
-    target_of,
     task_name,
-    unknown_task,
 )
 from jobmaster.result import Result
 from jobmaster.settings import ResolvedSettings, SettingArguments, Settings, resolve
@@ -36,14 +32,12 @@ from jobmaster.task import BoundTaskDecorator, Job, Task, TaskDecorator, detache
 if TYPE_CHECKING:
     import svcs
 
-    from jobmaster.client import Client, Order
-    from jobmaster.gateway import Gateway
-    from jobmaster.handler import Handler, HandlerDecorator, Injector
-    from jobmaster.model.definition import Definition
-    from jobmaster.model.message_data import MessageData
-    from jobmaster.runtime import InProcessWorkers
+    from jobmaster.client import Client
+    from jobmaster.enqueuing import Enqueuer
+    from jobmaster.handler import HandlerDecorator, Injector
+    from jobmaster.in_process import InProcessWorkers
+    from jobmaster.questions import Buckets, Jobs, Workers
     from jobmaster.scheduler import Scheduler
-    from jobmaster.views import Buckets, Jobs, Workers
     from jobmaster.wire.codec import Codec
 
 P = ParamSpec("P")
@@ -71,7 +65,6 @@ class JobMaster:
         self._command_line: Mapping[str, object] = {}
         self._folder = _folder_of_caller()
         self._registry = Registry()
-        self._stored: dict[str, Target] = {}
         self._lock = threading.RLock()
         self._workers: InProcessWorkers | None = None
         self._services: svcs.Registry | None = None
@@ -257,19 +250,11 @@ class JobMaster:
         Raises:
             As `task.delay`. A batch is stored as a whole or not at all; of several batches some may be.
         """
-        made = list(jobs)
-        orders = [self._order(job.definition, job.args, job.kwargs, job.plan) for job in made]
-        if orders:
-            self.client.accept(orders)
-        return [self._result(order, job.definition) for order, job in zip(orders, made, strict=True)]
+        return self.enqueuer.many(list(jobs))
 
     async def aenqueue_many(self, jobs: Iterable[Job[R]]) -> list[Result[R]]:
         """`enqueue_many` for a running event loop."""
-        made = list(jobs)
-        orders = [await self._aorder(job.definition, job.args, job.kwargs, job.plan) for job in made]
-        if orders:
-            await self.client.aaccept(orders)
-        return [self._result(order, job.definition) for order, job in zip(orders, made, strict=True)]
+        return await self.enqueuer.amany(list(jobs))
 
     def send(self, name: str, /, *args: Any, **kwargs: Any) -> Result[Any]:
         """Enqueue a job by the task's name. The code may be elsewhere: lane and defaults are looked up in the master.
@@ -277,20 +262,11 @@ class JobMaster:
         Raises:
             NotRegistered: neither this process nor the master knows the name.
         """
-        definition = self._registry.find(name)
-        if definition is not None and definition.handler is None:
-            return self._enqueue(definition, args, kwargs, PLAIN)
-        return self._store_call(self._target(name), args, kwargs)
+        return self.enqueuer.by_name(name, args, kwargs)
 
     async def asend(self, name: str, /, *args: Any, **kwargs: Any) -> Result[Any]:
         """`send` for a running event loop."""
-        definition = self._registry.find(name)
-        if definition is not None and definition.handler is None:
-            return await self._aenqueue(definition, args, kwargs, PLAIN)
-        target = await self._atarget(name)
-        order = self.client.order(target, self._encode(target, args, kwargs), PLAIN)
-        await self.client.aaccept([order])
-        return self._result(order, None)
+        return await self.enqueuer.aby_name(name, args, kwargs)
 
     @overload
     def result(self, job_id: str) -> Result[Any]: ...
@@ -318,25 +294,40 @@ class JobMaster:
     @cached_property
     def jobs(self) -> Jobs:
         """Questions about jobs."""
-        from jobmaster.views import Jobs
+        from jobmaster.questions import Jobs
 
         return Jobs(self.client)
 
     @cached_property
     def workers(self) -> Workers:
         """Questions and orders to workers."""
-        from jobmaster.views import Workers
+        from jobmaster.questions import Workers
 
         return Workers(self.client)
 
     @cached_property
     def buckets(self) -> Buckets:
         """Questions about buckets."""
-        from jobmaster.views import Buckets
+        from jobmaster.questions import Buckets
 
         return Buckets(self.client)
 
     # -- life
+
+    def cluster(self, cluster_id: str) -> JobMaster:
+        """The app of another cluster that this program has made.
+
+        Raises:
+            ConfigurationError: there is none of this id.
+        """
+        return _apps.of_cluster(cluster_id)
+
+    @cached_property
+    def enqueuer(self) -> Enqueuer:
+        """From a call to a stored job."""
+        from jobmaster.enqueuing import Enqueuer
+
+        return Enqueuer(self)
 
     @cached_property
     def client(self) -> Client:
@@ -353,7 +344,7 @@ class JobMaster:
             ConfigurationError: no task is known, the settings contradict those of the cluster, ...
             StoreUnavailable: the master cannot be reached.
         """
-        from jobmaster.runtime import InProcessWorkers
+        from jobmaster.in_process import InProcessWorkers
 
         with self._lock:
             if self._workers is not None:
@@ -426,119 +417,6 @@ class JobMaster:
         self._registry.add(definition)
         return Task(self, definition, detached(definition) if bind else function)
 
-    def _enqueue(
-        self, definition: TaskDefinition, args: tuple[Any, ...], kwargs: dict[str, Any], plan: CallPlan
-    ) -> Result[Any]:
-        order = self._order(definition, args, kwargs, plan)
-        self.client.accept([order])
-        return self._result(order, definition)
-
-    async def _aenqueue(
-        self, definition: TaskDefinition, args: tuple[Any, ...], kwargs: dict[str, Any], plan: CallPlan
-    ) -> Result[Any]:
-        order = await self._aorder(definition, args, kwargs, plan)
-        await self.client.aaccept([order])
-        return self._result(order, definition)
-
-    def _order(
-        self, definition: TaskDefinition, args: tuple[Any, ...], kwargs: dict[str, Any], plan: CallPlan
-    ) -> Order:
-        definition.check_call(args, kwargs)
-        call = self.codec.encode_call(args, kwargs)
-        ahead_us = 0 if plan.expires_after_us is None else self.client.ask(lambda gate: gate.clock_ahead_us())
-        return self.client.order(definition.target, call, plan, clock_ahead_us=ahead_us)
-
-    async def _aorder(
-        self, definition: TaskDefinition, args: tuple[Any, ...], kwargs: dict[str, Any], plan: CallPlan
-    ) -> Order:
-        definition.check_call(args, kwargs)
-        call = self.codec.encode_call(args, kwargs)
-        ahead_us = 0
-        if plan.expires_after_us is not None:
-            ahead_us = await self.client.aask(lambda gate: gate.clock_ahead_us())
-        return self.client.order(definition.target, call, plan, clock_ahead_us=ahead_us)
-
-    def _result(self, order: Order, definition: TaskDefinition | None) -> Result[Any]:
-        return Result(
-            self.client, order.job.key, order.id, returns=None if definition is None else definition.returns
-        )
-
-    def _enqueue_named(
-        self, what: Task[..., Any] | type[Handler] | str, data: MessageData | Mapping[str, Any] | None, plan: CallPlan
-    ) -> Result[Any]:
-        definition = self._definition(what)
-        if definition is not None and definition.handler is None:
-            return self._enqueue(definition, (), dict(data or {}), plan)
-        target = definition.target if definition is not None else self._target(str(what))
-        ahead_us = 0 if plan.expires_after_us is None else self.client.ask(lambda gate: gate.clock_ahead_us())
-        order = self.client.order(target, self._encode(target, (), dict(data or {})), plan, clock_ahead_us=ahead_us)
-        self.client.accept([order])
-        return self._result(order, definition)
-
-    async def _aenqueue_named(
-        self, what: Task[..., Any] | type[Handler] | str, data: MessageData | Mapping[str, Any] | None, plan: CallPlan
-    ) -> Result[Any]:
-        definition = self._definition(what)
-        if definition is not None and definition.handler is None:
-            return await self._aenqueue(definition, (), dict(data or {}), plan)
-        target = definition.target if definition is not None else await self._atarget(str(what))
-        ahead_us = 0
-        if plan.expires_after_us is not None:
-            ahead_us = await self.client.aask(lambda gate: gate.clock_ahead_us())
-        order = self.client.order(target, self._encode(target, (), dict(data or {})), plan, clock_ahead_us=ahead_us)
-        await self.client.aaccept([order])
-        return self._result(order, definition)
-
-    def _store_call(self, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
-        order = self.client.order(target, self._encode(target, args, kwargs), PLAIN)
-        self.client.accept([order])
-        return self._result(order, None)
-
-    def _definition(self, what: Task[..., Any] | type[Handler] | str) -> TaskDefinition | None:
-        """What this process registered; None for a name that only the master may know."""
-        if isinstance(what, Task):
-            return what.definition
-        if isinstance(what, str):
-            return self._registry.find(what)
-        for definition in self._registry:
-            if definition.handler is what:
-                return definition
-        raise NotRegistered(f"{what!r} is neither a task nor a registered handler. Put @jm.task or @jm.handler on it.")
-
-    def _encode(self, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-        if not target.is_data:
-            return self.codec.encode_call(args, kwargs)
-        if args:
-            raise ConfigurationError(
-                f"{target.name!r} is a handler, which takes data by name only: send({target.name!r}, Name=...)."
-            )
-        from jobmaster.handler import encode_message_data
-
-        return encode_message_data(self.codec, kwargs)
-
-    def _target(self, name: str) -> Target:
-        known = self._known_target(name)
-        return known or self._remember(name, self.client.ask(_definitions))
-
-    async def _atarget(self, name: str) -> Target:
-        known = self._known_target(name)
-        return known or self._remember(name, await self.client.aask(_definitions))
-
-    def _known_target(self, name: str) -> Target | None:
-        definition = self._registry.find(name)
-        return self._stored.get(name) if definition is None else definition.target
-
-    def _remember(self, name: str, definitions: Sequence[Definition]) -> Target:
-        self._stored = {definition.name: target_of(definition) for definition in definitions}
-        if name not in self._stored:
-            known = {**dict.fromkeys(definition.name for definition in self._registry), **self._stored}
-            raise unknown_task(name, known)
-        return self._stored[name]
-
-
-async def _definitions(gate: Gateway) -> Sequence[Definition]:
-    return await gate.store.definitions()
-
 
 def _raise_again(_name: str) -> None:
     raise  # noqa: PLE0704 - pkgutil calls this inside of its except block
@@ -566,6 +444,18 @@ class _Apps:
                 before._resolved = None  # noqa: SLF001 - it was resolved as the default app, which it is not any more
             self._default = weakref.ref(app)
         self._all.append(weakref.ref(app))
+
+    def of_cluster(self, cluster_id: str) -> JobMaster:
+        """The newest app of a cluster."""
+        living = [app for app in (known() for known in reversed(self._all)) if app is not None]
+        for app in living:
+            if app.cluster_id == cluster_id:
+                return app
+        known = ", ".join(sorted({app.cluster_id for app in living})) or "none"
+        raise ConfigurationError(
+            f"This program has no app of cluster {cluster_id!r}. It has: {known}. "
+            f"Make one: JobMaster({cluster_id!r}, master=...)."
+        )
 
     def default(self) -> JobMaster | None:
         """The default app."""

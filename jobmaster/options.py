@@ -14,7 +14,7 @@ from jobmaster.model.backoff import Backoff
 from jobmaster.model.durations import as_timedelta, as_us
 from jobmaster.model.ids import JobKey, new_job_key, parse_key
 from jobmaster.model.states import Priority
-from jobmaster.settings.names import check_lane
+from jobmaster.settings.names import check_cluster_id, check_lane
 
 Duration = float | timedelta
 
@@ -34,7 +34,8 @@ class CallOptions(TypedDict, total=False):
     (aware datetime). `expires`: a job that has not started by then (seconds from now, timedelta, or a moment) fails
     with the reason "expired". `timeout`, `soft_timeout`: limits of one run. `metadata`: plain data kept beside the
     job. `job_id`: an id that the caller chose; the same id means the same job, so a repeat is safe.
-    `durability="master"`: accepted only when the master database has it. `countdown`, `eta` and `queue` are other
+    `durability="master"`: accepted only when the master database has it. `cluster`: the id of another cluster that
+    this program has an app of; the job goes there. `countdown`, `eta` and `queue` are other
     spellings of `delay`, `at` and `lane`.
     """
 
@@ -49,6 +50,7 @@ class CallOptions(TypedDict, total=False):
     max_retries: int
     job_id: str
     durability: Literal["agent", "master"]
+    cluster: str
     countdown: Duration
     eta: datetime
     queue: str
@@ -107,6 +109,7 @@ class CallPlan(msgspec.Struct, frozen=True):
     key: JobKey | None = None
     custom_id: str | None = None
     durability: str | None = None
+    cluster: str | None = None
 
     def job_key(self) -> JobKey:
         """The key that the caller chose, or a new one."""
@@ -346,4 +349,5 @@ _CALL_READERS: Final[dict[str, Callable[[object], dict[str, object]]]] = {
     "max_retries": lambda value: {"max_retries": read_retries(value)},
     "job_id": _job_id,
     "durability": lambda value: {"durability": read_durability(value)},
+    "cluster": lambda value: {"cluster": check_cluster_id(value)},
 }

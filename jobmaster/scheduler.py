@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from jobmaster.model.ids import parse_key
 from jobmaster.options import CallOptions, moment_us, plan_call
 
 if TYPE_CHECKING:
     from jobmaster.app import JobMaster
-    from jobmaster.handler import Handler
-    from jobmaster.model.message_data import MessageData
+    from jobmaster.enqueuing import Data, What
     from jobmaster.model.states import CancelOutcome
     from jobmaster.result import Result
-    from jobmaster.task import Task
-
-    What: TypeAlias = Task[..., Any] | type[Handler] | str
-    Data: TypeAlias = MessageData | Mapping[str, Any] | None
 
 
 class Scheduler:
@@ -39,33 +33,33 @@ class Scheduler:
             SerializationError, MessageTooLarge: the data cannot travel. Nothing was stored.
             StoreUnavailable, OutcomeUnknown, ClusterArchived: as for `task.delay`.
         """
-        return self._app._enqueue_named(what, data, plan_call(options))  # noqa: SLF001 - one package, one API
+        return self._app.enqueuer.named(what, data, plan_call(options))
 
     async def aonce_now(self, what: What, data: Data = None, **options: Unpack[CallOptions]) -> Result[Any]:
         """`once_now` for a running event loop."""
-        return await self._app._aenqueue_named(what, data, plan_call(options))  # noqa: SLF001
+        return await self._app.enqueuer.anamed(what, data, plan_call(options))
 
     def once_at(self, what: What, when: datetime, data: Data = None, **options: Unpack[CallOptions]) -> Result[Any]:
         """Enqueue a job that starts at `when` (an aware datetime). Raises as `once_now`."""
-        return self._app._enqueue_named(what, data, plan_call({**options, "at": when}))  # noqa: SLF001
+        return self._app.enqueuer.named(what, data, plan_call({**options, "at": when}))
 
     async def aonce_at(
         self, what: What, when: datetime, data: Data = None, **options: Unpack[CallOptions]
     ) -> Result[Any]:
         """`once_at` for a running event loop."""
-        return await self._app._aenqueue_named(what, data, plan_call({**options, "at": when}))  # noqa: SLF001
+        return await self._app.enqueuer.anamed(what, data, plan_call({**options, "at": when}))
 
     def once_after(
         self, what: What, wait: float | timedelta, data: Data = None, **options: Unpack[CallOptions]
     ) -> Result[Any]:
         """Enqueue a job that starts after `wait` (seconds or timedelta). Raises as `once_now`."""
-        return self._app._enqueue_named(what, data, plan_call({**options, "delay": wait}))  # noqa: SLF001
+        return self._app.enqueuer.named(what, data, plan_call({**options, "delay": wait}))
 
     async def aonce_after(
         self, what: What, wait: float | timedelta, data: Data = None, **options: Unpack[CallOptions]
     ) -> Result[Any]:
         """`once_after` for a running event loop."""
-        return await self._app._aenqueue_named(what, data, plan_call({**options, "delay": wait}))  # noqa: SLF001
+        return await self._app.enqueuer.anamed(what, data, plan_call({**options, "delay": wait}))
 
     def cancel(self, job_id: str) -> CancelOutcome:
         """Cancel a job: see `Result.cancel`."""

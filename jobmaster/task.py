@@ -62,7 +62,7 @@ class Call(Generic[P, T_co]):
             OutcomeUnknown: a store may have it; repeat with `options(job_id=error.job_id)`.
             ClusterArchived: the cluster takes no work.
         """
-        return self._app._enqueue(self._definition, args, kwargs, self._plan)  # noqa: SLF001 - one package, one API
+        return self._app.enqueuer.call(self._definition, args, kwargs, self._plan)
 
     @overload
     async def adelay(self: Call[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> Result[R]: ...
@@ -70,7 +70,7 @@ class Call(Generic[P, T_co]):
     async def adelay(self: Call[P, R], *args: P.args, **kwargs: P.kwargs) -> Result[R]: ...
     async def adelay(self, *args: Any, **kwargs: Any) -> Result[Any]:
         """`delay` for a running event loop: same arguments, result and errors."""
-        return await self._app._aenqueue(self._definition, args, kwargs, self._plan)  # noqa: SLF001 - as above
+        return await self._app.enqueuer.acall(self._definition, args, kwargs, self._plan)
 
     @overload
     def job(self: Call[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
@@ -140,7 +140,7 @@ class Task(Call[P, T_co]):
             kwargs: arguments by name.
             options: those of `options`, `countdown`, `eta` and `queue` among them.
         """
-        return self._app._enqueue(self._definition, tuple(args), dict(kwargs or {}), plan_call(options))  # noqa: SLF001
+        return self._app.enqueuer.call(self._definition, tuple(args), dict(kwargs or {}), plan_call(options))
 
 
 class TaskDecorator(Protocol):

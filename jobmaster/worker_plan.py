@@ -1,0 +1,157 @@
+"""Which engines are to run: from the declared workers, the tasks of the app, and what the command line selects."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from jobmaster.errors import ConfigurationError
+from jobmaster.model.states import WorkerMode
+from jobmaster.settings import STANDALONE_AGENT, Settings, Worker
+from jobmaster.settings.declarations import SLOTS
+
+if TYPE_CHECKING:
+    from jobmaster.app import JobMaster
+
+POOLS: Final = ("threads", "processes", "asyncio", "solo")
+LONGEST_HOST: Final = 40
+
+
+class WorkerPlan(msgspec.Struct, frozen=True):
+    """One engine that is to run: everything that its process must be told beside the app itself. Plain data."""
+
+    name: str
+    agent: str = STANDALONE_AGENT
+    lanes: tuple[str, ...] = ("",)
+    mode: str = "FULL"
+    slots: int = SLOTS
+    pool: str = "threads"
+    buckets: dict[int, int] = {}
+    grace: float = 25.0
+    once: bool = False
+    max_tasks_per_child: int | None = None
+
+
+def plan_workers(
+    app: JobMaster,
+    *,
+    agent: str | None = None,
+    lanes: Sequence[str] = (),
+    name: str | None = None,
+    identity: str | None = None,
+    mode: WorkerMode | None = None,
+    pool: str = "threads",
+    concurrency: int | None = None,
+    engines: int = 1,
+    grace: float | None = None,
+    once: bool = False,
+    max_tasks_per_child: int | None = None,
+) -> list[WorkerPlan]:
+    """The engines that the app's declared workers make, or those of them that `agent` and `lanes` select.
+
+    Args:
+        app: its tasks must be imported already.
+        agent: only workers of this agent.
+        lanes: serve these lanes (as stored); empty: as declared, else the default lane and every lane of a task.
+        name: the worker's name; None: as declared, else `identity`.
+        identity: None: made of host and process.
+        mode: instead of the declared one.
+        pool: where sync tasks run: "threads", "processes", "asyncio" (nowhere) or "solo".
+        concurrency: slots of each engine; None: as declared, for "processes" the number of cores.
+        engines: engine processes of each worker.
+        grace: seconds; None: the setting.
+        once: end when nothing is left to do.
+        max_tasks_per_child: a child process of the pool "processes" ends after so many runs.
+
+    Raises:
+        ConfigurationError: nothing is left to run, a name is unknown, or the pool cannot run the app's tasks.
+    """
+    settings = app.settings
+    if pool not in POOLS:
+        raise ConfigurationError(f"There is no pool {pool!r}. Pools are {', '.join(POOLS)}.")
+    _check_pool(app, pool)
+    declared = _selected(settings, agent)
+    plans = []
+    for number, worker in enumerate(declared):
+        worker_mode = mode or worker.mode
+        if worker_mode.runs_jobs and not len(app.registry):
+            raise ConfigurationError(
+                f"App {app.cluster_id!r} has no task and no handler, so a worker could run nothing. Decorate a "
+                "function with @jm.task, import the modules that do (include=[...]), or name the right app."
+            )
+        chosen = name or worker.name or identity or default_worker_name()
+        several = len(declared) > 1 and (name is not None or worker.name is None)
+        for engine in range(engines):
+            suffix = (f".{number + 1}" if several else "") + (f".{engine + 1}" if engines > 1 else "")
+            plans.append(
+                WorkerPlan(
+                    name=chosen + suffix,
+                    agent=worker.agent or (STANDALONE_AGENT if settings.is_standalone else settings.agents[0].name),
+                    lanes=_lanes(app, worker, lanes),
+                    mode=worker_mode.name,
+                    slots=concurrency or _slots(worker, pool),
+                    pool=pool,
+                    buckets={int(key): count for key, count in settings.buckets_of(worker).items()},
+                    grace=settings.grace if grace is None else grace,
+                    once=once,
+                    max_tasks_per_child=max_tasks_per_child,
+                )
+            )
+    return plans
+
+
+def default_worker_name() -> str:
+    """Host and process: unique while the process lives, so that two workers of one host never share a name."""
+    host = re.sub(r"[^A-Za-z0-9]+", "-", socket.gethostname()).strip("-")[:LONGEST_HOST].strip("-") or "worker"
+    return f"{host}.{os.getpid()}"
+
+
+def unserved_lanes(app: JobMaster, plans: Sequence[WorkerPlan]) -> list[str]:
+    """Lanes that a task of the app names and no engine of these serves, as people write them."""
+    served = {lane for plan in plans if WorkerMode[plan.mode].runs_jobs for lane in plan.lanes}
+    return sorted(lane or "default" for lane in app.registry.lanes() - served)
+
+
+def _selected(settings: Settings, agent: str | None) -> Sequence[Worker]:
+    if agent is not None and agent not in {known.name for known in settings.agents}:
+        known = ", ".join(declared.name for declared in settings.agents) or "none: the cluster is standalone"
+        raise ConfigurationError(f"There is no agent {agent!r}. Declared agents: {known}.")
+    if not settings.workers:
+        names = [known.name for known in settings.agents if agent in {None, known.name}]
+        return [Worker(agent=known) for known in names] or [Worker()]
+    chosen = [worker for worker in settings.workers if agent is None or worker.agent == agent]
+    if not chosen:
+        raise ConfigurationError(f"No declared worker uses agent {agent!r}. Declare Worker(agent={agent!r}).")
+    return chosen
+
+
+def _lanes(app: JobMaster, worker: Worker, lanes: Sequence[str]) -> tuple[str, ...]:
+    if lanes:
+        return tuple(lanes)
+    if worker.lanes:
+        return worker.lanes
+    return tuple(sorted({"", *app.registry.lanes()}))
+
+
+def _slots(worker: Worker, pool: str) -> int:
+    if pool == "solo":
+        return 1
+    if pool == "processes" and worker.concurrency is None:
+        return os.cpu_count() or 1
+    return worker.slots
+
+
+def _check_pool(app: JobMaster, pool: str) -> None:
+    if pool != "asyncio":
+        return
+    sync = sorted(definition.name for definition in app.registry if not definition.is_async)
+    if sync:
+        raise ConfigurationError(
+            f"The pool asyncio runs async tasks only, and {sync[0]!r}{' and others are' if sync[1:] else ' is'} not "
+            "async. Use the pool threads, which runs both, or write async def."
+        )
