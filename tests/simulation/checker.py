@@ -72,7 +72,9 @@ class _Seen:
     ends: int = 0
     handed_back: int = 0
     recorded: set[tuple[int, int]] = field(default_factory=set)
-    """(gen, nonce) of the starts that its row has seen."""
+    """(gen, nonce) of the starts that its row has seen before they happened."""
+    unrecorded: int = 0
+    """Starts that only their process has seen."""
     finals: int = 0
     excuses: int = 0
     """Reasons for another start that came up since the last one."""
@@ -171,6 +173,8 @@ class Checker:
             seen.lost_at = None
         if seen.starts:
             self._world.stats["repeated starts"] += 1
+        if row is None or (row.status, row.gen) != (JobStatus.PROCESSING, assignment.gen):
+            seen.unrecorded += 1
         seen.excuses = 0
         seen.starts.append((now, process, assignment, run.attempt))
         self.running[process][key] = assignment
@@ -226,6 +230,8 @@ class Checker:
 
     def crashed(self, process: Process, error: BaseException) -> None:
         """The program itself failed: never allowed (I8)."""
+        if self._world.loop.is_closed():
+            return  # the simulation has ended
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         where = traceback.extract_tb(error.__traceback__)[-1]
@@ -264,7 +270,8 @@ class Checker:
                 seen.due_us = new.due_us
             self._check_taken(key, old, call)
         if new.status is JobStatus.PROCESSING and (old is None or (old.status, old.nonce) != (new.status, new.nonce)):
-            seen.recorded.add((new.gen, new.nonce))
+            if not any(under.gen == new.gen for running in self.running.values() if (under := running.get(key))):
+                seen.recorded.add((new.gen, new.nonce))
         if new.status.is_final and not was.is_final:
             self._became_final(seen, old, new, call)
 
@@ -284,9 +291,7 @@ class Checker:
         key, plan = seen.plan.key, seen.plan
         if new.reason == "quarantined":
             self._world.stats["quarantined"] += 1
-            gens = {gen for gen, _ in seen.recorded}
-            unrecorded = {under.gen for _, _, under, _ in seen.starts} - gens
-            if len(seen.recorded) + len(unrecorded) < self._world.config.max_recoveries:
+            if len(seen.recorded) + seen.unrecorded < self._world.config.max_recoveries:
                 self.bad("quarantined without enough starts", key)
         elif new.reason == "worker lost":
             self._world.stats["failed as worker lost"] += 1

@@ -138,7 +138,8 @@ class Host:
             await self._supervisor.run()
         except Exception as error:  # noqa: BLE001 - a supervisor must never fail: told to the checker
             world.checker.crashed(process, error)
-        world.network.later(0, process.kill, "exit")
+        if process.alive:
+            world.network.later(0, process.kill, "exit")
 
     # -- ports.link.Spawner
 
@@ -196,8 +197,7 @@ class Host:
         try:
             await engine.run()
         except Exception as error:  # noqa: BLE001 - the engine must never fail: told to the checker
-            if not self.world.loop.is_closed():
-                self.world.checker.crashed(process, error)
+            self.world.checker.crashed(process, error)
             self.world.network.later(0, process.kill, "exit 1")
         else:
             self.world.network.later(0, process.kill, "exit 0")

@@ -121,6 +121,7 @@ class SimPool:
         return Ended(End.RETURNED, result=b"1")
 
     def _end(self, place: _Place, ended: Ended) -> None:
+        self._process.check()
         if self._places.get(place.run.key) is not place:
             return
         del self._places[place.run.key]

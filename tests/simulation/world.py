@@ -6,8 +6,11 @@ import asyncio
 import collections
 import logging
 import random
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from jobmaster.engine.tuning import Tuning
@@ -27,6 +30,8 @@ from tests.simulation.workload import Plan
 if TYPE_CHECKING:
     from jobmaster.ports.store import Store
 
+LONGEST_SEED = 20.0
+"""Seconds of a processor; a usual seed takes half a second."""
 LANES = ("", "mail")
 
 
@@ -252,6 +257,15 @@ class World:
                 return
 
 
+class Hang(KeyboardInterrupt):  # noqa: N818 - the loop lets only this kind through
+    """Some code runs for ever without giving the loop back."""
+
+
+def _hangs(_number: int, frame: FrameType | None) -> None:
+    where = "" if frame is None else f" at {Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}"
+    raise Hang(f"a seed took {LONGEST_SEED:g} s of a processor{where}")
+
+
 def run_world(world: World) -> None:
     """Run the story to its end. Equal seeds give equal stories."""
     state = random.getstate()
@@ -260,12 +274,15 @@ def run_world(world: World) -> None:
     logging.disable(logging.CRITICAL)
     asyncio.set_event_loop(world.loop)
     world.loop.set_exception_handler(lambda _loop, context: _unhandled(world, context))
+    signal.signal(signal.SIGVTALRM, _hangs)
+    signal.setitimer(signal.ITIMER_VIRTUAL, LONGEST_SEED)
     try:
         main = world.loop.create_task(world.story(), context=world.network.world)
         world.loop.run_until_complete(main)
-    except (Spinning, Deadlock) as problem:
+    except (Spinning, Deadlock, Hang) as problem:
         world.checker.bad("no progress", str(problem))
     finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         world.loop.set_exception_handler(lambda _loop, _context: None)
         for task in asyncio.all_tasks(world.loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
