@@ -121,7 +121,8 @@ class TaskDefinition:
         try:
             self.signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"{self.name}: {error}. Its parameters are {self.signature}.") from None
+            plain = [known.replace(annotation=known.empty) for known in self.signature.parameters.values()]
+            raise TypeError(f"{self.name}: {error}. Its parameters are {inspect.Signature(plain)}.") from None
 
     def policy(self, settings: Settings) -> TaskPolicy:
         """Its limits, with the cluster's settings where it has none of its own."""
