@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import socket
 import time
 from typing import TYPE_CHECKING, cast
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jobmaster.app import JobMaster
+    from jobmaster.engine.pools.processes import PoolLaunch
     from jobmaster.engine.tuning import Tuning
     from jobmaster.engine.worker import Engine
     from jobmaster.model.ids import JobKey
@@ -146,6 +148,7 @@ def build_engine(
     link: EngineLink,
     clock: Clock,
     archive: MasterStore | None = None,
+    processes: PoolLaunch | None = None,
 ) -> Engine:
     """An engine for the plan, with its pools. To be called on the loop that it will run on.
 
@@ -156,19 +159,20 @@ def build_engine(
         link: to the keeper of its lease.
         clock: the process's clocks.
         archive: where aged jobs move to; None: as the setting `archive_to` says.
+        processes: what the processes of the pool "processes" run; needed for that pool only.
     """
     from jobmaster.engine.pools.loop import LoopPool
     from jobmaster.engine.worker import Engine
 
     settings = app.settings
-    workload = TaskWorkload(app.registry, codec=app.codec, settings=settings, injector=app.injector)
+    workload = workload_of(app)
     return Engine(
         store=store,
         link=link,
         clock=clock,
         workload=workload,
         async_pool=LoopPool(workload),
-        sync_pool=_sync_pool(workload, plan),
+        sync_pool=_sync_pool(workload, plan, processes),
         tuning=tuning_of(settings, plan),
         registration=Registration(
             name=plan.name,
@@ -209,7 +213,23 @@ def tuning_of(settings: Settings, plan: WorkerPlan) -> Tuning:
     )
 
 
-def _sync_pool(workload: TaskWorkload, plan: WorkerPlan) -> Pool:
+def workload_of(app: JobMaster) -> TaskWorkload:
+    """The app's tasks, as an engine or a process of its pool runs them."""
+    return TaskWorkload(app.registry, codec=app.codec, settings=app.settings, injector=app.injector)
+
+
+def _sync_pool(workload: TaskWorkload, plan: WorkerPlan, processes: PoolLaunch | None) -> Pool:
+    if plan.pool == "processes":
+        from jobmaster.engine.pools.processes import ProcessPool
+
+        if processes is None:
+            raise ConfigurationError(
+                "A worker inside your program has no pool of processes: nobody tells them where the app is. "
+                "Use threads, or run `jobmaster worker -P processes`."
+            )
+        return ProcessPool(
+            processes, size=plan.slots, max_tasks_per_child=plan.max_tasks_per_child, random=random.random
+        )
     if plan.pool == "solo":
         from jobmaster.engine.pools.solo import SoloPool
 

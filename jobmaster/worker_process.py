@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from jobmaster.context import running_job
+from jobmaster.engine.pools.processes import PoolLaunch
 from jobmaster.errors import ConfigurationError, JobMasterError
 from jobmaster.locating import find_app
 from jobmaster.model.states import WorkerMode
@@ -30,6 +31,7 @@ from jobmaster.runtime import (
     plan_workers,
     start_up,
     unserved_lanes,
+    workload_of,
 )
 from jobmaster.settings import Settings, check_lane
 
@@ -37,8 +39,10 @@ if TYPE_CHECKING:
     from jobmaster.app import JobMaster
     from jobmaster.engine.child import Prepared, Stoppable
     from jobmaster.ports.link import EngineLink
+    from jobmaster.ports.workload import Workload
 
 ENTRY = "jobmaster.worker_process:engine"
+POOL_ENTRY = "jobmaster.worker_process:pool_workload"
 
 
 class WorkerOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,13 +124,27 @@ def engine(arguments: bytes) -> Prepared:
         connections = await open_for_worker(app.settings, told.plan.agent)
         try:
             await start_up(app, connections)
-            made = build_engine(app, told.plan, store=connections.store, link=link, clock=SystemClock())
+            made = build_engine(
+                app,
+                told.plan,
+                store=connections.store,
+                link=link,
+                clock=SystemClock(),
+                processes=PoolLaunch(POOL_ENTRY, arguments),
+            )
             ready(made)
             await made.run()
         finally:
             await connections.close()
 
     return run
+
+
+def pool_workload(arguments: bytes) -> Workload:
+    """The entry of a process of the pool "processes": import the app, then answer its tasks."""
+    told = msgspec.msgpack.decode(arguments, type=EngineOrder)
+    configure_logs(level=told.order.log_level, format=told.order.log_format, current=running_job)
+    return workload_of(_open_app(told.order))
 
 
 def look(order: WorkerOrder) -> Answer:
