@@ -11,15 +11,16 @@ import itertools
 import json
 import logging
 import random
+import signal
 import sys
 import time
 from collections.abc import Sequence
 
 import msgspec
 
-from jobmaster.engine.links.processes import Launch
-from jobmaster.engine.supervision import supervise
-from jobmaster.engine.supervisor import Patience
+from jobmaster.engine.lease_keeper import LeaseKeeper
+from jobmaster.engine.links.processes import Launch, ProcessSpawner
+from jobmaster.engine.supervisor import Patience, Supervisor
 from jobmaster.model.job import Blame
 from jobmaster.model.worker import Grant, Renewal
 from jobmaster.rules.lease import LeaseTiming
@@ -69,16 +70,22 @@ async def main(engines: int, entry: str, orders: dict[str, object], grace: float
         arguments = msgspec.json.encode(Orders(**orders | {"worker": next(workers)}))
         return Launch(f"tests.engine.child_entries:{entry}", arguments, grace)
 
-    code, failure = await supervise(
-        launch=launch,
+    store, clock, spawner = NotingStore(), Clock(), ProcessSpawner(launch)
+    keeper = LeaseKeeper(store=store, clock=clock, timing=LeaseTiming(), random=random.random)
+    supervisor = Supervisor(
+        spawner=spawner,
+        keeper=keeper,
+        store=store,
+        clock=clock,
         engines=engines,
-        store=NotingStore(),
-        clock=Clock(),
-        timing=LeaseTiming(),
         patience=Patience(grace=grace, after_grace=2, max_block=2, condemned=1),
         random=random.random,
     )
-    note(code=code, failure=failure)
+    spawner.on_news, spawner.on_hurry = supervisor.wake, keeper.hurry
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, supervisor.stop)
+    code = await supervisor.run()
+    note(code=code, failure=supervisor.failure)
     return code
 
 
