@@ -168,6 +168,7 @@ def test_a_killed_tree_leaves_nothing_behind(start):
 
 def test_the_supervisor_holds_none_of_the_users_code(start):
     foreign = ["jobmaster.app", "jobmaster.engine.worker", "sqlalchemy", "kombu", "flask"]
-    code = f"import sys, jobmaster.engine.supervisor, jobmaster.engine.links.processes; print([name for name in {foreign} if name in sys.modules])"
+    imports = "import sys, jobmaster.engine.supervisor, jobmaster.engine.links.processes"
+    code = f"{imports}; print([name for name in {foreign} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
