@@ -52,6 +52,8 @@ class JobMaster:
     Args:
         cluster_id: names the cluster; all programs that share its jobs use the same id.
         default: this app is the one that environment variables and files speak to; else the first one made is.
+        folder: where relative paths begin and files with settings are looked for; the folder of the calling file if
+            not given.
         settings: see `SettingArguments` and docs/settings.md; `master="postgresql://..."` and the like. Without any,
             the cluster lives in the file jobmaster.db beside the module that makes the app.
 
@@ -59,11 +61,18 @@ class JobMaster:
         ConfigurationError: a setting cannot work. The text names every fault: what, why, what to do.
     """
 
-    def __init__(self, cluster_id: str, *, default: bool = False, **settings: Unpack[SettingArguments]) -> None:
+    def __init__(
+        self,
+        cluster_id: str,
+        *,
+        default: bool = False,
+        folder: str | None = None,
+        **settings: Unpack[SettingArguments],
+    ) -> None:
         self.cluster_id = cluster_id
         self._given: Mapping[str, object] = dict(settings)
         self._command_line: Mapping[str, object] = {}
-        self._folder = _folder_of_caller()
+        self._folder = folder or _folder_of_caller()
         self._registry = Registry()
         self._lock = threading.RLock()
         self._workers: InProcessWorkers | None = None

@@ -30,6 +30,7 @@ class JobContext:
         args: positional arguments.
         kwargs: arguments by name; of a job with message data its values.
         attempt: number of this execution, from 1.
+        failures: how many of the attempts before this one failed or asked for another; interrupted ones don't count.
         max_retries: how many further attempts a failure may have.
         lane: the job's lane.
         priority: the job's priority.
@@ -48,6 +49,7 @@ class JobContext:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         attempt: int = 1,
+        failures: int = 0,
         max_retries: int = 0,
         lane: str = "default",
         priority: Priority = Priority.MEDIUM,
@@ -65,6 +67,7 @@ class JobContext:
         self.args = args
         self.kwargs = dict(kwargs)
         self.attempt = attempt
+        self.failures = failures
         self.max_retries = max_retries
         self.lane = lane
         self.priority = priority
@@ -118,7 +121,9 @@ class JobContext:
         share = f"{done:g} of {total:g}" if total is not None else f"{done:g}"
         fields = {"done": done, "total": total, "note": note}
         _log.info(
-            "progress: %s%s", share, f" ({note})" if note else "",
+            "progress: %s%s",
+            share,
+            f" ({note})" if note else "",
             extra={"event": "job.progress", **self._names(), "fields": fields},
         )
 

@@ -135,6 +135,7 @@ class TaskWorkload:
             args=args,
             kwargs=kwargs,
             attempt=run.attempt,
+            failures=run.failures,
             max_retries=run.max_retries,
             lane=envelope.lane or "default",
             priority=Priority(envelope.priority),
