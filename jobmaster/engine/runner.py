@@ -78,7 +78,8 @@ class Runner:
         self.paused = False
         self.closed = False
         """No new start; set by the graceful stop and by a condemned process."""
-        self.running: dict[tuple[JobKey, int], Entry] = {}
+        self.running: dict[JobKey, Entry] = {}
+        """A job runs only once at a time in a process, also where there are two copies of it."""
         self.cancelled: dict[JobKey, None] = {}
         """Tombstones that this worker was told of."""
         self.counts = {"started": 0, "succeeded": 0, "failed": 0, "retried": 0, "cancelled": 0}
@@ -161,7 +162,7 @@ class Runner:
             if entry.key in self.cancelled:
                 self._end_unstarted(entry, JobStatus.CANCELLED, "")
                 continue
-            if entry.suspect and self._suspects:
+            if entry.key in self.running or (entry.suspect and self._suspects):
                 self._granted.append(entry)
                 continue
             self._start(entry)
@@ -199,7 +200,8 @@ class Runner:
             self._start(entry)
 
     def _needs_guard(self, entry: Entry) -> bool:
-        return entry.guarded or entry.recoveries > 0 or entry.envelope.at_most_once
+        # Of a job that runs here already this is a second copy: the master knows whether it still counts.
+        return entry.guarded or entry.recoveries > 0 or entry.envelope.at_most_once or entry.key in self.running
 
     def _answered(self, entry: Entry, *, yes: bool) -> None:
         self._asking -= 1
@@ -221,7 +223,7 @@ class Runner:
         entry.started_at = self._clock.monotonic()
         entry.place = self._link.running(entry.key, suspect=entry.suspect)
         self._suspects += entry.suspect
-        self.running[entry.key, entry.gen] = entry
+        self.running[entry.key] = entry
         self.counts["started"] += 1
         run = self._describe(entry, policy)
         self.limits.watch(entry, timeout=run.timeout, soft_timeout=run.soft_timeout)
@@ -251,7 +253,7 @@ class Runner:
 
     def _ended(self, entry: Entry, policy: TaskPolicy, ended: Ended) -> None:
         """An execution is over; decide what that means, and let the finisher write it."""
-        self.running.pop((entry.key, entry.gen), None)
+        self.running.pop(entry.key, None)
         self.limits.forget(entry)
         self._link.ended(entry.place)
         self._suspects -= entry.suspect

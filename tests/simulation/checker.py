@@ -78,6 +78,7 @@ class _Seen:
     finals: int = 0
     excuses: int = 0
     """Reasons for another start that came up since the last one."""
+    unexplained: int = 0
     lost_at: float | None = None
 
 
@@ -195,8 +196,10 @@ class Checker:
         same = sum(1 for _, by, under, _ in seen.starts if by is process and under[:4] == assignment[:4])
         if same > seen.doubts:
             self.bad("same assignment started twice", key)
-        if not seen.excuses and len(seen.starts) > seen.doubts:
-            self.bad("unexplained extra start", key)
+        if not seen.excuses:
+            seen.unexplained += 1
+            if seen.unexplained > seen.doubts:
+                self.bad("unexplained extra start", key)
 
     def _check_cancel(self, seen: _Seen, now: float) -> None:
         if seen.cancelled is None:

@@ -110,11 +110,11 @@ class Host:
     def assignment(self, process: Process, key: JobKey) -> Assignment | None:
         """Under what an engine here runs a job, read from its memory."""
         engine = self.engines[process]
-        for (running, gen), entry in reversed(engine.runner.running.items()):
-            if running == key:  # the newest: this is asked at the moment of the start
-                bucket = entry.life.bucket
-                return Assignment(engine.lease.worker, bucket.id, bucket.epoch, gen, entry.guarded)
-        return None
+        entry = engine.runner.running.get(key)
+        if entry is None:
+            return None
+        bucket = entry.life.bucket
+        return Assignment(engine.lease.worker, bucket.id, bucket.epoch, entry.gen, entry.guarded)
 
     # -- the supervisor process
 
