@@ -1,0 +1,96 @@
+"""The user's five lines, each with a worker that is started as users start it: `jobmaster worker -A myapp`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.backend("sqlite")
+
+MYAPP = """
+    import os
+    from jobmaster import JobMaster
+
+    jm = JobMaster("myapp")
+
+    @jm.task
+    def hello(name: str) -> str:
+        return f"Hello {name} from {os.getpid()}"
+
+    if __name__ == "__main__":
+        result = hello.delay(name="John")
+        print(result.get(timeout=20), os.getpid())
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "myapp.py").write_text(textwrap.dedent(MYAPP), encoding="utf-8")
+    return tmp_path
+
+
+@contextmanager
+def worker(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """A worker as a user starts it; afterwards it is stopped by SIGTERM, and must end well."""
+    command = [str(Path(sys.executable).with_name("jobmaster")), "worker", "-A", "myapp", *options]
+    with (folder / "worker.log").open("w", encoding="utf-8") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, text=True, env=environment())
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            code = process.wait(timeout=40)
+    assert code == 0, (folder / "worker.log").read_text(encoding="utf-8")
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("JOBMASTER_")}
+
+
+def run_program(folder: Path, name: str) -> str:
+    done = subprocess.run(
+        [sys.executable, name], cwd=folder, capture_output=True, text=True, check=False, timeout=60, env=environment()
+    )
+    assert done.returncode == 0, done.stderr + (folder / "worker.log").read_text(encoding="utf-8")
+    return done.stdout
+
+
+def test_a_task_its_delay_and_a_worker_in_another_process(folder: Path) -> None:
+    with worker(folder) as process:
+        told = run_program(folder, "myapp.py").split()
+
+    assert told[:3] == ["Hello", "John", "from"]
+    ran_in, made_in = int(told[3]), int(told[4])
+    assert len({ran_in, made_in, process.pid}) == 3, "producer, supervisor and engine are three processes"
+    banner = (folder / "worker.log").read_text(encoding="utf-8")
+    assert "myapp.hello" in banner
+    assert str(folder / "myapp.db") in banner or str(folder / "jobmaster.db") in banner
+
+
+def test_jobs_that_were_enqueued_before_any_worker_ran_are_a_backlog(folder: Path) -> None:
+    (folder / "producer.py").write_text(
+        "from myapp import hello, jm\n"
+        "results = jm.enqueue_many([hello.job(str(number)) for number in range(200)])\n"
+        "print(results[0].id, results[-1].id, results[0].status)\n",
+        encoding="utf-8",
+    )
+    (folder / "worker.log").write_text("no worker runs", encoding="utf-8")
+    first, last, status = run_program(folder, "producer.py").split()
+    assert status == "SavePending"
+
+    (folder / "reader.py").write_text(
+        "import sys\n"
+        "from myapp import jm\n"
+        f"print([jm.result(job).get(timeout=20).split()[1] for job in ({first!r}, {last!r})])\n",
+        encoding="utf-8",
+    )
+    with worker(folder):
+        assert run_program(folder, "reader.py").strip() == "['0', '199']"
