@@ -56,7 +56,9 @@ def banner_facts(order: WorkerOrder, found: Found, promised: Sequence[Promise]) 
 def show_warnings(found: Found) -> None:
     """Print what will not work as it may have been meant."""
     for lane in found.unserved:
-        _warn(f"This worker does not serve the lane {lane!r}, which a task names: its jobs wait for one with -Q {lane}.")
+        _warn(
+            f"This worker does not serve the lane {lane!r}, which a task names: its jobs wait for one with -Q {lane}."
+        )
     for warning in found.warnings:
         _warn(warning)
 
