@@ -16,7 +16,7 @@ from jobmaster.cli.output import show_facts, show_json
 @click.command()
 @common_options
 @click.option("--port", type=click.IntRange(1, 65_535), metavar="PORT",
-              help="Ask the worker that listens on 127.0.0.1:PORT (its --health-port), and not the master.")  # fmt: skip
+              help="Ask the worker that has this --health-port, and not the master.")  # fmt: skip
 @click.option("--ready", is_flag=True, help="With --port: ask /readyz, whether jobs would run now.")
 @click.option("--timeout", type=click.FloatRange(0.1, 60), default=5.0, show_default=True, metavar="SECONDS")
 @pass_invocation

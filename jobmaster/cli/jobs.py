@@ -246,8 +246,8 @@ def _found(app: JobMaster, job_id: str) -> JobInfo:
     job = app.jobs.get(job_id)
     if job is None:
         raise Failure(
-            f"Nobody knows a job {job_id!r} in cluster {app.cluster_id!r} ({app.settings.master}). It may be older than "
-            "the retention, or belong to another cluster."
+            f"Nobody knows a job {job_id!r} in cluster {app.cluster_id!r} ({app.settings.master}). It may be older "
+            "than the retention, or belong to another cluster."
         )
     return job
 
@@ -273,5 +273,6 @@ def _when(moment: datetime | None) -> str | None:
 def _show_attempt(attempt: AttemptInfo) -> None:
     error = f"  {attempt.error.type}: {attempt.error.message}" if attempt.error else ""
     note = f"  ({attempt.reason})" if attempt.reason else ""
-    text = f"  attempt {attempt.attempt}  {attempt.status}  {stamp(attempt.started_at)}  {attempt.worker or ''}{note}{error}"
+    where = f"{stamp(attempt.started_at)}  {attempt.worker or ''}"
+    text = f"  attempt {attempt.attempt}  {attempt.status}  {where}{note}{error}"
     click.echo(printable(text))

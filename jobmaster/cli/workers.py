@@ -31,7 +31,7 @@ def list_workers(invocation: Invocation, /) -> None:
         show_json(found)
         return
     show_table(
-        ["name", "status", "mode", "agent", "lanes", "slots", "running", "waiting", "host", "pid", "renewed", "version"],
+        "name status mode agent lanes slots running waiting host pid renewed version".split(),
         [
             (worker.name, worker.status.name.lower(), worker.mode.name.lower(), worker.agent, ",".join(worker.lanes),
              worker.slots, worker.stats.get("running"), worker.stats.get("waiting"), worker.host, worker.pid,
@@ -98,8 +98,12 @@ def _tell(invocation: Invocation, replies: Sequence[WorkerReply]) -> None:
     if not replies:
         raise Failure("No worker lives, so nobody answers. Start one: jobmaster worker -A myapp", code=UNREACHABLE)
     if invocation.as_json:
-        show_json([{"worker": reply.worker, "ok": reply.ok, "answered_after": reply.answered_after, "reply": reply.reply}
-                   for reply in replies])  # fmt: skip
+        show_json(
+            [
+                {"worker": one.worker, "ok": one.ok, "answered_after": one.answered_after, "reply": one.reply}
+                for one in replies
+            ]
+        )
     else:
         show_table(["worker", "answer", "after", "running", "slots", "paused"], map(_row, replies), empty="")
     if any(reply.answered_after is None for reply in replies):
