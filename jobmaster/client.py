@@ -40,7 +40,6 @@ T = TypeVar("T")
 
 ANSWER_SLACK: Final = 2.0
 """Seconds that a sync caller gives the loop beyond the deadline before it stops believing in an answer."""
-CLOSE_WITHIN: Final = 10.0
 
 Opener = Callable[[], Awaitable[Connections]]
 
@@ -90,9 +89,7 @@ class Client:
         self._opener = opener
         self._lock = threading.RLock()
         self._background: Background | None = None
-        self._gateways: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[Gateway]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._tenancies: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Tenancy] = weakref.WeakKeyDictionary()
         self._token = new_token()
         _clients.add(self)
 
@@ -264,21 +261,18 @@ class Client:
 
     async def aclose(self) -> None:
         """Close what the running loop has open, and the background loop of sync code."""
-        opening = self._gateways.pop(asyncio.get_running_loop(), None)
-        if opening is not None:
-            opened = await asyncio.gather(opening, return_exceptions=True)
-            for gateway in opened:
-                if isinstance(gateway, Gateway):
-                    await gateway.close()
+        tenancy = self._tenancies.pop(asyncio.get_running_loop(), None)
+        if tenancy is not None:
+            await tenancy.end()
         await asyncio.to_thread(self.close)
 
     def after_fork(self) -> None:
         """In a forked child: forget the parent's loops and stores without touching them."""
         # They are kept alive, because closing a copied connection would end the parent's.
-        _inherited.append((self._background, list(self._gateways.values())))
+        _inherited.append((self._background, list(self._tenancies.values())))
         self._lock = threading.RLock()
         self._background = None
-        self._gateways = weakref.WeakKeyDictionary()
+        self._tenancies = weakref.WeakKeyDictionary()
         self._token = new_token()
 
     async def open_gateway(self) -> Gateway:
@@ -297,11 +291,10 @@ class Client:
 
     async def _gateway(self) -> Gateway:
         loop = asyncio.get_running_loop()
-        opening = self._gateways.get(loop)
-        if opening is None or (opening.done() and (opening.cancelled() or opening.exception() is not None)):
-            opening = self._gateways[loop] = loop.create_task(self.open_gateway(), name="jobmaster-open")
-        # A caller that is cancelled must not take the connection from the others.
-        return await asyncio.shield(opening)
+        tenancy = self._tenancies.get(loop)
+        if tenancy is None or tenancy.failed():
+            tenancy = self._tenancies[loop] = Tenancy(self.open_gateway)
+        return await tenancy.gateway()
 
     def _deadline(self) -> float:
         # asyncio's loops and time.monotonic() are one clock.
@@ -317,49 +310,6 @@ class Client:
                 f"stored: repeat with options(job_id={job_id!r}).",
                 job_id=job_id if len(parcel.jobs) == 1 else None,
             )
-
-
-class Background:
-    """The event loop thread of sync code, with its gateway. Opening raises what the stores raise."""
-
-    def __init__(self, open_gateway: Callable[[], Awaitable[Gateway]]) -> None:
-        self._pid = os.getpid()
-        self._ready = threading.Event()
-        self._failures: list[BaseException] = []
-        self._open_gateway = open_gateway
-        self._thread = threading.Thread(target=self._main, name="jobmaster-producer", daemon=True)
-        self._thread.start()
-        self._ready.wait()
-        if self._failures:
-            self._thread.join()
-            raise self._failures[0]
-
-    def alive(self) -> bool:
-        """Whether its loop turns, in this process."""
-        return self._thread.is_alive() and self._pid == os.getpid()
-
-    def stop(self) -> None:
-        """Close the gateway and end the thread."""
-        if not self.alive() or threading.current_thread() is self._thread:
-            return
-        self.loop.call_soon_threadsafe(self._end.set)
-        self._thread.join(CLOSE_WITHIN)
-
-    def _main(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except BaseException as error:  # noqa: BLE001 - the thread that waits raises it
-            self._failures.append(error)
-        finally:
-            self._ready.set()
-
-    async def _serve(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self._end = asyncio.Event()
-        self.gateway = await self._open_gateway()
-        self._ready.set()
-        await self._end.wait()
-        await self.gateway.close()
 
 
 def _routes(orders: Sequence[Order]) -> list[dict[str, Any]]:

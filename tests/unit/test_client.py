@@ -348,3 +348,22 @@ def test_a_forked_child_and_its_parent_both_enqueue(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.stderr == ""
     assert done.stdout.strip() == "[0, 0, 0] 6"
+
+
+@pytest.mark.backend("sqlite")
+def test_short_loops_that_forget_to_close_leave_no_threads_behind(tmp_path: Path) -> None:
+    app = JobMaster("unit", master=f"sqlite:///{tmp_path}/x.db")
+
+    @app.task
+    def hello() -> None: ...
+
+    async def one() -> None:
+        await hello.adelay()
+
+    before = threading.active_count()
+    for _ in range(3):
+        asyncio.run(one())
+    assert threading.active_count() == before
+    assert app.jobs.count() == {JobStatus.SAVE_PENDING: 3}
+    app.close()
+    assert threading.active_count() == before
