@@ -164,7 +164,7 @@ class MasterStore(Protocol):
 
         Its Active, Completing and Draining buckets become Lost in the same transaction (owner NULL, epoch + 1). `blame`
         is stored (once per worker and key) until the job's next recovery or guarded start, which counts it and keeps
-        the reason.
+        the reason; but not for a job whose row says that this worker does not have it any more (it was recovered already).
         """
         ...
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from jobmaster.stores.memory import MemoryAgent, MemoryMaster, MemoryStore
+from jobmaster.stores.memory.variants import without
 from jobmaster.stores.split import SplitStore
 from tests.simulation.network import RemoteStore, Server
 
@@ -34,17 +35,11 @@ def build_stores(world: World, guards_off: frozenset[str]) -> dict[str, Server]:
     return servers
 
 
-def without(store: type[Any], guards_off: frozenset[str]) -> type[Any]:
-    """The store without these guards."""
-    assert not guards_off
-    return store
-
-
 def join(world: World, remotes: dict[str, RemoteStore], agent: str) -> Store:
     """What an engine of this agent holds."""
     if world.config.standalone:
         return remotes["standalone"]  # type: ignore[return-value]
-    return SplitStore(remotes["master"], {agent: remotes[agent]})  # type: ignore[arg-type]
+    return without(SplitStore, world.guards_off)(remotes["master"], {agent: remotes[agent]})  # type: ignore[arg-type]
 
 
 def _late_commits(world: World) -> Any:

@@ -112,6 +112,7 @@ class World:
 
     def __init__(self, seed: int, config: Config, *, watched: str | None = None, guards_off: frozenset[str]) -> None:
         self.seed, self.config, self.watched = seed, config, watched
+        self.guards_off = guards_off
         self.rng = random.Random(f"{seed}/{config.name}")
         self.loop = VirtualLoop()
         self.stats: collections.Counter[str] = collections.Counter()

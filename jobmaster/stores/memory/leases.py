@@ -9,7 +9,7 @@ from jobmaster.model.states import BucketStatus, JobStatus
 from jobmaster.model.worker import Grant, Registered
 from jobmaster.ports.answers import Refused
 from jobmaster.rules.storable import check_registration
-from jobmaster.stores.memory.rows import BucketRow, JobRow, WorkerRow
+from jobmaster.stores.memory.rows import OPEN, BucketRow, JobRow, WorkerRow
 from jobmaster.stores.memory.state import MasterState
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class Leases(MasterState):
         now = self._begin()
         row = self.workers.get(worker)
         for one in blame:
-            if (worker, one.key) not in self.blamed:
+            if (worker, one.key) not in self.blamed and self._may_be_blamed(worker, one.key):
                 self.blamed.add((worker, one.key))
                 self.blames[one.key] = one.reason
         if row is not None:
@@ -164,6 +164,11 @@ class Leases(MasterState):
                 await locks.enter_async_context(bucket.lock.exclusive())
             for bucket in [b for b in self.buckets.values() if b.owner == worker and b.status in LOSABLE]:
                 lose(bucket, now)
+
+    def _may_be_blamed(self, worker: int, key: JobKey) -> bool:
+        """Evidence that comes after the job was taken back is of a run that was counted then, if it was one."""
+        row = self.jobs.get(key)
+        return row is None or (row.status in OPEN and row.worker == worker)
 
     async def mark_lost(self, *, limit: int = 100) -> list[Bucket]:
         self._begin()

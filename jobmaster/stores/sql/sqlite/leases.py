@@ -53,7 +53,12 @@ SELECT demands FROM jm_worker WHERE ended = 0 AND stopping = 0 AND agent = ? AND
     AND demands <> '[]'
 """
 
-ADD_BLAME = "INSERT INTO jm_blame (worker, job_id, reason, created_us) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+# Evidence that comes after the job was taken back is of a run that was counted then, if it was one.
+ADD_BLAME = """
+INSERT INTO jm_blame (worker, job_id, reason, created_us) SELECT ?1, ?2, ?3, ?4
+    WHERE NOT EXISTS (SELECT 1 FROM jm_job WHERE id = ?2 AND NOT (status IN (3, 4, 6) AND worker = ?1))
+    ON CONFLICT DO NOTHING
+"""
 LOSABLE = "SELECT id FROM jm_bucket WHERE owner = ? AND status IN (1, 2, 4)"
 OWNERS = """
 SELECT DISTINCT b.owner, w.lease_until_us, w.ended FROM jm_bucket b LEFT JOIN jm_worker w ON w.id = b.owner
