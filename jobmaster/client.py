@@ -26,6 +26,7 @@ from jobmaster.errors import (
     StoreUnavailable,
 )
 from jobmaster.gateway import MOST_JOBS, Connections, Gateway, Parcel, new_token
+from jobmaster.loops import Background, Tenancy
 from jobmaster.model.ids import key_text
 from jobmaster.model.job import Envelope, NewJob, encode_envelope
 from jobmaster.model.states import ClusterMode, Priority

@@ -1,4 +1,4 @@
-"""Where a producer's gateway lives: on a loop of its own beside sync code, or as a lodger on the user's running loop."""
+"""Where a gateway lives: on a loop of its own beside sync code, or as a lodger on the user's running loop."""
 
 from __future__ import annotations
 
