@@ -1,0 +1,131 @@
+"""Whole worker trees are killed under load; rollouts under load; hard limits. On SQLite."""
+
+from __future__ import annotations
+
+import collections
+import signal
+
+import pytest
+
+from tests.faults.real_cluster import Producer, RealCluster, wait_for
+
+pytestmark = pytest.mark.backend("sqlite")
+
+STREAM = """
+import os
+n = 0
+while not os.path.exists("enough"):
+    n += 1
+    task = app.work_async if n % 3 else app.work
+    print(task.delay(seconds={work} if n % 20 == 0 else 0.0).id, flush=True)
+    time.sleep(0.002)
+"""
+
+
+def final_ids(cluster: RealCluster) -> set[str]:
+    return {job for job, (status, _) in cluster.statuses().items() if status in (5, 7, 8)}
+
+
+def finished(cluster: RealCluster, producer: Producer) -> list[str]:
+    """Tell the producer that it is enough; the ids that it got back from `delay`."""
+    (cluster.folder / "enough").touch()
+    return producer.finished()
+
+
+@pytest.mark.timeout(170)
+def test_eight_kills_of_whole_trees_under_load_lose_nothing_and_decide_once(cluster: RealCluster) -> None:
+    """Catalogue A1. Two workers, one of them killed again and again, in turn."""
+    workers = [cluster.start_worker("-c", "16", name=f"w{number}") for number in range(2)]
+    producer = cluster.producer(STREAM.format(work=0.4))
+    for kill in range(8):
+        seen = len(cluster.lines())
+        wait_for(lambda seen=seen: len(cluster.lines()) > seen + 150, what=workers[kill % 2].text)
+        workers[kill % 2].kill_tree()
+        workers[kill % 2] = cluster.start_worker("-c", "16", name=f"w{kill % 2}")
+    accepted = finished(cluster, producer)
+    assert len(accepted) > 1000
+    wait_for(lambda: set(accepted) <= final_ids(cluster), timeout=60, what=workers[0].text)
+
+    statuses = cluster.statuses()
+    assert {statuses[job] for job in accepted} == {(5, "")}, "every accepted job ended as Succeeded"
+    moves = cluster.audit()
+    assert all(len(moves[job]) == 1 for job in accepted), "one step into a final status, and none out of it"
+    ended = collections.Counter(line.job for line in cluster.lines() if line.event == "end")
+    assert all(ended[job] >= 1 for job in accepted), "what succeeded has run to its end"
+    extra = sum(count - 1 for count in ended.values())
+    assert extra <= 8 * 32, "only what ran or was unanswered at a kill ran again"
+    for worker in workers:
+        assert worker.terminate() == 0
+
+
+@pytest.mark.timeout(120)
+def test_sigterm_under_load_loses_nothing_and_runs_nothing_twice(cluster: RealCluster) -> None:
+    """Catalogue A5: a rollout. Each worker is replaced three times while jobs come in."""
+    workers = [cluster.start_worker("-c", "8", "--grace", "10", name=f"w{number}") for number in range(2)]
+    producer = cluster.producer(STREAM.format(work=0.5))
+    for rollout in range(6):
+        seen = len(cluster.lines())
+        wait_for(lambda seen=seen: len(cluster.lines()) > seen + 150)
+        assert workers[rollout % 2].terminate() == 0
+        workers[rollout % 2] = cluster.start_worker("-c", "8", "--grace", "10", name=f"w{rollout % 2}")
+    accepted = finished(cluster, producer)
+    wait_for(lambda: set(accepted) <= final_ids(cluster), timeout=40)
+    assert {status for status, _ in (cluster.statuses()[job] for job in accepted)} == {5}
+    starts = collections.Counter(line.job for line in cluster.lines() if line.event == "start")
+    assert set(starts.values()) == {1}, "nothing ran twice"
+    assert {line.attempt for line in cluster.lines()} == {1}
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("pool", ["threads", "processes"])
+@pytest.mark.parametrize("task", ["spin", "stubborn", "blocked_read"])
+def test_a_hard_limit_ends_what_does_not_listen_and_spares_the_others(
+    cluster: RealCluster, task: str, pool: str
+) -> None:
+    """Catalogue H: a loop without end, a handler that swallows everything, a read that never returns."""
+    worker = cluster.start_worker("-c", "4", "-P", pool)
+    others = cluster.produce(
+        f"print(app.{task}.delay().id)\nfor _ in range(20): print(app.work.delay(seconds=0.1).id)", timeout=20
+    )
+    wait_for(lambda: set(others) <= final_ids(cluster), timeout=45, what=worker.text)
+    statuses = cluster.statuses()
+    assert statuses[others[0]][0] == 7
+    assert {statuses[job][0] for job in others[1:]} == {5}
+    running = [process for process in worker.tree() if process.cpu_percent(0.2) > 80]
+    assert not running, "the run is gone, not only forgotten"
+    assert worker.terminate() == 0
+
+
+@pytest.mark.timeout(60)
+def test_a_coroutine_that_swallows_cancellation_is_stopped_too(cluster: RealCluster) -> None:
+    worker = cluster.start_worker()
+    ids = cluster.produce("print(app.stubborn_async.delay().id)\nprint(app.work.delay(seconds=0.1).id)")
+    wait_for(lambda: set(ids) <= final_ids(cluster), timeout=40, what=worker.text)
+    assert [cluster.statuses()[job][0] for job in ids] == [7, 5]
+    assert worker.terminate() == 0
+
+
+@pytest.mark.timeout(90)
+def test_a_job_that_kills_its_process_is_quarantined_and_its_neighbours_are_not(cluster: RealCluster) -> None:
+    """Catalogue B: poison."""
+    worker = cluster.start_worker("-c", "8")
+    ids = cluster.produce("print(app.crash.delay().id)\nfor _ in range(30): print(app.work.delay(seconds=0.05).id)")
+    wait_for(lambda: set(ids) <= final_ids(cluster), timeout=60, what=worker.text)
+    statuses = cluster.statuses()
+    assert statuses[ids[0]] == (7, "quarantined")
+    assert {statuses[job][0] for job in ids[1:]} == {5}
+    crashes = [line for line in cluster.lines() if line.job == ids[0] and line.event == "start"]
+    assert len(crashes) == 3
+    assert worker.terminate() == 0
+
+
+@pytest.mark.timeout(60)
+def test_a_second_signal_hands_running_jobs_back_at_once(cluster: RealCluster) -> None:
+    worker = cluster.start_worker()
+    (job,) = cluster.produce("print(app.work_async.delay(seconds=300).id)")
+    wait_for(lambda: cluster.lines())
+    worker.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: "stop_begins" in worker.text())
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.process.wait(20) == 0
+    assert cluster.statuses()[job][0] == 2

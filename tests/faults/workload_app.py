@@ -1,0 +1,96 @@
+"""The app that the fault tests run for real. Every run leaves lines in a side log, written before and after it."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from jobmaster import JobMaster, Priority, current_job
+
+jm = JobMaster("faults", master=os.environ.get("FAULTS_MASTER", "sqlite:///faults.db"), default_timeout=60)
+
+
+def note(event: str) -> None:
+    """One line of the side log: event, job, attempt, process, time. A single write, so lines never mix."""
+    job = current_job()
+    line = f"{event} {job.id} {job.attempt} {os.getpid()} {time.time():.6f}\n"
+    log = os.open(os.environ["FAULTS_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(log, line.encode())
+    finally:
+        os.close(log)
+
+
+@jm.task
+def work(seconds: float = 0.0) -> int:
+    note("start")
+    time.sleep(seconds)
+    note("end")
+    return os.getpid()
+
+
+@jm.task
+async def work_async(seconds: float = 0.0) -> int:
+    import asyncio
+
+    note("start")
+    if seconds:
+        await asyncio.sleep(seconds)
+    note("end")
+    return os.getpid()
+
+
+@jm.task(acks_late=False)
+def once(seconds: float = 0.0) -> None:
+    note("start")
+    time.sleep(seconds)
+    note("end")
+
+
+@jm.task(max_retries=0, timeout=1.0)
+def spin() -> None:
+    note("start")
+    while True:
+        pass
+
+
+@jm.task(max_retries=0, timeout=1.0)
+def stubborn() -> None:
+    note("start")
+    while True:
+        try:
+            while True:
+                time.sleep(0.01)
+        except BaseException:
+            note("swallowed")
+
+
+@jm.task(max_retries=0, timeout=1.0)
+def blocked_read() -> None:
+    note("start")
+    reader, _writer = os.pipe()
+    os.read(reader, 1)
+
+
+@jm.task(max_retries=0, timeout=1.0)
+async def stubborn_async() -> None:
+    import asyncio
+
+    note("start")
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except BaseException:  # noqa: S110
+            pass
+
+
+@jm.task
+def crash() -> None:
+    note("start")
+    os.kill(os.getpid(), 11)
+
+
+@jm.task(priority=Priority.VERY_LOW)
+def lowest() -> None:
+    note("start")
+    note("end")
