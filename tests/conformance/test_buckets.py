@@ -1,0 +1,493 @@
+"""The life of a bucket in the master (R5, R15'a, R16, R22', R24)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from jobmaster.model.states import BucketStatus, JobStatus
+from jobmaster.ports.answers import Fenced
+from tests.conformance.adapters import AGENT
+from tests.conformance.cases import case
+from tests.conformance.cluster import SECOND, Cluster, outcome_of, start_of
+
+
+@case("success", "create_buckets")
+async def test_a_worker_opens_buckets_that_it_owns_at_epoch_one(cluster: Cluster) -> None:
+    worker = await cluster.worker()
+    mail, main = await cluster.store.create_buckets(
+        worker, [cluster.new_bucket(lane="mail", priority=5), cluster.new_bucket()]
+    )
+    assert (mail.agent, mail.lane, mail.priority) == (AGENT, "mail", 5)
+    assert (main.owner, main.epoch, main.status, main.clean) == (worker, 1, BucketStatus.ACTIVE, True)
+    assert {bucket.id for bucket in (await cluster.renew(worker)).buckets} == {mail.id, main.id}
+
+
+@case("conflict", "create_buckets")
+async def test_an_ended_worker_opens_nothing(cluster: Cluster) -> None:
+    worker = await cluster.worker()
+    await cluster.store.end_worker(worker)
+    with pytest.raises(Fenced):
+        await cluster.store.create_buckets(worker, [cluster.new_bucket()])
+    assert await cluster.store.list_buckets() == []
+
+
+@case("conflict", "create_buckets")
+async def test_an_opening_that_is_repeated_after_the_bucket_was_lost_is_no_success(cluster: Cluster) -> None:
+    worker = await cluster.worker()
+    new = cluster.new_bucket()
+    (bucket,) = await cluster.store.create_buckets(worker, [new])
+    await cluster.lose(bucket)
+    await cluster.renew(worker)
+    with pytest.raises(Fenced):
+        await cluster.store.create_buckets(worker, [new, cluster.new_bucket()])
+    assert len(await cluster.store.list_buckets()) == 1
+
+
+@case("repeat", "create_buckets")
+async def test_opening_again_finds_the_same_buckets(cluster: Cluster) -> None:
+    worker = await cluster.worker()
+    news = [cluster.new_bucket(), cluster.new_bucket()]
+    first = await cluster.store.create_buckets(worker, news)
+    assert await cluster.store.create_buckets(worker, news) == first
+    more = await cluster.store.create_buckets(worker, [*news, cluster.new_bucket()])
+    assert more[:2] == first
+    assert len(await cluster.store.list_buckets()) == 3
+
+
+@case("race", "create_buckets")
+async def test_the_same_opening_twice_at_once_makes_one_bucket(cluster: Cluster) -> None:
+    worker = await cluster.worker()
+    other = await cluster.other()
+    new = cluster.new_bucket()
+    one, two = await asyncio.gather(
+        cluster.store.create_buckets(worker, [new]), other.create_buckets(worker, [new])
+    )
+    assert one == two
+    assert len(await cluster.store.list_buckets()) == 1
+
+
+# -- recover_before (R15'a 2)
+
+
+@case("success", "recover_before")
+async def test_the_adopter_recovers_what_the_old_owner_had_in_memory(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    queued, running = await cluster.claimed(bucket), await cluster.running(bucket)
+    adopted = await cluster.adopted(bucket)
+    assert await cluster.store.recover_before(adopted.fence, adopted_us=adopted.adopted_us, limit=10) == 2
+    waiting, ran = await cluster.row(queued.key), await cluster.row(running.key)
+    assert (waiting.status, waiting.recoveries, waiting.due_us) == (JobStatus.HELD_ON_MASTER, 0, cluster.now_us)
+    assert (ran.status, ran.recoveries, ran.attempts) == (JobStatus.HELD_ON_MASTER, 1, 1)
+    (attempt,) = await cluster.store.job_attempts(running.key)
+    assert (attempt.attempt, attempt.status, attempt.reason) == (1, JobStatus.FAILED, "worker lost")
+    claimed = {job.key: job for job in (await cluster.claim(adopted)).jobs}
+    assert {job.suspect for job in claimed.values()} == {True}
+    assert (claimed[running.key].attempts, claimed[running.key].failures) == (1, 0)
+
+
+async def test_an_at_most_once_job_whose_worker_vanished_has_failed(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    running = await cluster.running(bucket, at_most_once=True)
+    waiting = await cluster.claimed(bucket, at_most_once=True)
+    adopted = await cluster.adopted(bucket)
+    await cluster.store.recover_before(adopted.fence, adopted_us=adopted.adopted_us, limit=10)
+    row = await cluster.row(running.key)
+    assert (row.status, row.reason, row.recoveries) == (JobStatus.FAILED, "worker lost", 0)
+    assert await cluster.status(waiting.key) is JobStatus.HELD_ON_MASTER
+
+
+async def test_a_job_that_keeps_losing_its_worker_is_quarantined_and_its_neighbours_are_not(cluster: Cluster) -> None:
+    bucket = await cluster.owned("w0")
+    killer, neighbour = await cluster.claimed(bucket), await cluster.claimed(bucket)
+    for number in range(1, cluster.rules.max_recoveries + 1):
+        await cluster.store.start(bucket.fence, [start_of(killer)])
+        bucket = await cluster.adopted(bucket, f"w{number}")
+        await cluster.store.recover_before(bucket.fence, adopted_us=bucket.adopted_us, limit=10)
+        jobs = {job.key: job for job in (await cluster.claim(bucket)).jobs}
+        neighbour = jobs[neighbour.key]
+        killer = jobs.get(killer.key, killer)
+    row = await cluster.row(killer.key)
+    assert (row.status, row.reason, row.recoveries) == (JobStatus.FAILED, "quarantined", 3)
+    assert (await cluster.row(neighbour.key)).recoveries == 0
+    assert len(await cluster.store.job_attempts(killer.key)) == 3
+
+
+async def test_a_recovered_job_is_not_started_before_its_time(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    (job,) = await cluster.held(due_in=20)
+    assert len((await cluster.claim(bucket, window=30)).jobs) == 1
+    await cluster.store.end_worker(bucket.owner or 0)
+    adopted = await cluster.adopted(bucket)
+    await cluster.store.recover_before(adopted.fence, adopted_us=adopted.adopted_us + 1, limit=10)
+    assert (await cluster.row(job.key)).due_us == cluster.now_us + 20 * SECOND
+
+
+@case("conflict", "recover_before")
+async def test_a_late_recovery_does_not_take_the_adopters_own_rows(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    adopted = await cluster.adopted(bucket)
+    cluster.later(1)
+    own, running = await cluster.claimed(adopted), await cluster.running(adopted)
+    assert await cluster.store.recover_before(adopted.fence, adopted_us=adopted.adopted_us, limit=10) == 0
+    assert await cluster.status(own.key) is JobStatus.QUEUED
+    assert await cluster.status(running.key) is JobStatus.PROCESSING
+    with pytest.raises(Fenced):
+        await cluster.store.recover_before(bucket.fence, adopted_us=cluster.now_us + 1, limit=10)
+
+
+@case("repeat", "recover_before")
+async def test_recovering_goes_on_batch_by_batch_until_nothing_is_left(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    for _ in range(5):
+        await cluster.claimed(bucket)
+    adopted = await cluster.adopted(bucket)
+    done = [
+        await cluster.store.recover_before(adopted.fence, adopted_us=adopted.adopted_us, limit=2) for _ in range(4)
+    ]
+    assert done == [2, 2, 1, 0]
+
+
+@case("race", "recover_before")
+async def test_two_recoveries_at_once_count_each_row_once(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    running = [await cluster.running(bucket) for _ in range(4)]
+    adopted = await cluster.adopted(bucket)
+    other = await cluster.other()
+    done = await asyncio.gather(
+        cluster.store.recover_before(adopted.fence, adopted_us=adopted.adopted_us, limit=3),
+        other.recover_before(adopted.fence, adopted_us=adopted.adopted_us, limit=3),
+    )
+    assert sum(done) == 4
+    assert {(await cluster.row(message.key)).recoveries for message in running} == {1}
+
+
+# -- give_up (R22')
+
+
+@case("success", "give_up")
+async def test_a_bucket_that_is_given_up_waits_open_for_its_next_owner(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    queued, message = await cluster.claimed(bucket), await cluster.message(bucket)
+    await cluster.store.give_up(bucket.fence)
+    free = await cluster.bucket_now(bucket)
+    assert (free.owner, free.status, free.epoch) == (None, BucketStatus.ACTIVE, 2)
+    row = await cluster.row(queued.key)
+    assert (row.status, row.bucket, row.recoveries) == (JobStatus.HELD_ON_MASTER, None, 0)
+    await cluster.store.push(bucket.id, [cluster.job()])
+    adopted = await cluster.adopted(bucket)
+    assert [one.key for one in await cluster.messages(adopted)][0] == message.key
+    (claimed,) = (await cluster.claim(adopted)).jobs
+    assert (claimed.key, claimed.suspect) == (queued.key, False)
+
+
+@case("success", "give_up")
+async def test_a_bucket_that_never_had_anything_started_is_given_up_clean(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    await cluster.pushed(bucket, 2)
+    await cluster.store.give_up(bucket.fence)
+    assert (await cluster.bucket_now(bucket)).clean
+    assert (await cluster.adopted(bucket)).clean
+
+
+@case("conflict", "give_up")
+async def test_only_the_owner_gives_a_bucket_up(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    adopted = await cluster.adopted(bucket)
+    with pytest.raises(Fenced):
+        await cluster.store.give_up(bucket.fence)
+    assert await cluster.bucket_now(bucket) == adopted
+
+
+@case("repeat", "give_up")
+async def test_giving_up_again_is_fenced_and_changes_nothing(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    await cluster.store.give_up(bucket.fence)
+    with pytest.raises(Fenced):
+        await cluster.store.give_up(bucket.fence)
+    assert (await cluster.bucket_now(bucket)).epoch == 2
+
+
+@case("race", "give_up")
+async def test_giving_up_beside_a_finish_keeps_the_outcome_or_fences_it(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    message = await cluster.message(bucket)
+    other = await cluster.other()
+    settled, _ = await asyncio.gather(
+        cluster.store.settle(bucket.fence, [outcome_of(message)]), other.give_up(bucket.fence), return_exceptions=True
+    )
+    left = (await cluster.store.depths([bucket.id]))[bucket.id]
+    assert left == (1 if isinstance(settled, Fenced) else 0)
+
+
+# -- complete, reopen, retire (R24)
+
+
+@case("success", "complete", "reopen")
+async def test_a_completing_bucket_is_hidden_from_producers_and_can_be_opened_again(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    await cluster.store.complete(bucket.fence)
+    assert (await cluster.bucket_now(bucket)).status is BucketStatus.COMPLETING
+    assert await cluster.store.open_buckets() == []
+    await cluster.store.reopen(bucket.fence)
+    assert (await cluster.bucket_now(bucket)).status is BucketStatus.ACTIVE
+
+
+@case("conflict", "complete", "reopen")
+async def test_only_the_owner_completes_or_reopens(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    await cluster.store.complete(bucket.fence)
+    await cluster.lose(bucket)
+    for verb in (cluster.store.complete, cluster.store.reopen):
+        with pytest.raises(Fenced):
+            await verb(bucket.fence)
+    assert (await cluster.bucket_now(bucket)).status is BucketStatus.LOST
+
+
+@case("repeat", "complete", "reopen")
+async def test_completing_and_reopening_again_change_nothing_more(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    for _ in range(2):
+        await cluster.store.complete(bucket.fence)
+    for _ in range(2):
+        await cluster.store.reopen(bucket.fence)
+    assert (await cluster.bucket_now(bucket)).status is BucketStatus.ACTIVE
+
+
+@case("race", "complete", "reopen")
+async def test_completing_beside_a_loss_leaves_one_answer(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    other = await cluster.other()
+    await asyncio.gather(
+        cluster.store.complete(bucket.fence), other.end_worker(bucket.owner or 0), return_exceptions=True
+    )
+    assert (await cluster.bucket_now(bucket)).status is BucketStatus.LOST
+    with pytest.raises(Fenced):
+        await cluster.store.reopen(bucket.fence)
+
+
+async def test_a_completing_bucket_claims_nothing(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    await cluster.held()
+    await cluster.store.complete(bucket.fence)
+    claimed = await cluster.claim(bucket)
+    assert (claimed.jobs, claimed.fenced) == ([], [bucket.id])
+
+
+@case("success", "retire")
+async def test_a_retired_bucket_leaves_no_row_behind(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    queued, running = await cluster.claimed(bucket), await cluster.running(bucket)
+    await cluster.store.remove(bucket.fence, [running.seq])
+    await cluster.store.complete(bucket.fence)
+    assert await cluster.store.close(bucket.fence)
+    await cluster.store.retire(bucket.fence)
+    assert await cluster.store.list_buckets() == []
+    for key in (queued.key, running.key):
+        row = await cluster.row(key)
+        assert (row.status, row.bucket) == (JobStatus.HELD_ON_MASTER, None)
+
+
+@case("conflict", "retire")
+async def test_only_the_owner_or_the_drainer_retires_a_bucket(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    draining = await cluster.draining(bucket)
+    with pytest.raises(Fenced):
+        await cluster.store.retire(bucket.fence)
+    await cluster.store.retire(draining.fence)
+    assert await cluster.store.list_buckets() == []
+
+
+@case("repeat", "retire")
+async def test_retiring_again_is_fenced(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    await cluster.store.retire(bucket.fence)
+    with pytest.raises(Fenced):
+        await cluster.store.retire(bucket.fence)
+
+
+@case("race", "retire")
+async def test_a_claim_beside_a_retirement_leaves_no_job_in_a_deleted_bucket(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    (job,) = await cluster.held()
+    other = await cluster.other()
+    await asyncio.gather(cluster.claim(bucket), other.retire(bucket.fence))
+    assert (await cluster.row(job.key)).status is JobStatus.HELD_ON_MASTER
+
+
+# -- drain (R15, R16)
+
+
+@case("success", "claim_drain")
+async def test_a_bucket_that_nobody_adopts_for_a_while_is_drained_by_one_worker(cluster: Cluster) -> None:
+    lost = await cluster.owned("dead")
+    offered = await cluster.store.offer_bucket(cluster.new_bucket(lane="nobody"))
+    await cluster.lose(lost)
+    drainer = await cluster.worker("drainer")
+    assert await cluster.store.claim_drain(drainer, agent="elsewhere", older_us=0) is None
+    first = await cluster.store.claim_drain(drainer, agent=AGENT, older_us=5 * SECOND)
+    assert (first.id, first.status, first.owner) == (offered.id, BucketStatus.DRAINING, drainer)
+    assert first.epoch == offered.epoch + 1
+    await cluster.store.retire(first.fence)
+    assert await cluster.store.claim_drain(drainer, agent=AGENT, older_us=5 * SECOND) is None
+    cluster.later(5)
+    second = await cluster.store.claim_drain(drainer, agent=AGENT, older_us=5 * SECOND)
+    assert (second.id, second.epoch) == (lost.id, 3)
+
+
+@case("conflict", "claim_drain")
+async def test_an_owned_bucket_is_not_drained_and_an_ended_worker_drains_nothing(cluster: Cluster) -> None:
+    await cluster.owned()
+    drainer = await cluster.worker("drainer")
+    assert await cluster.store.claim_drain(drainer, agent=AGENT, older_us=0) is None
+    await cluster.store.end_worker(drainer)
+    with pytest.raises(Fenced):
+        await cluster.store.claim_drain(drainer, agent=AGENT, older_us=0)
+
+
+@case("repeat", "claim_drain")
+async def test_asked_again_a_drainer_gets_the_same_bucket(cluster: Cluster) -> None:
+    dead = await cluster.worker("dead")
+    await cluster.bucket(dead)
+    await cluster.bucket(dead)
+    await cluster.store.end_worker(dead)
+    drainer = await cluster.worker("drainer")
+    first = await cluster.store.claim_drain(drainer, agent=AGENT, older_us=0)
+    assert await cluster.store.claim_drain(drainer, agent=AGENT, older_us=0) == first
+
+
+@case("race", "claim_drain")
+async def test_two_drainers_get_two_buckets_or_one_gets_none(cluster: Cluster) -> None:
+    bucket = await cluster.owned("dead")
+    await cluster.lose(bucket)
+    one, two = await cluster.worker("one"), await cluster.worker("two")
+    other = await cluster.other()
+    found = await asyncio.gather(
+        cluster.store.claim_drain(one, agent=AGENT, older_us=0), other.claim_drain(two, agent=AGENT, older_us=0)
+    )
+    assert sorted(drained is None for drained in found) == [False, True]
+
+
+@case("success", "return_bucket")
+async def test_a_drainer_or_adopter_gives_a_bucket_back(cluster: Cluster) -> None:
+    draining = await cluster.draining(await cluster.owned())
+    await cluster.store.return_bucket(draining.fence)
+    lost = await cluster.bucket_now(draining)
+    assert (lost.owner, lost.status, lost.epoch, lost.clean) == (None, BucketStatus.LOST, draining.epoch + 1, False)
+    adopted = await cluster.adopted(lost)
+    await cluster.store.return_bucket(adopted.fence)
+    assert (await cluster.bucket_now(lost)).status is BucketStatus.LOST
+
+
+@case("conflict", "return_bucket")
+async def test_a_bucket_is_given_back_by_its_holder_only(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    draining = await cluster.draining(bucket)
+    with pytest.raises(Fenced):
+        await cluster.store.return_bucket(bucket.fence)
+    assert await cluster.bucket_now(bucket) == draining
+
+
+@case("repeat", "return_bucket")
+async def test_giving_back_again_is_fenced(cluster: Cluster) -> None:
+    draining = await cluster.draining(await cluster.owned())
+    await cluster.store.return_bucket(draining.fence)
+    with pytest.raises(Fenced):
+        await cluster.store.return_bucket(draining.fence)
+
+
+@case("race", "return_bucket")
+async def test_giving_back_beside_a_loss_raises_the_epoch_once(cluster: Cluster) -> None:
+    draining = await cluster.draining(await cluster.owned())
+    other = await cluster.other()
+    await asyncio.gather(
+        cluster.store.return_bucket(draining.fence), other.end_worker(draining.owner or 0), return_exceptions=True
+    )
+    assert (await cluster.bucket_now(draining)).epoch == draining.epoch + 1
+
+
+@case("success", "drain_in")
+async def test_drained_messages_become_held_suspect_jobs(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    message = await cluster.message(bucket)
+    started = await cluster.running(bucket)
+    await cluster.store.push(bucket.id, [later := cluster.job(due_in=600)])
+    draining = await cluster.draining(bucket)
+    messages = await cluster.store.drain_read(bucket.id, draining.epoch, limit=10)
+    await cluster.store.drain_in(draining.fence, messages)
+    assert {await cluster.status(one.key) for one in messages} == {JobStatus.HELD_ON_MASTER}
+    assert (await cluster.row(started.key)).recoveries == 1
+    assert (await cluster.row(later.key)).due_us == later.delay_us + cluster.now_us - 11 * SECOND
+    other = await cluster.owned("other")
+    claimed = {job.key: job for job in (await cluster.claim(other)).jobs}
+    assert set(claimed) == {message.key, started.key}
+    assert {job.suspect for job in claimed.values()} == {True}
+
+
+@case("conflict", "drain_in")
+async def test_a_drain_takes_no_job_from_its_present_owner(cluster: Cluster) -> None:
+    bucket, other = await cluster.owned("dead"), await cluster.owned("other")
+    retried, ended = await cluster.pushed(bucket, 2)
+    again = outcome_of(retried, JobStatus.HELD_ON_MASTER)
+    await cluster.store.finish(bucket.fence, [again, outcome_of(ended)])
+    (job,) = (await cluster.claim(other)).jobs
+    await cluster.store.start(other.fence, [start_of(job)])
+    cluster.later(5)
+    await cluster.renew(other.owner or 0)
+    cluster.later(6)
+    await cluster.store.mark_lost()
+    drainer = await cluster.worker("drainer")
+    draining = await cluster.store.claim_drain(drainer, agent=AGENT, older_us=0)
+    assert draining.id == bucket.id
+    await cluster.store.drain_in(draining.fence, [retried, ended])
+    assert await cluster.status(retried.key) is JobStatus.PROCESSING
+    assert await cluster.status(ended.key) is JobStatus.SUCCEEDED
+
+
+@case("conflict", "drain_in")
+async def test_only_the_drainer_drains(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    message = await cluster.message(bucket)
+    with pytest.raises(Fenced):
+        await cluster.store.drain_in(bucket.fence, [message])
+    draining = await cluster.draining(bucket)
+    await cluster.store.return_bucket(draining.fence)
+    with pytest.raises(Fenced):
+        await cluster.store.drain_in(draining.fence, [message])
+    row = await cluster.store.get_job(message.key)
+    assert row is None or not row.in_master
+
+
+@case("repeat", "drain_in")
+async def test_draining_the_same_messages_again_takes_nothing_back(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    message = await cluster.message(bucket)
+    draining = await cluster.draining(bucket)
+    await cluster.store.drain_in(draining.fence, [message])
+    other = await cluster.owned("other")
+    assert len((await cluster.claim(other)).jobs) == 1
+    await cluster.store.drain_in(draining.fence, [message])
+    assert await cluster.status(message.key) is JobStatus.QUEUED
+
+
+@case("race", "drain_in")
+async def test_two_batches_of_one_drain_at_once_store_each_job_once(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    messages = await cluster.pushed(bucket, 4)
+    draining = await cluster.draining(bucket)
+    other = await cluster.other()
+    await asyncio.gather(
+        cluster.store.drain_in(draining.fence, messages[:3]), other.drain_in(draining.fence, messages[1:])
+    )
+    assert {(await cluster.row(message.key)).status for message in messages} == {JobStatus.HELD_ON_MASTER}
+    assert {(await cluster.row(message.key)).recoveries for message in messages} == {0}
+
+
+async def test_a_tombstone_ends_a_job_that_is_drained(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    message = await cluster.message(bucket)
+    await cluster.store.cancel(message.key)
+    draining = await cluster.draining(bucket)
+    await cluster.store.drain_in(draining.fence, [message])
+    assert await cluster.status(message.key) is JobStatus.CANCELLED
