@@ -298,9 +298,8 @@ def test_limits_end_runs(jm: JobMaster) -> None:
         await asyncio.sleep(60)
 
 
-    with jm:
-        with pytest.raises(TimeLimitExceeded):
-            endless.delay().get(timeout=5)
+    with jm, pytest.raises(TimeLimitExceeded):
+        endless.delay().get(timeout=5)
 
 
 def test_an_expired_job_never_runs(jm: JobMaster) -> None:
