@@ -123,7 +123,7 @@ def test_a_job_that_kills_its_process_is_quarantined_and_its_neighbours_are_not(
 def test_a_second_signal_hands_running_jobs_back_at_once(cluster: RealCluster) -> None:
     worker = cluster.start_worker()
     (job,) = cluster.produce("print(app.work_async.delay(seconds=300).id)")
-    wait_for(lambda: cluster.lines())
+    wait_for(cluster.lines)
     worker.process.send_signal(signal.SIGTERM)
     wait_for(lambda: "stop_begins" in worker.text())
     worker.process.send_signal(signal.SIGTERM)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import time
 
@@ -31,8 +33,6 @@ def work(seconds: float = 0.0) -> int:
 
 @jm.task
 async def work_async(seconds: float = 0.0) -> int:
-    import asyncio
-
     note("start")
     if seconds:
         await asyncio.sleep(seconds)
@@ -61,7 +61,7 @@ def stubborn() -> None:
         try:
             while True:
                 time.sleep(0.01)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - the bad manners are the point
             note("swallowed")
 
 
@@ -74,14 +74,10 @@ def blocked_read() -> None:
 
 @jm.task(max_retries=0, timeout=1.0)
 async def stubborn_async() -> None:
-    import asyncio
-
     note("start")
     while True:
-        try:
+        with contextlib.suppress(BaseException):
             await asyncio.sleep(3600)
-        except BaseException:  # noqa: S110
-            pass
 
 
 @jm.task
