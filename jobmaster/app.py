@@ -76,6 +76,7 @@ class JobMaster:
         self._registry = Registry()
         self._lock = threading.RLock()
         self._workers: InProcessWorkers | None = None
+        self._client: Client | None = None
         self._services: svcs.Registry | None = None
         _apps.join(self, wants_default=default)
         self._resolved: ResolvedSettings | None = None
@@ -107,7 +108,7 @@ class JobMaster:
         Raises:
             ConfigurationError: as for the app itself, or the app has opened its stores already.
         """
-        if "client" in self.__dict__:
+        if self._client is not None:
             raise ConfigurationError(f"App {self.cluster_id!r} is in use; its settings cannot change any more.")
         self._command_line = dict(command_line)
         self._resolved = None
@@ -338,9 +339,17 @@ class JobMaster:
 
         return Enqueuer(self)
 
-    @cached_property
+    @property
     def client(self) -> Client:
         """Stores jobs and asks about them."""
+        if self._client is not None:
+            return self._client
+        with self._lock:  # two threads may come here for the first time
+            if self._client is None:
+                self._client = self._make_client()
+            return self._client
+
+    def _make_client(self) -> Client:
         from jobmaster.client import Client
         from jobmaster.runtime import open_connections
 
@@ -372,16 +381,16 @@ class JobMaster:
     def close(self) -> None:
         """Stop what runs in this process, and close its connections. The app can be used again."""
         self.stop()
-        if "client" in self.__dict__:
-            self.client.close()
+        if self._client is not None:
+            self._client.close()
 
     async def aclose(self) -> None:
         """`close` for a running event loop; closes that loop's connections, too."""
         import asyncio
 
         await asyncio.to_thread(self.stop)
-        if "client" in self.__dict__:
-            await self.client.aclose()
+        if self._client is not None:
+            await self._client.aclose()
 
     def __enter__(self) -> Self:
         self.start()

@@ -31,6 +31,25 @@ MYAPP = """
 """
 
 
+WEB = """
+    from flask import Flask
+    from jobmaster.web import JobMasterWeb
+    from myapp import hello, jm
+
+    app = Flask(__name__)
+    app.register_blueprint(JobMasterWeb(jm).blueprint)
+    opened = Flask("opened")
+    opened.register_blueprint(JobMasterWeb(jm, auth=("admin", "secret-1")).blueprint)
+
+    result = hello.delay(name="John")
+    result.get(timeout=20)
+    print(app.test_client().get("/jobs/", follow_redirects=True).status_code)
+    print(opened.test_client().get("/jobs/", follow_redirects=True).status_code)
+    page = opened.test_client().get("/jobs/", auth=("admin", "secret-1"), follow_redirects=True)
+    print(page.status_code, "myapp.hello" in page.text, result.id in page.text, "Succeeded" in page.text)
+"""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "myapp.py").write_text(textwrap.dedent(MYAPP), encoding="utf-8")
@@ -94,3 +113,12 @@ def test_jobs_that_were_enqueued_before_any_worker_ran_are_a_backlog(folder: Pat
     )
     with worker(folder):
         assert run_program(folder, "reader.py").strip() == "['0', '199']"
+
+
+def test_the_dashboard_lists_jobs_and_is_closed_by_default(folder: Path) -> None:
+    (folder / "web.py").write_text(textwrap.dedent(WEB), encoding="utf-8")
+    with worker(folder):
+        closed, unknown, known = run_program(folder, "web.py").splitlines()
+
+    assert (closed, unknown) == ("403", "401")
+    assert known == "200 True True True"

@@ -42,7 +42,7 @@ class App(JobMaster):
         async def opener() -> Connections:
             return connections(self.store)
 
-        self.__dict__["client"] = Client(lambda: self.settings, codec=self.codec, opener=opener)
+        self._client = Client(lambda: self.settings, codec=self.codec, opener=opener)
 
 
 def app_with(**settings):
