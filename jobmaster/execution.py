@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmaster.context import JobContext, enter_job
@@ -229,12 +230,20 @@ def _error_info(error: BaseException) -> ErrorInfo:
     except Exception:  # noqa: BLE001 - the user's class, the user's __str__
         message = "<its text cannot be read>"
     try:
-        trace = "".join(traceback.format_exception(error))
+        trace = "".join(traceback.format_exception(kind, error, _users_part(error.__traceback__)))
     except Exception:  # noqa: BLE001 - same
         trace = ""
     return ErrorInfo(
         type=name, message=_text(message, LONGEST_MESSAGE), traceback=_text(trace, LONGEST_TRACEBACK, tail=True)
     )
+
+
+def _users_part(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback from the task's own function on; all of it, where that never began."""
+    own = trace
+    while own is not None and own.tb_frame.f_code.co_filename == __file__:
+        own = own.tb_next
+    return own or trace
 
 
 def _text(text: str, most: int, *, tail: bool = False) -> str:

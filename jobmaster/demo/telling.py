@@ -1,0 +1,202 @@
+"""What the demo says: words and a live table on a terminal, plain lines elsewhere, or one JSON object."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+import jobmaster
+from jobmaster.demo.app import jm
+from jobmaster.demo.json_telling import JsonTelling
+from jobmaster.demo.look import Look, table_of
+from jobmaster.demo.plan import LATEST
+from jobmaster.demo.worker_process import APP, typed_command
+
+if TYPE_CHECKING:
+    from jobmaster.demo.checking import Checked
+    from jobmaster.demo.files import Found
+    from jobmaster.demo.story import Sent
+    from jobmaster.demo.worker_process import WorkerProcess
+
+Show = Callable[[], int]
+"""Looks at the jobs, shows how they are, and answers how many have ended."""
+
+
+class Telling(Protocol):
+    """How a demo is told."""
+
+    def start(self, found: Found, worker: WorkerProcess) -> None:
+        """Say what is going to happen."""
+        ...
+
+    def watching(self, sent: Sequence[Sent]) -> AbstractContextManager[Show]:
+        """Give what is called again and again while jobs run."""
+        ...
+
+    def end(self, checked: Checked, found: Found, *, once: bool) -> None:
+        """Say how it ended, and what can be tried next."""
+        ...
+
+    def goodbye(self) -> None:
+        """Say that the worker stops."""
+        ...
+
+
+def teller(given_master: str | None, *, as_json: bool) -> Telling:
+    """Words for people, or JSON."""
+    return JsonTelling() if as_json else WordTelling(given_master)
+
+
+class WordTelling:
+    """Words, and a table that is drawn anew on a terminal."""
+
+    def __init__(self, given_master: str | None) -> None:
+        # Somebody who pipes the output gets lines that are never cut.
+        self._console = Console(highlight=False, soft_wrap=not os.isatty(1))
+        self._given_master = given_master
+
+    def start(self, found: Found, worker: WorkerProcess) -> None:
+        """Name the folder, the master and the worker."""
+        title = Text(f"JobMaster {jobmaster.__version__}", style="bold")
+        self._console.print(title.append("  counts the words of text files, one job each", style="not bold"))
+        self._fact("folder", f"{found.folder.absolute()}: {len(found.files):,} text files{_left_out(found)}")
+        kept = "" if self._given_master else "  (deleted at the end)"
+        self._fact("master", f"{jm.settings.master}{kept}")
+        self._fact("worker", f"pid {worker.pid}, a process of its own (this one is {os.getpid()})")
+        self._console.print()
+
+    @contextmanager
+    def watching(self, sent: Sequence[Sent]) -> Iterator[Show]:
+        """A live table; without a terminal a line whenever something has changed."""
+        look = Look(sent)
+        if not self._console.is_terminal:
+            yield self._lines(look)
+            return
+        with Live(console=self._console, auto_refresh=False, vertical_overflow="visible") as live:
+
+            def show() -> int:
+                look.again()
+                live.update(table_of(look), refresh=True)
+                return look.ended
+
+            yield show
+        self._console.print()
+
+    def end(self, checked: Checked, found: Found, *, once: bool) -> None:
+        """The merged result, the failed job's traceback, the verdict, and what to try."""
+        self._result(checked)
+        if checked.failed is not None and checked.failed.error is not None:
+            self._heading("The job that failed, as the master keeps it")
+            for line in checked.failed.error.traceback.rstrip().splitlines():
+                self._console.print(Text(f"  {line}", style="dim"))
+            self._console.print()
+        if checked.is_as_planned:
+            self._console.print(Text(f"All {checked.jobs:,} jobs ended as planned.", style="bold green"))
+        else:
+            self._console.print(Text("Not as planned:", style="bold red"))
+            for difference in checked.differences:
+                self._console.print(Text(f"  {difference}", style="red"))
+        self._console.print()
+        self._try_next(checked, found, once=once)
+
+    def goodbye(self) -> None:
+        """Name what happens at the end."""
+        self._console.print("\nThe worker stops." + ("" if self._given_master else " The demo's files are deleted."))
+
+    def _lines(self, look: Look) -> Show:
+        last = ""
+
+        def show() -> int:
+            nonlocal last
+            look.again()
+            line = f"waiting {look.waiting:,}, running {look.running:,}, ended {look.ended:,} of {look.total:,}"
+            if line != last:
+                self._console.print(f"  {look.seconds:4.1f} s  {line}")
+                last = line
+            if look.ended == look.total:
+                self._console.print()
+                for row in self._console.render_lines(table_of(look), pad=False):
+                    self._console.print("".join(segment.text for segment in row).rstrip())
+                self._console.print()
+            return look.ended
+
+        return show
+
+    def _result(self, checked: Checked) -> None:
+        self._heading("Result, each number checked")
+        changed = f" ({checked.left_out:,} changed meanwhile, and are left out)" if checked.left_out else ""
+        self._fact("files", f"{checked.files:,}{changed}")
+        self._fact("words", f"{checked.words:,}, of them {checked.distinct:,} different")
+        top = [f"{word} {count:,}" for word, count in checked.most]
+        self._fact("top", "   ".join(top[:5]))
+        self._fact("", "   ".join(top[5:]))
+        if checked.late is not None:
+            late = f"{checked.late * 1000:.0f} ms after its time"
+            self._fact("on time", f"the due job started {late} (planned: up to {LATEST * 1000:.0f})")
+        self._fact("ran in", f"process {', '.join(map(str, checked.processes))}, a child of the worker")
+        self._fact("", "Words: counted again by other code in this process. Moments: by the master", dim=True)
+        self._fact("", "and by the job itself. Processes: told by each job.", dim=True)
+        self._console.print()
+
+    def _try_next(self, checked: Checked, found: Found, *, once: bool) -> None:
+        command = typed_command()
+        if once:
+            self._heading("Try next")
+            self._tell_commands([(f"{command} demo", "the same, and the worker stays for you to play with")])
+            self._console.print("  docs/getting-started.md: your own first task, in five lines\n")
+            return
+        self._heading("The worker stays. Try in another terminal, in this folder")
+        shown = str(jm.settings.master)
+        # An address with a password is not shown.
+        address = shlex.quote(shown) if self._given_master in {None, shown} else "…"
+        note = "the address that you gave" if address == "…" else "which database"
+        self._tell_commands(
+            [
+                (f"export JOBMASTER_MASTER={address}", note),
+                (f"export JOBMASTER_APP={APP}", "which app, instead of -A"),
+                (f"{command} jobs list --limit 8", "the newest jobs"),
+                *([(f"{command} jobs show {checked.failed.id}", "one of them")] if checked.failed else []),
+                (f"{command} jobs list --status failed", ""),
+                (f"{command} run demo.remind --delay 2 --wait", "a job of your own"),
+                (f"{command} run demo.count_words {shlex.quote(json.dumps([found.files[0].path]))}", ""),
+                (f"{command} workers list", ""),
+                (f"{command} buckets", "what the worker owns"),
+            ]
+        )
+        end = "." if self._given_master else ", and deletes the demo's files."
+        self._console.print(Text(f"Ctrl-C stops the worker{end}", style="bold"))
+
+    def _tell_commands(self, commands: Sequence[tuple[str, str]]) -> None:
+        width = max(len(command) for command, note in commands if note)
+        for command, note in commands:
+            line = Text(f"  {command}", style="cyan")
+            if note:
+                line.append(f"{'':{width - len(command) + 3}}# {note}", style="dim")
+            # A command is copied from here: it is never broken into two lines.
+            self._console.print(line, soft_wrap=True)
+        self._console.print()
+
+    def _heading(self, text: str) -> None:
+        self._console.print(Text(text, style="bold"))
+
+    def _fact(self, name: str, text: str, *, dim: bool = False) -> None:
+        line = Text(f"  {name:<9}", style="dim")
+        line.append(text, style="dim" if dim else "not dim")
+        self._console.print(line)
+
+
+def _left_out(found: Found) -> str:
+    parts = []
+    if found.too_large:
+        parts.append(f"{found.too_large:,} too large")
+    if found.too_many:
+        parts.append(f"{found.too_many:,} too many")
+    return f" ({', '.join(parts)}: left out)" if parts else ""
