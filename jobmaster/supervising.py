@@ -23,6 +23,7 @@ from jobmaster.engine.lease_keeper import LeaseKeeper
 from jobmaster.engine.links.processes import Launch, ProcessSpawner
 from jobmaster.engine.supervisor import Patience, Supervisor
 from jobmaster.errors import ConfigurationError, StoreUnavailable
+from jobmaster.model.states import ClusterMode, WorkerMode
 from jobmaster.runtime import SystemClock, default_worker_name, lease_timing, open_connections, open_master
 from jobmaster.worker_process import ENTRY, Answer, EngineOrder, Found, Unusable, WorkerOrder
 
@@ -116,7 +117,7 @@ class Crew:
         order: what the worker was told.
         found: what the probe found.
         store: the master, for leases.
-        on_ready: called once, when the first engine has its first grant.
+        on_ready: called once, when the first engine could run a job.
     """
 
     def __init__(self, order: WorkerOrder, found: Found, store: Store, *, on_ready: Callable[[], None]) -> None:
@@ -146,6 +147,12 @@ class Crew:
         return self._supervisor.failure
 
     @property
+    def runs_jobs(self) -> bool:
+        """Whether any of the engines would own buckets."""
+        active = self._found.settings.cluster_mode is ClusterMode.ACTIVE
+        return active and any(WorkerMode[plan.mode].runs_jobs for plan in self._found.plans)
+
+    @property
     def children(self) -> list[ProcessChild]:
         """The engine processes that live."""
         return [child for child in self._spawner.children.values() if child.exit_reason() is None]
@@ -172,9 +179,12 @@ class Crew:
 
     async def _announce(self) -> None:
         # No event: the report is what the link last received, and nobody is called when it comes.
-        while not any(engine.granted_us for engine in self.engines()):  # noqa: ASYNC110 - see above
+        while not any(engine.buckets or self._needs_no_bucket(engine) for engine in self.engines()):  # noqa: ASYNC110
             await asyncio.sleep(LOOK_EVERY)
         self._on_ready()
+
+    def _needs_no_bucket(self, engine: EngineState) -> bool:
+        return engine.granted_us > 0 and not self.runs_jobs
 
     def _launch(self, engine: int) -> Launch:
         plan = self._found.plans[engine]
@@ -194,19 +204,27 @@ class EngineState(msgspec.Struct, frozen=True):
     """What is known of an engine here.
 
     `beats` is its liveness counter; `granted_us` the store's time of the last grant that it took in, 0 before the
-    first; `stats` what it says of itself.
+    first; `buckets` how many it owns.
     """
 
     pid: int
     beats: int
     granted_us: int
-    stats: dict[str, object]
+    buckets: int
 
 
 def _state(child: ProcessChild) -> EngineState:
     report = child.reports()
-    stats = {} if report is None else msgspec.json.decode(report.stats, type=dict[str, object])
-    return EngineState(pid=child.pid, beats=child.beats(), granted_us=report.cut_us if report else 0, stats=stats)
+    if report is None:
+        return EngineState(pid=child.pid, beats=child.beats(), granted_us=0, buckets=0)
+    owned = msgspec.json.decode(report.stats, type=_Stats).buckets
+    return EngineState(pid=child.pid, beats=child.beats(), granted_us=report.cut_us, buckets=owned)
+
+
+class _Stats(msgspec.Struct):
+    """What is read here of what an engine says of itself."""
+
+    buckets: int = 0
 
 
 class _Spawner(ProcessSpawner):

@@ -72,7 +72,7 @@ def warn_of_promises(found: Found, promised: Sequence[Promise]) -> None:
         elif wanted == "host" and promise.survives != "host":
             _warn(
                 f"An acceptance by {promise.store} survives the end of its process only ({promise.evidence}), but the "
-                'asks for the end of its host. Change the server\'s setting, or say survives="process".'
+                'app asks for that of its host. Change the server\'s setting, or say survives="process".'
             )
 
 

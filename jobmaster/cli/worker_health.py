@@ -64,11 +64,10 @@ class WorkerHealth:
         engines = crew.engines()
         lease_us = found.settings.lease * 1e6
         trusted = [engine for engine in engines if engine.granted_us and now_us - engine.granted_us < lease_us]
-        buckets = sum(int(str(engine.stats.get("buckets", 0))) for engine in trusted)
+        buckets = sum(engine.buckets for engine in trusted)
         facts: dict[str, Any] = {"engines": len(engines), "trusted": len(trusted), "buckets": buckets}
         if len(trusted) < len(found.plans):
             return Health(ok=False, facts={"why": "an engine has no lease", **facts})
-        needs_buckets = any(plan.mode in {"FULL", "EXECUTION"} for plan in found.plans)
-        if needs_buckets and not buckets and found.settings.cluster_mode.name == "ACTIVE":
+        if crew.runs_jobs and not buckets:
             return Health(ok=False, facts={"why": "no bucket is owned yet", **facts})
         return Health(ok=True, facts=facts)

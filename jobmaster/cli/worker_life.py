@@ -30,6 +30,8 @@ logger = logging.getLogger("jobmaster.supervisor")
 
 RELOAD_WITHIN = 2.0
 """Seconds that running jobs get when files have changed."""
+RELOAD_BY_FORCE = 0.5
+"""Seconds after which engines that did not end by themselves are killed."""
 
 
 class WorkerLife:
@@ -89,8 +91,7 @@ class WorkerLife:
         self._asked.set()
         if self._crew is not None:
             self._crew.stop()
-        if self._signals == 1:
-            logger.info("stopping signal=%s grace=%g", number.name, self._order.settings.get("grace", 25))
+        logger.info("signal name=%s times=%d", number.name, self._signals)
 
     async def _first_look(self) -> Found | None:
         """The app, or None where a signal came first."""
@@ -164,6 +165,9 @@ class WorkerLife:
         await self._find_change(watcher)
         crew.stop()
         await asyncio.sleep(RELOAD_WITHIN)
+        crew.stop()
+        # A thread that sleeps in C cannot be told to end; its job runs again in the new process.
+        await asyncio.sleep(RELOAD_BY_FORCE)
         crew.stop()
 
     async def _until_changed(self, watcher: Watcher) -> None:

@@ -31,11 +31,11 @@ def list_workers(invocation: Invocation, /) -> None:
         show_json(found)
         return
     show_table(
-        "name status mode agent lanes slots running waiting host pid renewed version".split(),
+        ["name", "status", "mode", "agent", "lanes", "slots", "running", "waiting", "host", "pid", "renewed"],
         [
             (worker.name, worker.status.name.lower(), worker.mode.name.lower(), worker.agent, ",".join(worker.lanes),
              worker.slots, worker.stats.get("running"), worker.stats.get("waiting"), worker.host, worker.pid,
-             age(worker.renewed_at), worker.version)
+             age(worker.renewed_at))
             for worker in found
         ],
         empty="No worker has ever run. Start one: jobmaster worker -A myapp",

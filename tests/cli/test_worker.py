@@ -1,0 +1,294 @@
+"""`jobmaster worker` as users start and stop it: real processes on an SQLite file."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import psutil
+import pytest
+
+from tests.cli.terminal import Terminal
+
+pytestmark = pytest.mark.backend("sqlite")
+
+
+def test_a_job_of_another_process_runs_and_sigterm_ends_with_0(terminal: Terminal) -> None:
+    with terminal.worker() as worker:
+        banner = worker.ready()
+        done = terminal.run("-A", "shop", "run", "shop.hello", '{"name": "John"}', "--wait", "--timeout", "20")
+        worker.signal()
+        code = worker.end()
+
+    assert (done.returncode, done.stdout) == (0, '"Hello John"\n'), done.stderr
+    assert code == 0
+    assert terminal.ran() == ["hello John"]
+    for part in ["shop", "sqlite:///", str(terminal.folder / "jobmaster.db"), "standalone", "default, mail", "4 found"]:
+        assert part in banner
+
+
+@pytest.mark.parametrize("spelling", [["worker", "-A", "shop"], ["-A", "shop", "worker"]])
+def test_the_app_may_be_named_before_or_after_the_command(terminal: Terminal, spelling: list[str]) -> None:
+    terminal.enqueue("shop.hello", name="Ann")
+
+    done = terminal.run(*spelling, "--once")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert terminal.ran() == ["hello Ann"]
+
+
+@pytest.mark.parametrize("source", ["environment", "pyproject"])
+def test_the_app_may_be_named_once_for_all(terminal: Terminal, source: str) -> None:
+    environment = {"JOBMASTER_APP": "shop:jm"} if source == "environment" else {}
+    if source == "pyproject":
+        terminal.write("pyproject.toml", '[tool.jobmaster]\napp = "shop:jm"\n')
+    terminal.enqueue("shop.hello", name="Ann")
+
+    done = terminal.run("worker", "--once", **environment)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert terminal.ran() == ["hello Ann"]
+
+
+def test_the_supervisor_imports_no_code_of_the_user(terminal: Terminal) -> None:
+    terminal.write(
+        "shop.py",
+        """
+import os
+with open("pids.txt", "a") as file:
+    file.write(f"{os.getpid()}\\n")
+from jobmaster import JobMaster
+jm = JobMaster("shop")
+@jm.task
+def pid() -> int:
+    return os.getpid()
+""",
+    )
+    with terminal.worker() as worker:
+        worker.ready()
+        told = terminal.json("run", "shop.pid", "--wait", "--timeout", "20")
+        supervisor = worker.process.pid
+        children = {child.pid for child in psutil.Process(supervisor).children()}
+        worker.signal()
+        assert worker.end() == 0
+
+    importers = {int(line) for line in (terminal.folder / "pids.txt").read_text().split()}
+    assert supervisor not in importers
+    assert told["result"] in children
+
+
+def test_sigterm_under_load_loses_nothing_and_runs_nothing_twice(terminal: Terminal) -> None:
+    jobs = 300
+    code = f"from shop import jm, hello; jm.enqueue_many([hello.job(name=str(n)) for n in range({jobs})])"
+    subprocess.run([sys.executable, "-c", code], cwd=terminal.folder, env=terminal.environment, check=True, timeout=30)
+
+    with terminal.worker("-A", "shop", "-c", "4") as worker:
+        terminal.until(lambda: len(terminal.ran()) > 20, "some jobs have run")
+        worker.signal()
+        assert worker.end() == 0
+    first = terminal.ran()
+    done = terminal.run("-A", "shop", "worker", "--once")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert 20 < len(first) <= jobs
+    assert sorted(terminal.ran()) == sorted(f"hello {n}" for n in range(jobs))
+    assert {job["status"] for job in terminal.json("jobs", "list", "--limit", "1000")["jobs"]} == {"Succeeded"}
+
+
+def test_a_running_job_may_finish_within_the_grace_period(terminal: Terminal) -> None:
+    with terminal.worker() as worker:
+        worker.ready()
+        job = terminal.enqueue("shop.until_released", n=1)
+        terminal.until(lambda: "began 1" in terminal.ran(), "the job runs")
+        worker.signal(signal.SIGINT)
+        worker.wait_for("stop_begins")
+        terminal.write("release", "")
+        assert worker.end() == 0
+
+    assert terminal.ran() == ["began 1", "ended 1"]
+    assert terminal.json("jobs", "show", job)["status"] == "Succeeded"
+
+
+def test_a_second_signal_hands_running_jobs_back_at_once(terminal: Terminal) -> None:
+    with terminal.worker() as worker:
+        worker.ready()
+        job = terminal.enqueue("shop.until_released", n=1)
+        terminal.until(lambda: "began 1" in terminal.ran(), "the job runs")
+        worker.signal()
+        worker.wait_for("stop_begins")
+        worker.signal()
+        assert worker.end(15) == 0
+
+    told = terminal.json("jobs", "show", job)
+    assert (told["status"], told["failures"]) == ("HeldOnMaster", 0)
+    terminal.write("release", "")
+    assert terminal.run("-A", "shop", "worker", "--once").returncode == 0
+    assert terminal.json("jobs", "show", job)["status"] == "Succeeded"
+
+
+def test_a_killed_engine_is_replaced_and_its_job_runs_again(terminal: Terminal) -> None:
+    with terminal.worker() as worker:
+        worker.ready()
+        job = terminal.enqueue("shop.until_released", n=1)
+        terminal.until(lambda: "began 1" in terminal.ran(), "the job runs")
+        (engine,) = psutil.Process(worker.process.pid).children()
+        engine.kill()
+        terminal.until(lambda: terminal.ran().count("began 1") == 2, "the job runs again")
+        terminal.write("release", "")
+        terminal.until(lambda: "ended 1" in terminal.ran(), "the job has ended")
+        worker.signal()
+        assert worker.end() == 0
+
+    told = terminal.json("jobs", "show", job)
+    assert (told["status"], told["recoveries"], told["failures"]) == ("Succeeded", 1, 0)
+
+
+def test_the_engines_end_with_a_killed_supervisor(terminal: Terminal) -> None:
+    with terminal.worker("-A", "shop", "--engines", "2") as worker:
+        worker.ready()
+        engines = psutil.Process(worker.process.pid).children()
+        worker.signal(signal.SIGKILL)
+        worker.end()
+
+        gone, alive = psutil.wait_procs(engines, timeout=10)
+
+    assert (len(gone), alive) == (2, [])
+
+
+def test_lanes_may_be_repeated_or_listed(terminal: Terminal) -> None:
+    done = terminal.run("-A", "shop", "--json", "worker", "-Q", "mail,bulk", "-Q", "default", "--once")
+
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["lanes"]) == (0, ["bulk", "default", "mail"])
+
+
+def test_a_lane_that_is_not_served_is_named_and_its_jobs_wait(terminal: Terminal) -> None:
+    job = terminal.enqueue("shop.mail", order_id=1)
+
+    done = terminal.run("-A", "shop", "worker", "-Q", "default", "--once")
+
+    assert "'mail'" in done.stderr
+    assert "-Q mail" in done.stderr
+    assert terminal.json("jobs", "show", job)["status"] == "SavePending"
+
+
+def test_an_order_from_another_terminal_stops_the_worker(terminal: Terminal) -> None:
+    with terminal.worker("-A", "shop", "-n", "alpha") as worker:
+        worker.ready()
+        told = terminal.json("workers", "stop", "alpha")
+        code = worker.end()
+
+    assert [(reply["worker"], reply["ok"]) for reply in told] == [("alpha", True)]
+    assert code == 0
+
+
+def test_json_logs_carry_the_fields_of_the_job(terminal: Terminal) -> None:
+    terminal.write(
+        "shop.py",
+        """
+import logging
+from jobmaster import JobMaster, current_job
+jm = JobMaster("shop")
+def deep() -> None:
+    logging.getLogger("mine").warning("deep below %s", current_job().task)
+@jm.task
+def sync_one() -> None:
+    deep()
+@jm.task
+async def async_one() -> None:
+    deep()
+""",
+    )
+    jobs = {name: terminal.enqueue(f"shop.{name}") for name in ("sync_one", "async_one")}
+
+    done = terminal.run("-A", "shop", "worker", "--once", "--log-format", "json", "-l", "warning")
+
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    mine = {line["task"]: line for line in lines if line["logger"] == "mine"}
+    for name, job in jobs.items():
+        line = mine[f"shop.{name}"]
+        assert (line["job_id"], line["attempt"], line["message"]) == (job, 1, f"deep below shop.{name}")
+    assert done.stdout == ""
+
+
+def get(url: str) -> tuple[int, dict[str, object]]:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own server
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def test_health_is_answered_on_the_loopback_only(terminal: Terminal) -> None:
+    with terminal.worker("-A", "shop", "--health-port", "0") as worker:
+        text = worker.ready()
+        url = text.partition("url=")[2].split()[0].removesuffix("/healthz")
+        port = url.rpartition(":")[2]
+        alive, ready = get(f"{url}/healthz"), get(f"{url}/readyz")
+        listening = {
+            connection.laddr.ip
+            for connection in psutil.Process(worker.process.pid).net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN
+        }
+        command = terminal.run("health", "--port", port, "--ready")
+        missing, posted = get(f"{url}/nothing"), None
+        try:
+            urllib.request.urlopen(f"{url}/healthz", data=b"x", timeout=10)  # noqa: S310 - as above
+        except urllib.error.HTTPError as error:
+            with error:
+                posted = error.code
+        worker.signal()
+        assert worker.end() == 0
+    after = terminal.run("health", "--port", port)
+
+    assert (alive[0], alive[1]["ok"], alive[1]["engines"]) == (200, True, 1)
+    assert (ready[0], ready[1]["trusted"], ready[1]["buckets"]) == (200, 1, 10)
+    assert (missing[0], posted) == (404, 405)
+    assert listening == {"127.0.0.1"}
+    assert (command.returncode, after.returncode) == (0, 3)
+
+
+def test_reload_keeps_the_old_code_until_the_new_one_can_be_imported(terminal: Terminal) -> None:
+    # A producer without the tasks' code: it looks the name up in the master.
+    terminal.write("client.py", 'from jobmaster import JobMaster\njm = JobMaster("shop")\n')
+
+    def answer() -> object:
+        done = terminal.run("-A", "client", "run", "shop.hello", '{"name": "J"}', "--wait", "--timeout", "20")
+        return json.loads(done.stdout)
+
+    good = (terminal.folder / "shop.py").read_text()
+    with terminal.worker("-A", "shop", "--reload") as worker:
+        worker.ready()
+        terminal.write("shop.py", good + "\ndef (\n")
+        refused = worker.wait_for("goes on with the code of before")
+        before = answer()
+        terminal.write("shop.py", good.replace("Hello {name}", "Goodbye {name}"))
+        worker.wait_for("Ctrl-C stops gracefully", times=2)
+        after = answer()
+        worker.signal()
+        code = worker.end()
+
+    assert "SyntaxError" in refused
+    assert "shop.py" in refused
+    assert (before, after, code) == ("Hello J", "Goodbye J", 0)
+
+
+def test_reload_ends_a_run_that_does_not_end_by_itself_and_runs_it_again(terminal: Terminal) -> None:
+    good = (terminal.folder / "shop.py").read_text()
+    with terminal.worker("-A", "shop", "--reload") as worker:
+        worker.ready()
+        job = terminal.enqueue("shop.until_released", n=1)
+        terminal.until(lambda: "began 1" in terminal.ran(), "the job runs")
+        terminal.write("shop.py", good.replace("began {n}", "began anew {n}"))
+        terminal.until(lambda: "began anew 1" in terminal.ran(), "the job runs in the new code")
+        terminal.write("release", "")
+        terminal.until(lambda: "ended 1" in terminal.ran(), "the job has ended")
+        worker.signal()
+        assert worker.end() == 0
+
+    assert terminal.json("jobs", "show", job)["status"] == "Succeeded"
