@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import random
 import threading
 from collections.abc import Awaitable, Callable
@@ -26,6 +28,12 @@ if TYPE_CHECKING:
     from jobmaster.ports.store import Store
 
 
+logger = logging.getLogger("jobmaster.worker")
+
+CONDEMNED_GRACE = 10.0
+"""Seconds that the other runs get when one cannot be ended and the engine around it is replaced."""
+
+
 class InProcessWorkers:
     """The app's declared workers on an event loop in a thread of this process; other threads keep their leases."""
 
@@ -33,7 +41,8 @@ class InProcessWorkers:
         self._app = app
         self._ready = threading.Event()
         self._failure: BaseException | None = None
-        self._engines: list[Engine] = []
+        self._engines: dict[str, Engine] = {}
+        self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._main, name="jobmaster-workers", daemon=True)
 
@@ -48,17 +57,21 @@ class InProcessWorkers:
     def stop(self) -> None:
         """Stop gracefully and wait for the end."""
         if self._loop is not None and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stop_engines)
+            with contextlib.suppress(RuntimeError):  # it has ended by itself just now
+                self._loop.call_soon_threadsafe(self._stop_engines)
         self._thread.join()
 
     def _stop_engines(self) -> None:
-        for engine in self._engines:
+        self._stopping = True
+        for engine in self._engines.values():
             engine.stop(self._app.settings.grace)
 
     def _main(self) -> None:
         try:
             asyncio.run(self._run())
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits in `start`
+        except BaseException as error:
+            if self._ready.is_set():
+                logger.exception("workers_ended_by_error cluster=%s", self._app.cluster_id)
             self._failure = _first_cause(error)
         finally:
             self._ready.set()
@@ -74,55 +87,61 @@ class InProcessWorkers:
             await start_up(self._app, first)
         finally:
             await first.close()
-        made = [asyncio.Event() for _ in plans]
+        ready = [asyncio.Event() for _ in plans]
         async with asyncio.TaskGroup() as group:
-            for plan, event in zip(plans, made, strict=True):
-                group.create_task(self._run_one(plan, event))
-            for event in made:
+            for plan, event in zip(plans, ready, strict=True):
+                group.create_task(self._keep_running(plan, event))
+            for event in ready:
                 await event.wait()
             self._ready.set()
 
-    async def _run_one(self, plan: WorkerPlan, started: asyncio.Event) -> None:
+    async def _keep_running(self, plan: WorkerPlan, ready: asyncio.Event) -> None:
+        """Run an engine, and another one where it had to be given up because a run in it could not be ended."""
+        connections = await open_for_worker(self._app.settings, plan.agent)
+        try:
+            while True:
+                reason = await self._run_one(plan, connections.store, ready)
+                if reason is None or self._stopping:
+                    return
+                logger.error("engine_replaced name=%s reason=%s", plan.name, reason)
+        finally:
+            await connections.close()
+
+    async def _run_one(self, plan: WorkerPlan, store: Store, ready: asyncio.Event) -> str | None:
+        """Run one engine to its end; the answer is why it was given up, or None."""
         from jobmaster.engine.links.threads import KeeperThread, ThreadLink
 
         settings, clock = self._app.settings, SystemClock()
-        connections = await open_for_worker(settings, plan.agent)
+        link = ThreadLink(
+            stop=lambda now: engine.abort() if now else engine.stop(plan.grace),
+            on_condemned=lambda _reason: engine.stop(CONDEMNED_GRACE),
+        )
+        engine = build_engine(self._app, plan, store=store, link=link, clock=clock)
+        keeper = KeeperThread(
+            link,
+            open_store=cast("Callable[[], Awaitable[Store]]", lambda: open_master(settings)),
+            close_store=lambda opened: cast("Store", opened).close_store(),
+            clock=clock,
+            timing=lease_timing(settings),
+            random=random.random,
+        )
+        await asyncio.to_thread(keeper.start)
+        telling = asyncio.create_task(_tell(engine.ready, ready))
+        self._engines[plan.name] = engine
+        if self._stopping:
+            engine.stop(plan.grace)
         try:
-            link = ThreadLink(
-                stop=lambda now: engine.abort() if now else engine.stop(plan.grace),
-                on_condemned=lambda _reason: engine.stop(plan.grace),
-            )
-            engine = build_engine(self._app, plan, store=connections.store, link=link, clock=clock)
-            keeper = KeeperThread(
-                link,
-                open_store=cast("Callable[[], Awaitable[Store]]", lambda: open_master(settings)),
-                close_store=lambda store: cast("Store", store).close_store(),
-                clock=clock,
-                timing=lease_timing(settings),
-                random=random.random,
-            )
-            await _in_thread(keeper.start)
-            try:
-                self._engines.append(engine)
-                telling = asyncio.create_task(_tell(engine.ready, started))
-                try:
-                    await engine.run()
-                finally:
-                    telling.cancel()
-            finally:
-                link.exited("exit 0")
-                await _in_thread(keeper.stop)
+            await engine.run()
         finally:
-            await connections.close()
+            telling.cancel()
+            link.exited("exit 0")
+            await asyncio.to_thread(keeper.stop)
+        return link.condemned()
 
 
 async def _tell(one: asyncio.Event, other: asyncio.Event) -> None:
     await one.wait()
     other.set()
-
-
-async def _in_thread(call: Callable[[], None]) -> None:
-    await asyncio.to_thread(call)
 
 
 def _first_cause(error: BaseException) -> BaseException:

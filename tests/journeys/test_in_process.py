@@ -413,3 +413,29 @@ def test_starting_twice_is_refused(jm: JobMaster) -> None:
     with jm, pytest.raises(ConfigurationError, match="run already"):
         jm.start()
     jm.stop()
+
+
+def test_a_thread_that_cannot_be_ended_does_not_take_the_worker_along(jm: JobMaster) -> None:
+    entered = threading.Event()
+    leave = threading.Event()
+
+    @jm.task(timeout=0.2, max_retries=0)
+    def stuck() -> None:
+        entered.set()
+        while not leave.is_set():
+            try:
+                leave.wait(0.05)
+            except BaseException:  # noqa: BLE001, S112 - a task that swallows everything that is meant to end it
+                continue
+
+    @jm.task
+    def hello() -> str:
+        return "hi"
+
+    with jm:
+        result = stuck.delay()
+        assert entered.wait(5)
+        with pytest.raises(TimeLimitExceeded):
+            result.get(timeout=20)
+        assert hello.delay().get(timeout=15) == "hi"
+        leave.set()
