@@ -29,6 +29,9 @@ class Lease:
         self._link = link
         self._clock = clock
         self._store_clock = store_clock
+        self._until_ns = 0
+        """Trust of the last answer that was taken in. What the shared memory says may already be that of the next one,
+        which may not name a bucket any more that is still open here."""
         self.worker = 0
         self.lives: dict[int, Life] = {}
         self.counted = 0
@@ -45,7 +48,7 @@ class Lease:
 
     def trusted(self) -> bool:
         """True while this engine may start and finish jobs."""
-        return not self.gone and self._clock.trust_ns() < self._link.trust_until_ns()
+        return not self.gone and self._clock.trust_ns() < self._until_ns
 
     def open_lives(self) -> list[Life]:
         """The lives whose jobs may start now; empty without trust."""
@@ -80,6 +83,7 @@ class Lease:
 
     def _take(self, grant: Grant) -> None:
         self._store_clock.learn(grant.now_us)
+        self._until_ns = grant.trust_until_ns or self._link.trust_until_ns()
         if grant.gone:
             self.gone = True
         named = {} if grant.gone else {bucket.id: bucket for bucket in grant.buckets}

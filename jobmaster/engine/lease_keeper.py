@@ -10,6 +10,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Protocol
 
+from msgspec.structs import replace
+
 from jobmaster.model.worker import Renewal
 from jobmaster.rules.lease import LeaseTiming, retry_after, trust_until_ns
 
@@ -123,7 +125,7 @@ class LeaseKeeper:
         for (child, _), renewal, grant in zip(reports, renewals, grants, strict=True):
             # An answer to another number prolonged nothing: somebody renewed this worker with a higher one.
             if grant.gone or grant.number == renewal.number:
-                child.grant(grant, trust_until_ns=until_ns)
+                child.grant(replace(grant, trust_until_ns=until_ns), trust_until_ns=until_ns)
         return self._timing.renew_every
 
     def _forget_the_dead(self, reports: list[tuple[Child, Report]]) -> None:

@@ -83,6 +83,8 @@ class Grant(msgspec.Struct, frozen=True):
     commands: list[Command] = []
     demands: list[Demand] = []
     gone: bool = False
+    trust_until_ns: int = 0
+    """Filled in by the keeper: until when (Clock.trust_ns) this very answer may be trusted."""
 
 
 class WorkerStatus(Enum):

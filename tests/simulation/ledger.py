@@ -76,6 +76,14 @@ class Ledger:
         agents = [server.store for server in self._world.servers.values() if hasattr(server.store, "queues")]
         return {message.key for agent in agents for queue in agent.queues.values() for message in queue.by_seq.values()}
 
+    def describe(self) -> None:
+        """At the end, for traces: what is left in the agents."""
+        for server in self._world.servers.values():
+            for queue in getattr(server.store, "queues", {}).values():
+                for message in queue.by_seq.values():
+                    row = self._master.buckets.get(message.bucket)
+                    self._world.trace(message.key, f"left in {server.name}: seq {message.seq} of {row and row.seen()}")
+
     # -- changes
 
     def doubted(self, call: Call) -> None:

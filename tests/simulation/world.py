@@ -98,7 +98,8 @@ CONFIGS = {
             "harsh",
             agents=("fast",),
             tempo=1.2,
-            rates=FaultRates(fail=0.03, lose_reply=0.03, late=0.025, double=0.02, slow=0.05),
+            slow_commits=0.04,
+            rates=FaultRates(fail=0.03, lose_reply=0.04, late=0.05, double=0.03, slow=0.06),
         ),
         Config("calm", agents=("fast",), tempo=0.0, rates=NO_FAULTS),
     )
@@ -234,6 +235,7 @@ class World:
         await asyncio.sleep(max(0.0, config.faults_last - self.loop.virtual))
         self._mend()
         await self._settle()
+        self.ledger.describe()
         self.checker.verdict(self.ledger.stored())
 
     def _mend(self) -> None:
