@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Final
 
 from jobmaster.app import JobMaster
-from jobmaster.errors import ConfigurationError
+from jobmaster.errors import ConfigurationError, JobMasterError
 
 NAMES: Final = ("jm", "app", "jobmaster", "celery")
 """Attributes that are looked at first, in this order."""
@@ -182,6 +182,8 @@ def _as_app(value: object) -> JobMaster | None:
     for name in CARRIED_AS:
         try:
             carried = getattr(value, name, None)
+        except JobMasterError:  # a compat app whose settings cannot work: its error says why
+            raise
         except Exception:  # noqa: BLE001, S112 - proxies of web frameworks raise whatever they like outside of a request
             continue
         if isinstance(carried, JobMaster):

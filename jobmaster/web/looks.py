@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 NOTHING: Final = "\N{EN DASH}"
 LONGEST_PAYLOAD: Final = 20_000
 LONGEST_ID: Final = 28
+ONE_LINE: Final = 60
 UUID_LENGTH: Final = 36
 
 
@@ -97,9 +98,10 @@ def short_id(job_id: str) -> str:
 
 
 def payload_text(value: Any) -> str:
-    """A value as indented JSON; what JSON does not know as Python writes it. Cut where it is very long."""
+    """A value as JSON, indented unless it is short; what JSON does not know as Python writes it. Cut where very long."""
     try:
-        text = json.dumps(value, indent=2, ensure_ascii=False, default=repr)
+        short = json.dumps(value, ensure_ascii=False, default=repr)
+        text = short if len(short) <= ONE_LINE else json.dumps(value, indent=2, ensure_ascii=False, default=repr)
     except (TypeError, ValueError, RecursionError):
         text = repr(value)
     left_out = len(text) - LONGEST_PAYLOAD

@@ -56,6 +56,11 @@ def test_a_payload_that_refers_to_itself_is_still_text():
     assert payload_text(loop) == "[[...]]"
 
 
+def test_a_short_payload_stands_on_one_line_and_a_long_one_on_many():
+    assert payload_text({"order_id": 7}) == '{"order_id": 7}'
+    assert payload_text({"name": "x" * 60}).count("\n") == 2
+
+
 def test_a_traceback_falls_into_headline_own_frames_library_frames_and_exception():
     head, own, library, tail = parts_of(TRACEBACK)
 
