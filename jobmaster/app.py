@@ -365,7 +365,7 @@ class JobMaster:
         from jobmaster.in_process import InProcessWorkers
 
         with self._lock:
-            if self._workers is not None:
+            if self._workers is not None and self._workers.running():
                 raise ConfigurationError(f"The workers of app {self.cluster_id!r} run already. Call stop() first.")
             workers = InProcessWorkers(self)
             workers.start()
@@ -430,6 +430,8 @@ class JobMaster:
             raise ConfigurationError(
                 f"@jm.task was put on {function!r}, which is no function. For a class with handle() use @jm.handler."
             )
+        if "name" not in options and not hasattr(function, "__name__"):
+            raise ConfigurationError(f"@jm.task was put on {function!r}, which has no name. Give it name='...'.")
         name = check_task_name(options["name"] if "name" in options else task_name(function))
         definition = define(function, options, name=name, bound=bind)
         self._registry.add(definition)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 import traceback
 from types import TracebackType
@@ -152,6 +153,12 @@ class TaskWorkload:
 
     def _returned(self, definition: TaskDefinition, context: JobContext, value: object) -> Ended:
         """The outcome of a run that came to its end. A result that cannot be kept fails it, for good."""
+        if inspect.iscoroutine(value):
+            value.close()
+            raise SerializationError(
+                f"{definition.name} is registered as a sync function and returned a coroutine, which nobody awaits. "
+                "Write async def, or put functools.wraps on the decorator that hides it."
+            )
         result = None if value is None else self._codec.encode_value(value, "result")
         limit = self._settings.max_result_bytes
         if result is not None and len(result) > limit:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import logging
+import os
 import random
 import threading
 from collections.abc import Awaitable, Callable
@@ -20,6 +22,7 @@ from jobmaster.runtime import (
     open_master,
     plan_workers,
     start_up,
+    unserved_lanes,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ class InProcessWorkers:
 
     def __init__(self, app: JobMaster) -> None:
         self._app = app
+        self._pid = os.getpid()
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._engines: dict[str, Engine] = {}
@@ -53,10 +57,17 @@ class InProcessWorkers:
         if self._failure is not None:
             self._thread.join()
             raise self._failure
+        # A program that forgets stop() ends its workers gracefully all the same.
+        atexit.register(self.stop)
+
+    def running(self) -> bool:
+        """Whether they run, in this process: a forked child has none of its parent's threads."""
+        return self._thread.is_alive() and self._pid == os.getpid()
 
     def stop(self) -> None:
         """Stop gracefully and wait for the end."""
-        if self._loop is not None and self._thread.is_alive():
+        atexit.unregister(self.stop)
+        if self._loop is not None and self.running():
             with contextlib.suppress(RuntimeError):  # it has ended by itself just now
                 self._loop.call_soon_threadsafe(self._stop_engines)
         self._thread.join()
@@ -82,6 +93,10 @@ class InProcessWorkers:
         if self._app.settings.debug_log:
             start_debug_log(self._app.settings.debug_log, self._app.cluster_id)
         plans = plan_workers(self._app)
+        for told in self._app.resolved.warnings:
+            logger.warning("setting_ignored text=%s", told)
+        for lane in unserved_lanes(self._app, plans):
+            logger.warning("lane_without_worker lane=%s", lane)
         first = await open_for_worker(self._app.settings, plans[0].agent)
         try:
             await start_up(self._app, first)
@@ -135,7 +150,7 @@ class InProcessWorkers:
         finally:
             telling.cancel()
             link.exited("exit 0")
-            await asyncio.to_thread(keeper.stop)
+            keeper.stop()  # not in another thread: at the end of the interpreter none can be started
         return link.condemned()
 
 

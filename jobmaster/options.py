@@ -202,17 +202,17 @@ def read_metadata(value: object) -> dict[str, object]:
     """
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise ConfigurationError(f"metadata is {value!r}, but must be a dict with text as keys, like {{'tenant': 1}}.")
-    copy = dict(value)
     try:
-        msgspec.msgpack.encode(copy)
-        plain: object = msgspec.json.decode(msgspec.json.encode(copy))
+        plain: dict[str, object] = msgspec.msgpack.decode(msgspec.msgpack.encode(dict(value)))
+        # What JSON would change (NaN, bytes, moments) is refused, because people and programs read it as JSON.
+        fault = "" if msgspec.json.decode(msgspec.json.encode(plain)) == plain else "it is more than JSON can say"
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        plain, fault = {}, str(error)
+    if fault:
         raise ConfigurationError(
-            f"metadata cannot be stored ({error}). It holds text, numbers, booleans, None, lists and dicts of them; "
-            "other data belongs to the arguments."
-        ) from error
-    if not isinstance(plain, dict):  # an encoder made something else of it
-        raise ConfigurationError("metadata is no plain dict.")
+            f"metadata cannot be stored ({fault}). It holds text, finite numbers, booleans, None, lists and dicts of "
+            "them; other data belongs to the arguments."
+        )
     return plain
 
 

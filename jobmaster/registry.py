@@ -77,7 +77,8 @@ class TaskDefinition:
         self.limits = limits
         self.bound = bound
         self.handler = handler
-        self.is_async = inspect.iscoroutinefunction(inspect.unwrap(function))
+        plain = inspect.unwrap(function)
+        self.is_async = inspect.iscoroutinefunction(plain) or inspect.iscoroutinefunction(type(plain).__call__)
 
     @property
     def name(self) -> str:

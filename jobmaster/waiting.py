@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 SOONEST: Final = 0.005
 LATEST: Final = 1.0
 GROWTH: Final = 1.6
+LONG_LOOK: Final = 0.002
 MOST_KEYS: Final = 1_000
 
 
@@ -77,10 +79,15 @@ class Waiters:
     async def _run(self) -> None:
         while self._waiting:
             self._signal.clear()
+            started = time.monotonic()
             if await self._look(list(self._waiting)):
                 self._pause = SOONEST
-            elif not self._waiting:
+            if not self._waiting:
                 return
+            took = time.monotonic() - started
+            if took > LONG_LOOK:
+                # With thousands of waiters a look is no small thing: never spend more than half of the time on it.
+                await asyncio.sleep(took)
             try:
                 async with asyncio.timeout(self._pause):
                     await self._signal.wait()

@@ -62,6 +62,10 @@ OPTIONS: list[tuple[dict, str]] = [
     ({"metadata": [1]}, "metadata is [1]"),
     ({"metadata": {1: 2}}, "dict with text as keys"),
     ({"metadata": {"a": object()}}, "metadata cannot be stored"),
+    ({"metadata": {"a": float("nan")}}, "more than JSON can say"),
+    ({"metadata": {"a": b"bytes"}}, "more than JSON"),
+    ({"metadata": {"a": 2**70}}, "metadata cannot be stored ("),
+    ({"metadata": {"a": "\ud800"}}, "stored ("),
     ({"expires": 0}, "could never start"),
     ({"expires": datetime(2026, 1, 1)}, "has no time zone"),  # noqa: DTZ001
     ({"timeout": 0}, "timeout is 0 s"),

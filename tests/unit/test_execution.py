@@ -191,6 +191,26 @@ def test_results_that_cannot_be_kept_fail_the_job_for_good(jm: JobMaster) -> Non
         assert ended.retryable is False
 
 
+def test_a_coroutine_in_disguise_is_told_and_an_async_callable_object_is_awaited(jm: JobMaster) -> None:
+    async def hidden() -> int:
+        return 1
+
+    class Callable:
+        async def __call__(self) -> int:
+            return 2
+
+    @jm.task(name="disguised")
+    def disguised() -> object:
+        return hidden()
+
+    jm.task(name="object")(Callable())
+
+    ended = execute(jm, "disguised")
+    assert ended.error is not None
+    assert "Write async def" in ended.error.message
+    assert execute(jm, "object").result == b"2"
+
+
 def test_a_payload_that_cannot_be_read_or_an_unknown_task_fails_the_job_for_good(jm: JobMaster) -> None:
     @jm.task
     def hello() -> None: ...
