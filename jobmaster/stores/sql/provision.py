@@ -37,7 +37,7 @@ _LOCKS = {
 
 
 class SchemaStatus(msgspec.Struct, frozen=True):
-    """What schema a database has. `found` None: no JobMaster tables. `pending`: the migrations that are missing."""
+    """What schema a database has. `found` None or empty: no JobMaster tables. `pending`: the missing migrations."""
 
     database: str
     found: str | None
@@ -96,7 +96,7 @@ def sql(dsn_or_dialect: str) -> str:
     """
     from alembic import command
 
-    kind = SCHEMES.get(dsn_or_dialect) or _address(dsn_or_dialect).kind
+    kind = SCHEMES.get(dsn_or_dialect) or _parsed(dsn_or_dialect).kind
     config = _config()
     config.output_buffer = io.StringIO()
     config.attributes["dialect"] = kind
@@ -106,10 +106,15 @@ def sql(dsn_or_dialect: str) -> str:
 
 
 def _address(dsn: str) -> Dsn:
+    address = _parsed(dsn)
+    require_driver(address)
+    return address
+
+
+def _parsed(dsn: str) -> Dsn:
     address = parse_dsn(dsn, name="master")
     if not address.is_sql:
         raise ConfigurationError(f"{address} is no SQL database: it has no tables. Give the address of a master.")
-    require_driver(address)
     return address
 
 
@@ -135,7 +140,7 @@ def _stored_version(connection: Connection) -> str | None:
     if not inspect(connection).has_table("jm_schema"):
         return None
     row = connection.execute(text(READ_VERSION)).fetchone()
-    return None if row is None else str(row[0])
+    return "" if row is None else str(row[0])
 
 
 def _require_known(found: str | None, address: Dsn) -> None:

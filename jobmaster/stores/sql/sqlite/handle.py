@@ -179,6 +179,7 @@ class Handle:
         await self._reader.close()
         if self._people is not None:
             await self._people.close()
+        self._wake.end()
         for presence in self._presences.values():
             presence.release()
         self._presences.clear()

@@ -10,6 +10,7 @@ import msgspec
 from jobmaster.model.states import WorkerMode
 from jobmaster.model.worker import Demand, Grant, Registered, WorkerRecord, WorkerStatus
 from jobmaster.ports.answers import Refused
+from jobmaster.rules.storable import cleaned
 from jobmaster.stores.sql.sqlite.buckets import BUCKET, bucket_of, lose
 from jobmaster.stores.sql.sqlite.commands import unanswered
 from jobmaster.stores.sql.sqlite.recover import recover
@@ -59,6 +60,8 @@ INSERT INTO jm_blame (worker, job_id, reason, created_us) SELECT ?1, ?2, ?3, ?4
     WHERE NOT EXISTS (SELECT 1 FROM jm_job WHERE id = ?2 AND NOT (status IN (3, 4, 6) AND worker = ?1))
     ON CONFLICT DO NOTHING
 """
+# What ran beside the one that is to blame. SQLite takes the partial index where its very condition stands here.
+RUNNING = "SELECT id FROM jm_job WHERE status IN (3, 4, 6) AND status = 4 AND bucket > 0 AND worker = ?"
 LOSABLE = "SELECT id FROM jm_bucket WHERE owner = ? AND status IN (1, 2, 4)"
 OWNERS = """
 SELECT DISTINCT b.owner, w.lease_until_us, w.ended FROM jm_bucket b LEFT JOIN jm_worker w ON w.id = b.owner
@@ -170,13 +173,22 @@ def _demands_on(transaction: Transaction, worker: Row, buckets: Sequence[Bucket]
     return [demand for demand in found if (demand.lane, demand.priority) in offered]
 
 
-def end_worker(transaction: Transaction, worker: int, blame: Sequence[Blame]) -> None:
+def end_worker(transaction: Transaction, worker: int, blame: Sequence[Blame] | None) -> None:
     """End a lease at once; its buckets are lost."""
-    for one in blame:
-        transaction.execute(ADD_BLAME, (worker, one.key, one.reason, transaction.now_us))
+    if blame is not None:
+        _hear(transaction, worker, blame)
     transaction.execute(END_LEASE, (transaction.now_us, worker))
     for (bucket,) in transaction.rows(LOSABLE, (worker,)):
         lose(transaction, bucket)
+
+
+def _hear(transaction: Transaction, worker: int, blame: Sequence[Blame]) -> None:
+    """Store a testimony: reasons for who is to blame, and an excuse for what ran beside them."""
+    said = {one.key: cleaned(one.reason) for one in blame}
+    for (key,) in transaction.rows(RUNNING, (worker,)):
+        said.setdefault(key, "")
+    for key, reason in said.items():
+        transaction.execute(ADD_BLAME, (worker, key, reason, transaction.now_us))
 
 
 def mark_lost(transaction: Transaction, limit: int) -> list[Bucket]:

@@ -118,7 +118,7 @@ class MasterVerbs(Handle):
     async def renew(self, renewals: Sequence[Renewal]) -> list[Grant]:
         return await self._write(lambda tx: leases.renew(tx, renewals))
 
-    async def end_worker(self, worker: int, *, blame: Sequence[Blame] = ()) -> None:
+    async def end_worker(self, worker: int, *, blame: Sequence[Blame] | None = None) -> None:
         await self._write(lambda tx: leases.end_worker(tx, worker, blame))
         self._forget_presence(worker)
 

@@ -42,14 +42,14 @@ def provide(connection: sqlite3.Connection, path: str, *, allowed: bool, patienc
 
 
 def stored_version(connection: sqlite3.Connection) -> str | None:
-    """The version that the file says, None for a file without our tables."""
+    """The version that the file says: None for a file without our tables, "" where a migration never got through."""
     try:
         row = connection.execute(READ_VERSION).fetchone()
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):
             return None
         raise
-    return None if row is None else str(row[0])
+    return "" if row is None else str(row[0])
 
 
 def require_older(found: str | None, path: str) -> None:
@@ -62,9 +62,7 @@ def require_older(found: str | None, path: str) -> None:
 
 
 def _too_old(found: str | None, path: str) -> str:
-    has = (
-        "has no JobMaster tables" if found is None else f"has schema {found}, but this JobMaster needs {SCHEMA_VERSION}"
-    )
+    has = f"has schema {found}, but this JobMaster needs {SCHEMA_VERSION}" if found else "has no JobMaster tables"
     return f"The database {path} {has}, and auto_provision is off, so it is left as it is. Run: jobmaster db upgrade"
 
 

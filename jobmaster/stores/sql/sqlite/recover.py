@@ -51,7 +51,7 @@ def recover(transaction: Transaction, rows: Sequence[State]) -> None:
     blames = blames_on(transaction, keys)
     ended = []
     for row in rows:
-        blame = blames.get(row.key, "")
+        blame = blames.get(row.key)
         after = after_loss(transaction, row, tombstone=row.key in stones, blame=blame)
         if row.status == PROCESSING:
             record_lost(transaction, row, blame)
@@ -64,7 +64,7 @@ def recover(transaction: Transaction, rows: Sequence[State]) -> None:
         transaction.topics.add("held")
 
 
-def after_loss(transaction: Transaction, row: State, *, tombstone: bool, blame: str) -> Recovered:
+def after_loss(transaction: Transaction, row: State, *, tombstone: bool, blame: str | None) -> Recovered:
     """The rule, asked for one row."""
     return recovered(
         status=STATUS_OF[row.status],
@@ -76,7 +76,7 @@ def after_loss(transaction: Transaction, row: State, *, tombstone: bool, blame: 
     )
 
 
-def _write(transaction: Transaction, row: State, after: Recovered, blame: str) -> None:
+def _write(transaction: Transaction, row: State, after: Recovered, blame: str | None) -> None:
     now_us = transaction.now_us
     failed = after.status is JobStatus.FAILED
     transaction.execute(
@@ -94,12 +94,12 @@ def _write(transaction: Transaction, row: State, after: Recovered, blame: str) -
     )
 
 
-def lost_error(reason: str, blame: str) -> ErrorInfo:
+def lost_error(reason: str, blame: str | None) -> ErrorInfo:
     """What a row says that failed because its worker vanished: for which reason, and by what the process died."""
     return ErrorInfo(reason, blame or (WORKER_LOST if reason == QUARANTINED else ""))
 
 
-def record_lost(transaction: Transaction, row: State, blame: str) -> None:
+def record_lost(transaction: Transaction, row: State, blame: str | None) -> None:
     """The attempt that was running when its worker vanished."""
     error = encode_error(ErrorInfo(WORKER_LOST, blame)) if blame else None
     transaction.execute(

@@ -143,7 +143,7 @@ class _Batch:
 
     def _start_again(self, row: State, start: Start) -> Verdict:
         """An earlier life started it and cannot run it any more: a recovery that stays in its bucket."""
-        blame = self._blames.get(row.key, "")
+        blame = self._blames.get(row.key)
         after = after_loss(self._transaction, row, tombstone=row.key in self._stones, blame=blame)
         if after.status.is_final:
             recover(self._transaction, [row])

@@ -73,7 +73,9 @@ class Wake:
         self._hints: dict[str, list[Hint]] = {}
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._socket: socket.socket | None = None
-        self._sender: socket.socket | None = None
+        self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if hasattr(socket, "AF_UNIX") else None
+        if self._sender is not None:
+            self._sender.setblocking(False)
         self._listens = False
         self._closed = False
         self._known: dict[str, list[str]] = {}
@@ -126,6 +128,12 @@ class Wake:
             _unlink(self._folder, f"{self._name}.s")
             self._socket = None
         self._hints.clear()
+
+    def end(self) -> None:
+        """Close what the writer thread sent with, after that thread has ended."""
+        if self._sender is not None:
+            self._sender.close()
+            self._sender = None
 
     def abandon(self) -> list[object]:
         """In a forked child: close the copies of the sockets; the parent's go on. Its files stay."""
@@ -225,8 +233,7 @@ class Wake:
 
     def _post(self, name: str, labels: list[str]) -> None:
         if self._sender is None:
-            self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            self._sender.setblocking(False)
+            return
         letter = "\n".join(labels).encode("ascii")
         try:
             self._sender.sendto(letter[:60_000], os.path.join(self._folder, f"{name}.s"))
