@@ -50,6 +50,28 @@ WEB = """
 """
 
 
+PROJ = """
+    from jobmaster.compat import Celery
+
+    app = Celery("proj", broker="sqlite:///proj.db", backend="sqlite:///proj.db")
+
+    @app.task
+    def add(x, y):
+        return x + y
+
+    @app.task(bind=True, max_retries=3)
+    def flaky(self, name):
+        if self.request.retries < 2:
+            raise self.retry(countdown=0.05)
+        return f"{name} after {self.request.retries} retries"
+
+    if __name__ == "__main__":
+        print(add.delay(2, 3).get(timeout=20))
+        print(add.apply_async((4, 5), countdown=0.2).get(timeout=20))
+        print(flaky.delay("done").get(timeout=20))
+"""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "myapp.py").write_text(textwrap.dedent(MYAPP), encoding="utf-8")
@@ -57,9 +79,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def worker(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+def worker(folder: Path, *options: str, app: str = "myapp") -> Iterator[subprocess.Popen[str]]:
     """A worker as a user starts it; afterwards it is stopped by SIGTERM, and must end well."""
-    command = [str(Path(sys.executable).with_name("jobmaster")), "worker", "-A", "myapp", *options]
+    command = [str(Path(sys.executable).with_name("jobmaster")), "worker", "-A", app, *options]
     with (folder / "worker.log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, text=True, env=environment())
         try:
@@ -122,3 +144,9 @@ def test_the_dashboard_lists_jobs_and_is_closed_by_default(folder: Path) -> None
 
     assert (closed, unknown) == ("403", "401")
     assert known == "200 True True True"
+
+
+def test_a_celery_program_runs_unchanged_but_for_its_import(folder: Path) -> None:
+    (folder / "proj.py").write_text(textwrap.dedent(PROJ), encoding="utf-8")
+    with worker(folder, app="proj"):
+        assert run_program(folder, "proj.py").splitlines() == ["5", "9", "done after 2 retries"]
