@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from jobmaster.model.bucket import Bucket
     from jobmaster.model.ids import JobKey
     from jobmaster.model.job import ClaimedJob, Envelope, Message
+    from jobmaster.model.run import Halt
     from jobmaster.ports.agent import Cursor
 
 _REMEMBERED = 10_000
@@ -36,6 +37,7 @@ class Entry:
     __slots__ = (
         "attempts", "checkpoint", "due_us", "envelope", "failures", "gen", "guarded", "halting", "in_master", "key",
         "life", "nonce", "payload", "place", "recorded", "recoveries", "seq", "stage", "started_at", "started_us",
+        "stopped_by",
     )  # fmt: skip
 
     def __init__(self, *, life: Life, key: JobKey, gen: int, due_us: int, envelope: Envelope, payload: bytes) -> None:
@@ -62,6 +64,8 @@ class Entry:
         self.started_at = 0.0
         self.place = -1
         self.halting = False
+        self.stopped_by: Halt | None = None
+        """What told the run to end, the latest; None while nothing did."""
 
     @property
     def suspect(self) -> bool:

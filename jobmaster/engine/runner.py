@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from jobmaster.engine.life import Entry, Stage
 from jobmaster.engine.limits import Limits
+from jobmaster.engine.pools.ending import stopped
 from jobmaster.model.job import Outcome
 from jobmaster.model.run import End, Ended, Halt, Run
 from jobmaster.model.states import JobStatus
@@ -74,6 +75,7 @@ class Runner:
         self._granted: deque[Entry] = deque()
         self._asking = 0
         self._suspects = 0
+        self._asked_suspects: set[Entry] = set()
         self.slots = tuning.slots
         self.paused = False
         self.closed = False
@@ -130,8 +132,17 @@ class Runner:
     def halt(self, entry: Entry, why: Halt) -> None:
         """Stop a run. Soft limits raise inside it; the others end it."""
         if entry.stage is Stage.RUNNING:
-            entry.halting = entry.halting or why is not Halt.SOFT_LIMIT
+            if why is not Halt.SOFT_LIMIT:
+                entry.halting = True
+                entry.stopped_by = entry.stopped_by or why
             self._pool_of(entry).halt(entry.key, why)
+
+    def write_off(self, keys: list[JobKey]) -> None:
+        """Runs that do not end inside this process, which is about to end itself: what stopped them is their end."""
+        for entry in [self.running[key] for key in keys if key in self.running]:
+            policy = self._workload.policy(entry.envelope.task)
+            if policy is not None and entry.stopped_by is not None:
+                self._ended(entry, policy, stopped(entry.stopped_by))
 
     def dropped(self, life: Life) -> None:
         """The life is not ours any more: what waits is forgotten, what runs is stopped, outcomes count for nothing."""
@@ -162,10 +173,17 @@ class Runner:
             if entry.key in self.cancelled:
                 self._end_unstarted(entry, JobStatus.CANCELLED, "")
                 continue
-            if entry.key in self.running or (entry.suspect and self._suspects):
+            if entry.key in self.running:
                 self._granted.append(entry)
-                continue
-            self._start(entry)
+            elif entry.suspect and self._suspects:
+                self._hand_on(entry)
+            else:
+                self._start(entry)
+
+    def _hand_on(self, entry: Entry) -> None:
+        """Its answer made it a suspect, and one runs here: as Processing it would be blamed for that one's crash."""
+        entry.stage = Stage.ENDED
+        self._finisher.hand_back(entry, self._outcome(entry, JobStatus.HELD_ON_MASTER))
 
     def _start_waiting(self) -> int:
         started = 0
@@ -181,7 +199,11 @@ class Runner:
     def _fits(self, entry: Entry) -> bool:
         if not self._needs_guard(entry):
             return True
-        return self._asking + len(self._granted) < self.slots and not (entry.suspect and self._suspects)
+        return self._asking + len(self._granted) < self.slots and not (entry.suspect and self._has_suspect())
+
+    def _has_suspect(self) -> bool:
+        """One runs, or is about to: what is asked about stands as Processing in the master, and would be blamed."""
+        return bool(self._suspects or self._asked_suspects) or any(entry.suspect for entry in self._granted)
 
     def _begin(self, entry: Entry) -> None:
         """Decide what becomes of an entry whose turn has come."""
@@ -195,6 +217,8 @@ class Runner:
         elif self._needs_guard(entry):
             entry.stage = Stage.ASKING
             self._asking += 1
+            if entry.suspect:
+                self._asked_suspects.add(entry)
             self._starter.ask(entry)
         else:
             self._start(entry)
@@ -205,6 +229,7 @@ class Runner:
 
     def _answered(self, entry: Entry, *, yes: bool) -> None:
         self._asking -= 1
+        self._asked_suspects.discard(entry)
         if yes and entry.alive:
             entry.stage = Stage.READY
             self._granted.append(entry)
@@ -253,6 +278,8 @@ class Runner:
 
     def _ended(self, entry: Entry, policy: TaskPolicy, ended: Ended) -> None:
         """An execution is over; decide what that means, and let the finisher write it."""
+        if entry.stage is not Stage.RUNNING:  # it was written off, and its pool has closed now
+            return
         self.running.pop(entry.key, None)
         self.limits.forget(entry)
         self._link.ended(entry.place)

@@ -16,12 +16,15 @@ from jobmaster.model.run import Halt
 from jobmaster.ports.answers import Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jobmaster.engine.lease import Lease
     from jobmaster.engine.life import Life
     from jobmaster.engine.persistence import Backoff
     from jobmaster.engine.runner import Runner
     from jobmaster.engine.starter import Starter
     from jobmaster.engine.tuning import Tuning
+    from jobmaster.model.ids import JobKey
     from jobmaster.ports.clock import Clock
     from jobmaster.ports.store import Store
 
@@ -44,6 +47,7 @@ class GracefulStop:
         lease: Lease,
         runner: Runner,
         starter: Starter,
+        stuck: Callable[[], list[JobKey]],
         pause: Backoff,
     ) -> None:
         self._tuning = tuning
@@ -52,6 +56,7 @@ class GracefulStop:
         self._lease = lease
         self._runner = runner
         self._starter = starter
+        self._stuck = stuck
         self._pause = pause
         self.hurry = False
         """Set by a second signal: what runs is stopped at once."""
@@ -71,6 +76,7 @@ class GracefulStop:
             if not halted and (now >= halt_at or self.hurry):
                 halted = True
                 self._halt_all()
+            self._write_off_stuck(now >= end_at - _LAST_WORDS / 2)
             for life in list(self._lease.lives.values()):
                 await self._give_up_if_quiet(life)
             await asyncio.sleep(_LOOK_EVERY)
@@ -80,6 +86,13 @@ class GracefulStop:
     def _halt_all(self) -> None:
         for entry in list(self._runner.running.values()):
             self._runner.halt(entry, Halt.SHUTDOWN)
+
+    def _write_off_stuck(self, late: bool) -> None:  # noqa: FBT001 - private
+        """When nothing else runs, or there is no more time: this process ends, and with it what does not end in it."""
+        stuck = [key for key in self._stuck() if key in self._runner.running]
+        if stuck and (late or len(stuck) >= len(self._runner.running)):
+            logger.warning("runs_written_off count=%d", len(stuck))
+            self._runner.write_off(stuck)
 
     async def _give_up_if_quiet(self, life: Life) -> None:
         if life.busy() or not self._lease.trusted() or self._starter.pending():

@@ -256,7 +256,7 @@ class Supervisor:
     # ---------------------------------------------------------------- after its end
 
     def _has_done_its_work(self, life: _Life) -> bool:
-        return life.reason() == _CLEAN and not life.condemned
+        return life.reason() == _CLEAN and life.child.condemned() is None
 
     def _never_was_ready(self, life: _Life) -> bool:
         return life.child.reports() is None and life.reason() != f"exit {EXIT_UNREACHABLE}"

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from jobmaster.engine.tuning import Tuning
+    from jobmaster.model.ids import JobKey
     from jobmaster.model.job import Message
     from jobmaster.model.worker import Grant, Registration
     from jobmaster.ports.clock import Clock
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("jobmaster.engine")
 
 _BEAT_EVERY = 0.5
+_BEFORE_THE_KILL = 3.0
+"""A condemned engine ends by itself so many seconds before its supervisor would kill it."""
 _HIGHER_BOOT = re.compile(r"boot=(\d+)")
 
 
@@ -190,6 +193,7 @@ class Engine:
             lease=self.lease,
             runner=self.runner,
             starter=self.starter,
+            stuck=self._stuck,
             pause=self._pause("stop"),
         )
         self._wire()
@@ -319,14 +323,18 @@ class Engine:
             self.runner.limits.look()
             if not self._store.standalone:
                 self._early_rows_of_waiting()
-            stuck = [key for pool in self._pools for key in pool.stuck()]
+            stuck = self._stuck()
             if stuck and not condemned:
                 condemned = True
                 self.runner.closed = self.fetcher.closed = self.claimer.closed = True
                 self._link.condemn(f"{len(stuck)} run(s) did not end when they were told to")
+                self.stop(max(0.0, self._tuning.condemned_grace - _BEFORE_THE_KILL))
             next_limit = self.runner.limits.next_limit()
             wait = LOOK_EVERY if next_limit is None else min(LOOK_EVERY, next_limit - self._clock.monotonic())
             await asyncio.sleep(max(wait, 0.005))
+
+    def _stuck(self) -> list[JobKey]:
+        return [key for pool in self._pools for key in pool.stuck()]
 
     def _early_rows_of_waiting(self) -> None:
         """With a separate agent, what waits for long gets its Queued row, at a bounded rate (architecture.md 4.5)."""
