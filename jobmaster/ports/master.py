@@ -159,12 +159,15 @@ class MasterStore(Protocol):
         """
         ...
 
-    async def end_worker(self, worker: int, *, blame: Sequence[Blame] = ()) -> None:
+    async def end_worker(self, worker: int, *, blame: Sequence[Blame] | None = None) -> None:
         """End a lease at once: a stopped worker's own word, or a supervisor's about a dead child.
 
-        Its Active, Completing and Draining buckets become Lost in the same transaction (owner NULL, epoch + 1). `blame`
-        is stored (once per worker and key) until the job's next recovery or guarded start, which counts it and keeps
-        the reason; but not for a job whose row says that this worker does not have it any more (it was recovered already).
+        Its Active, Completing and Draining buckets become Lost in the same transaction (owner NULL, epoch + 1).
+
+        `blame` is a supervisor's testimony about a dead child; None: nobody saw anything. It is stored, once per worker
+        and key and only for jobs that are still the worker's (or have no row), until the job's next recovery or guarded
+        start, which counts it and keeps the reason. Processing rows of the worker that a testimony does not blame, also
+        an empty one, are excused: their recovery is not counted.
         """
         ...
 

@@ -28,15 +28,17 @@ class Recovered(NamedTuple):
 
 
 def recovered(
-    *, status: JobStatus, at_most_once: bool, recoveries: int, tombstone: bool, blame: str, max_recoveries: int
+    *, status: JobStatus, at_most_once: bool, recoveries: int, tombstone: bool, blame: str | None, max_recoveries: int
 ) -> Recovered:
     """What `recover(row)` makes of a row in a bucket status.
 
-    `blame` is the evidence's reason or "". Only what was seen running is counted; a waiting job never is.
+    `blame` is what was testified about the process that had the job: a reason (it is to blame), "" (it ran beside the
+    one that is, and is excused), or None (nobody saw anything: then a run counts and a waiting job does not).
     """
     if status is JobStatus.PROCESSING and at_most_once:
         return Recovered(JobStatus.FAILED, recoveries, WORKER_LOST)
-    counted = recoveries + 1 if status is JobStatus.PROCESSING or blame else recoveries
+    to_blame = status is JobStatus.PROCESSING if blame is None else bool(blame)
+    counted = recoveries + 1 if to_blame else recoveries
     if tombstone:
         return Recovered(JobStatus.CANCELLED, counted, "")
     if counted > recoveries and counted >= max_recoveries:

@@ -80,7 +80,7 @@ class MasterForward:
     async def register(self, registration: Registration) -> Registered:
         return await self.master.register(registration)
 
-    async def end_worker(self, worker: int, *, blame: Sequence[Blame] = ()) -> None:
+    async def end_worker(self, worker: int, *, blame: Sequence[Blame] | None = None) -> None:
         await self.master.end_worker(worker, blame=blame)
 
     async def recover_before(self, fence: Fence, *, adopted_us: int, limit: int) -> int:

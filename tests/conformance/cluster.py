@@ -13,7 +13,17 @@ import msgspec
 
 from jobmaster.model.bucket import Bucket, NewBucket
 from jobmaster.model.ids import JobKey, new_job_key
-from jobmaster.model.job import ClaimedJob, Envelope, Fence, Message, NewJob, Outcome, Start, decode_envelope, encode_envelope
+from jobmaster.model.job import (
+    ClaimedJob,
+    Envelope,
+    Fence,
+    Message,
+    NewJob,
+    Outcome,
+    Start,
+    decode_envelope,
+    encode_envelope,
+)
 from jobmaster.model.states import BucketStatus, JobStatus, WorkerMode
 from jobmaster.model.worker import Grant, Registration, Renewal
 from jobmaster.ports.master import Claimed, ClaimRequest, MasterRules

@@ -402,6 +402,46 @@ async def test_an_end_beside_a_finish_lets_one_of_them_win(cluster: Cluster) -> 
         assert ([answer.done for answer in settled], left) == ([True], {bucket.id: 0})
 
 
+async def test_who_ran_beside_the_job_that_is_to_blame_is_excused(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    killer, beside = await cluster.running(bucket), await cluster.running(bucket)
+    testimony = [Blame(killer.key, "SIGSEGV")]
+    for _ in range(2):
+        await cluster.store.end_worker(bucket.owner or 0, blame=testimony)
+    adopted = await cluster.adopted(bucket)
+    await cluster.store.recover_before(adopted.fence, adopted_us=adopted.adopted_us + 1, limit=10)
+    assert ((await cluster.row(killer.key)).recoveries, (await cluster.row(beside.key)).recoveries) == (1, 0)
+    (attempt,) = await cluster.store.job_attempts(beside.key)
+    assert attempt.reason == "worker lost"
+    assert [len(await cluster.store.job_attempts(killer.key)), await cluster.status(beside.key)] == [
+        1, JobStatus.HELD_ON_MASTER,
+    ]  # fmt: skip
+
+
+async def test_an_empty_testimony_excuses_every_run_and_none_at_all_excuses_nobody(cluster: Cluster) -> None:
+    seen, unseen = await cluster.owned("seen"), await cluster.owned("unseen")
+    excused, counted = await cluster.running(seen), await cluster.running(unseen)
+    await cluster.store.end_worker(seen.owner or 0, blame=[])
+    await cluster.store.end_worker(unseen.owner or 0)
+    heir = await cluster.worker("heir")
+    for bucket in (await cluster.renew(heir, adopt=2)).buckets:
+        await cluster.store.recover_before(bucket.fence, adopted_us=bucket.adopted_us + 1, limit=10)
+    assert (await cluster.row(excused.key)).recoveries == 0
+    assert (await cluster.row(counted.key)).recoveries == 1
+
+
+async def test_an_excuse_holds_for_one_recovery_only(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    message = await cluster.running(bucket, nonce=1)
+    await cluster.store.end_worker(bucket.owner or 0, blame=[])
+    adopted = await cluster.adopted(bucket)
+    answers = []
+    for nonce in (2, 3):
+        (verdict,) = await cluster.store.start(adopted.fence, [start_of(message, nonce=nonce)])
+        answers.append((verdict.yes, verdict.attempt, verdict.recoveries))
+    assert answers == [(True, 2, 0), (True, 3, 1)]
+
+
 async def test_a_job_that_only_its_message_knew_is_counted_when_its_process_died(cluster: Cluster) -> None:
     bucket = await cluster.owned()
     message = await cluster.message(bucket)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from jobmaster.model.states import BucketStatus, JobStatus
 from jobmaster.model.worker import Grant, Registered
 from jobmaster.ports.answers import Refused
-from jobmaster.rules.storable import check_registration
+from jobmaster.rules.storable import check_registration, cleaned
 from jobmaster.stores.memory.rows import OPEN, BucketRow, JobRow, WorkerRow
 from jobmaster.stores.memory.state import MasterState
 
@@ -150,13 +150,11 @@ class Leases(MasterState):
             if (demand.lane, demand.priority) in offered
         ]
 
-    async def end_worker(self, worker: int, *, blame: Sequence[Blame] = ()) -> None:
+    async def end_worker(self, worker: int, *, blame: Sequence[Blame] | None = None) -> None:
         now = self._begin()
         row = self.workers.get(worker)
-        for one in blame:
-            if (worker, one.key) not in self.blamed and self._may_be_blamed(worker, one.key):
-                self.blamed.add((worker, one.key))
-                self.blames[one.key] = one.reason
+        if blame is not None:
+            self._hear(worker, blame)
         if row is not None:
             self._end_lease(row, now)
         async with AsyncExitStack() as locks:
@@ -164,6 +162,16 @@ class Leases(MasterState):
                 await locks.enter_async_context(bucket.lock.exclusive())
             for bucket in [b for b in self.buckets.values() if b.owner == worker and b.status in LOSABLE]:
                 lose(bucket, now)
+
+    def _hear(self, worker: int, blame: Sequence[Blame]) -> None:
+        """Store a testimony: reasons for who is to blame, and an excuse for what ran beside them."""
+        said = {one.key: cleaned(one.reason) for one in blame}
+        for running in self.jobs.in_processing(worker):
+            said.setdefault(running.key, "")
+        for key, reason in said.items():
+            if (worker, key) not in self.blamed and self._may_be_blamed(worker, key):
+                self.blamed.add((worker, key))
+                self.blames[key] = reason
 
     def _may_be_blamed(self, worker: int, key: JobKey) -> bool:
         """Evidence that comes after the job was taken back is of a run that was counted then, if it was one."""

@@ -153,6 +153,11 @@ class JobTable:
         """Open rows that point at the bucket."""
         return list(self._in_bucket.get(bucket, {}).values())
 
+    def in_processing(self, worker: int) -> list[JobRow]:
+        """Rows of the worker that are Processing."""
+        rows = (row for rows in self._in_bucket.values() for row in rows.values())
+        return [row for row in rows if row.status is JobStatus.PROCESSING and row.worker == worker]
+
     def buckets(self) -> list[int]:
         """Buckets that open rows point at."""
         return list(self._in_bucket)

@@ -67,7 +67,7 @@ class Runs(MasterState):
         if start.key in self.tombstones:
             self._end(row, JobStatus.CANCELLED, now)
             return _verdict(row, yes=False)
-        blame = self.blames.pop(start.key, "")
+        blame = self.blames.pop(start.key, None)
         if blame:
             self.jobs.change(row, recoveries=row.recoveries + 1, suspect=True)
             if row.recoveries >= self.rules.max_recoveries:
@@ -82,13 +82,13 @@ class Runs(MasterState):
             at_most_once=row.envelope.at_most_once,
             recoveries=row.recoveries,
             tombstone=row.key in self.tombstones,
-            blame=self.blames.get(row.key, ""),
+            blame=self.blames.get(row.key),
             max_recoveries=self.rules.max_recoveries,
         )
         if after.status.is_final:
             self._recover(row, now)
             return _verdict(row, yes=False)
-        self._record_lost(row, now, self.blames.pop(row.key, ""))
+        self._record_lost(row, now, self.blames.pop(row.key, None))
         self.jobs.change(row, recoveries=after.recoveries, suspect=True)
         return self._go(fence, row, start, now)
 

@@ -137,7 +137,7 @@ class MasterState:
 
     def _recover(self, row: JobRow, now: int) -> None:
         """recover(row): whoever held it is gone."""
-        blame = self.blames.pop(row.key, "")
+        blame = self.blames.pop(row.key, None)
         after = recovered(
             status=row.status,
             at_most_once=row.envelope.at_most_once,
@@ -164,7 +164,7 @@ class MasterState:
         )
         self._tell(row)
 
-    def _record_lost(self, row: JobRow, now: int, blame: str) -> None:
+    def _record_lost(self, row: JobRow, now: int, blame: str | None) -> None:
         error = ErrorInfo(WORKER_LOST, blame) if blame else None
         self._record_attempt(row, JobStatus.FAILED, finished_us=now, error=error, reason=WORKER_LOST)
 
@@ -218,6 +218,6 @@ class MasterState:
         """Give an unread message of the same database a new due time."""
 
 
-def lost_error(reason: str, blame: str) -> ErrorInfo:
+def lost_error(reason: str, blame: str | None) -> ErrorInfo:
     """What a row says that failed because its worker vanished: for which reason, and by what the process died."""
     return ErrorInfo(reason, blame or (WORKER_LOST if reason == QUARANTINED else ""))

@@ -1,0 +1,168 @@
+"""Transactions that wait for each other: a commit is held open between its row locks and its first change.
+
+Only stores in memory let a test do so; a database does it by itself, and its adapter's own tests show that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobmaster.model.states import BucketStatus, JobStatus
+from jobmaster.ports.answers import Fenced, Refused
+from tests.conformance.adapters import ADAPTERS, named
+from tests.conformance.cluster import Cluster, outcome_of
+
+
+@pytest.fixture(params=named(locks=True))
+def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Cluster:
+    return Cluster(ADAPTERS[request.param], tmp_path)
+
+
+async def _begun(cluster: Cluster, verb: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """The verb in its transaction, before its commit."""
+    cluster.commits.hold()
+    before = cluster.commits.waiting
+    task = asyncio.create_task(verb)
+    while cluster.commits.waiting == before and not task.done():
+        await asyncio.sleep(0)
+    return task
+
+
+async def _turn() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_a_bucket_is_not_lost_under_a_finish_that_is_under_way(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    message = await cluster.running(bucket)
+    cluster.later(11)
+    finishing = await _begun(cluster, cluster.store.finish(bucket.fence, [outcome_of(message)]))
+    losing = asyncio.create_task(cluster.store.mark_lost())
+    await _turn()
+    assert (await cluster.bucket_now(bucket)).status is BucketStatus.ACTIVE
+    cluster.commits.let_go()
+    assert (await finishing)[0].done
+    assert len(await losing) == 1
+    assert await cluster.status(message.key) is JobStatus.SUCCEEDED
+
+
+async def test_an_owner_that_renews_while_its_loss_waits_keeps_its_bucket(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    message = await cluster.running(bucket)
+    cluster.later(11)
+    finishing = await _begun(cluster, cluster.store.finish(bucket.fence, [outcome_of(message)]))
+    losing = asyncio.create_task(cluster.store.mark_lost())
+    await _turn()
+    renewing = asyncio.create_task(cluster.renew(bucket.owner or 0))
+    await _turn()
+    cluster.commits.let_go()
+    await finishing
+    await renewing
+    lost = await losing
+    # Whoever came first: a renewal that was applied before the loss was judged keeps the bucket.
+    kept = (await cluster.bucket_now(bucket)).status is BucketStatus.ACTIVE
+    assert kept is not bool(lost)
+
+
+async def test_a_lease_is_judged_after_the_lock_is_held(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    message = await cluster.running(bucket)
+    cluster.later(11)
+    finishing = await _begun(cluster, cluster.store.finish(bucket.fence, [outcome_of(message)]))
+    losing = asyncio.create_task(cluster.store.mark_lost())
+    await _turn()
+    # The clock of the database goes back to before the lease's end: as if the renewal had been committed meanwhile.
+    cluster.later(-5)
+    cluster.commits.let_go()
+    await finishing
+    assert await losing == []
+
+
+async def test_a_close_waits_for_inserts_that_are_under_way(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    await cluster.store.complete(bucket.fence)
+    pushing = await _begun(cluster, cluster.store.push(bucket.id, [cluster.job()]))
+    closing = asyncio.create_task(cluster.store.close(bucket.fence))
+    await _turn()
+    assert not closing.done()
+    cluster.commits.let_go()
+    await pushing
+    assert await closing is False
+    assert await cluster.store.depths([bucket.id]) == {bucket.id: 1}
+
+
+async def test_a_push_that_waits_for_a_close_is_refused(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    await cluster.store.complete(bucket.fence)
+    first = await _begun(cluster, cluster.store.push(bucket.id, [job := cluster.job()]))
+    closing = asyncio.create_task(cluster.store.close(bucket.fence))
+    await _turn()
+    second = asyncio.create_task(cluster.store.push(bucket.id, [cluster.job()]))
+    await _turn()
+    cluster.commits.let_go()
+    await first
+    assert await closing is False
+    await second
+    await cluster.store.remove(bucket.fence, [message.seq for message in await cluster.messages(bucket)])
+    assert await cluster.store.close(bucket.fence)
+    with pytest.raises(Refused):
+        await cluster.store.push(bucket.id, [job])
+
+
+async def test_a_message_that_commits_late_is_found_below_the_cursor(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    late = cluster.job()
+    pushing = await _begun(cluster, cluster.store.push(bucket.id, [late]))
+    read = await cluster.store.read(bucket.fence, None, limit=9, window_us=0)
+    assert read.messages == []
+    cluster.commits.let_go()
+    await pushing
+    again = await cluster.store.read(bucket.fence, read.cursor, limit=9, window_us=0)
+    assert again.messages == []
+    (found,) = await cluster.store.reread(bucket.fence, read.cursor, known=[], limit=9, window_us=0)
+    assert found.key == late.key
+
+
+async def test_a_fence_waits_for_inserts_and_marks_them(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    pushing = await _begun(cluster, cluster.store.push(bucket.id, [cluster.job()]))
+    fencing = asyncio.create_task(cluster.store.fence(bucket.fence))
+    await _turn()
+    assert not fencing.done()
+    cluster.commits.let_go()
+    await pushing
+    takeover = await fencing
+    (message,) = await cluster.messages(bucket)
+    assert takeover.high_mark >= message.seq
+
+
+async def test_a_finish_that_waits_for_a_give_up_is_fenced(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    message = await cluster.message(bucket)
+    giving = await _begun(cluster, cluster.store.give_up(bucket.fence))
+    settling = asyncio.create_task(cluster.store.settle(bucket.fence, [outcome_of(message)]))
+    await _turn()
+    assert not settling.done()
+    cluster.commits.let_go()
+    await giving
+    with pytest.raises(Fenced):
+        await settling
+    assert await cluster.store.depths([bucket.id]) == {bucket.id: 1}
+
+
+async def test_a_caller_that_gives_up_before_the_commit_leaves_no_lock_behind(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    message = await cluster.message(bucket)
+    finishing = await _begun(cluster, cluster.store.finish(bucket.fence, [outcome_of(message)]))
+    finishing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await finishing
+    cluster.commits.let_go()
+    await cluster.store.complete(bucket.fence)
+    assert (await cluster.store.settle(bucket.fence, [outcome_of(message)]))[0].done
