@@ -259,3 +259,12 @@ async def test_a_store_computes_no_due_time_that_it_cannot_keep(cluster: Cluster
     job: NewJob = cluster.job(due_us=cluster.now_us + 86_400 * SECOND * 365)
     assert await cluster.store.hold([job]) == [True]
     assert (await cluster.row(job.key)).due_us == job.due_us
+
+
+@case("conflict", "push")
+async def test_a_copy_in_another_bucket_does_not_swallow_a_repeated_push(cluster: Cluster) -> None:
+    first, second = await cluster.owned("first"), await cluster.owned("second")
+    job = cluster.job()
+    await cluster.store.push(first.id, [job])
+    await cluster.store.push(second.id, [cluster.job(key=job.key, verify=True)])
+    assert await cluster.store.depths([first.id, second.id]) == {first.id: 1, second.id: 1}

@@ -491,3 +491,13 @@ async def test_a_tombstone_ends_a_job_that_is_drained(cluster: Cluster) -> None:
     draining = await cluster.draining(bucket)
     await cluster.store.drain_in(draining.fence, [message])
     assert await cluster.status(message.key) is JobStatus.CANCELLED
+
+
+async def test_a_retirement_loses_no_message_that_was_left(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    message = await cluster.message(bucket)
+    await cluster.store.retire(bucket.fence)
+    for orphan in await cluster.store.unknown_buckets(await cluster.store.orphans([])):
+        while not await cluster.store.drain_orphan(orphan, limit=10):
+            pass
+    assert await cluster.status(message.key) is JobStatus.HELD_ON_MASTER

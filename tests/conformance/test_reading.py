@@ -222,3 +222,26 @@ async def test_counting_again_gives_the_same(cluster: Cluster) -> None:
 async def test_a_store_says_whether_messages_can_appear_below_a_cursor(cluster: Cluster) -> None:
     assert isinstance(cluster.store.gapless, bool)
     assert cluster.store.gapless or cluster.adapter.locks
+
+
+@case("conflict", "remove")
+async def test_removing_one_copy_leaves_the_copy_in_another_bucket(cluster: Cluster) -> None:
+    first, second = await cluster.owned("first"), await cluster.owned("second")
+    job = cluster.job()
+    await cluster.store.push(first.id, [job])
+    await cluster.store.push(second.id, [cluster.job(key=job.key, verify=True)])
+    (copy,) = await cluster.messages(first)
+    await cluster.store.remove(first.fence, [copy.seq])
+    assert await cluster.store.depths([first.id, second.id]) == {first.id: 0, second.id: 1}
+
+
+async def test_a_message_that_can_still_be_cancelled_for_certain_is_read_by_nobody(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    ahead = cluster.rules.window_us // SECOND + 5
+    await cluster.store.push(bucket.id, [cluster.job(due_in=ahead)])
+    read = await cluster.store.read(bucket.fence, None, limit=9, window_us=3600 * SECOND)
+    assert len(read.messages) == (0 if cluster.standalone else 1)
+    cluster.later(5)
+    if cluster.standalone:
+        read = await cluster.store.read(bucket.fence, read.cursor, limit=9, window_us=3600 * SECOND)
+        assert len(read.messages) == 1

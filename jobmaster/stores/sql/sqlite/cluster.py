@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobmaster.model.definition import ClusterRecord, Definition
-from jobmaster.stores.sql.sqlite.claim import route
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,11 +41,10 @@ def save_cluster(transaction: Transaction, record: ClusterRecord) -> bool:
 
 
 def save_definitions(transaction: Transaction, definitions: Sequence[Definition]) -> None:
-    """Insert or replace; jobs that waited for one of the names may be claimed."""
+    """Insert or replace by name."""
     for one in definitions:
         texts = (one.signature.encode(), one.source.encode(), one.defaults)
         transaction.execute(SAVE_DEFINITION, (one.name, one.lane, one.priority, one.at_most_once, *texts))
-    route(transaction, [one.name for one in definitions])
 
 
 def definitions(transaction: Transaction, names: Sequence[str] | None) -> list[Definition]:
