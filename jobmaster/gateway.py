@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from jobmaster.accept import Acceptor, Delivery
-from jobmaster.errors import JobMasterError, OutcomeUnknown, StoreUnavailable
+from jobmaster.errors import OutcomeUnknown, StoreUnavailable
 from jobmaster.model.ids import key_text
 from jobmaster.waiting import Waiters
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MOST_FLIGHTS: Final = 4
 """Batches of one process that are under way at once; what comes meanwhile travels together in the next."""
+SHORT_WAIT: Final = 0.1
 MOST_JOBS: Final = 1_000
 """Jobs in one call to a store."""
 
@@ -158,6 +159,11 @@ class Gateway:
 
     async def wait_for(self, key: JobKey, timeout: float | None) -> JobState | None:
         """The final state of a job; None: it has not ended within `timeout` seconds."""
+        if timeout is not None and timeout < SHORT_WAIT:
+            # Too short for the shared question: a job that has ended must be found even without any time to wait.
+            state = await self.look_up(key)
+            if state is not None and state.status.is_final:
+                return state
         return await self._waiters.wait(key, timeout)
 
     async def cancel(self, key: JobKey) -> CancelOutcome:
@@ -215,9 +221,6 @@ def _answer(parcel: Parcel, error: Exception | None) -> None:
         unknown = OutcomeUnknown(f"{error}{advice}", job_id=job_id)
         unknown.__cause__ = error
         parcel.done(unknown)
-        return
-    if error is None or isinstance(error, (JobMasterError, TypeError, ValueError)):
-        parcel.done(error)
         return
     parcel.done(error)
 

@@ -54,10 +54,13 @@ class Waiters:
             await asyncio.gather(self._watch, return_exceptions=True)
         if self._subscription is not None:
             self._subscription.close()
+        self._fail(StoreUnavailable("The app was closed while a result was waited for."))
+
+    def _fail(self, error: Exception) -> None:
         for futures in self._waiting.values():
             for future in futures:
                 if not future.done():
-                    future.set_exception(StoreUnavailable("The app was closed while a result was waited for."))
+                    future.set_exception(error)
 
     def _start(self) -> None:
         """Have the watch running, and looking soon: a new waiter's job may have ended already."""
@@ -77,6 +80,12 @@ class Waiters:
             del self._waiting[key]
 
     async def _run(self) -> None:
+        try:
+            await self._watch_all()
+        except Exception as error:  # noqa: BLE001 - whoever waits must hear it, or would wait for ever
+            self._fail(error)
+
+    async def _watch_all(self) -> None:
         while self._waiting:
             self._signal.clear()
             started = time.monotonic()

@@ -18,11 +18,13 @@ from jobmaster import (
     CancelOutcome,
     ClusterArchived,
     ConfigurationError,
+    JobCancelled,
     JobMaster,
     JobStatus,
     MessageTooLarge,
     OutcomeUnknown,
     Priority,
+    SchemaError,
     StoreUnavailable,
 )
 from jobmaster.client import Client
@@ -287,6 +289,28 @@ def test_waiters_share_one_question_and_a_timeout_leaves_the_job_alone(shop) -> 
 
     assert outcomes == ["ResultTimeout"] * 40
     assert len(app.store.calls_of("look_up")) < 80, "one shared poll, not one per waiter"
+
+
+def test_a_wait_without_time_finds_a_job_that_has_ended(shop) -> None:
+    _, hello = shop
+    result = hello.options(delay=3600).delay()
+    result.cancel()
+    with pytest.raises(JobCancelled):
+        result.get(timeout=0)
+
+
+def test_a_fault_while_waiting_reaches_those_who_wait(shop) -> None:
+    app, hello = shop
+    result = hello.delay()
+
+    async def broken(keys) -> None:
+        raise SchemaError("the schema has changed")
+
+    app.store.look_up = broken
+    with pytest.raises(SchemaError):
+        result.get(timeout=5)
+    with pytest.raises(SchemaError):
+        result.get()
 
 
 def test_cancel_of_a_waiting_job(shop) -> None:
