@@ -107,7 +107,7 @@ class Celery:
             ConfigurationError: an option that there is not, or that is not supported; the text says what to do instead.
         """
         if function:
-            return self._add(*function, options, bind=bind)
+            return self._add(function[0], options, bind=bind)
         return lambda given: self._add(given, options, bind=bind)
 
     @property
@@ -233,9 +233,9 @@ class Celery:
             "master": stores.master,
             "agents": stores.agents,
             "workers": workers_of(stores, conf.worker_concurrency),
-            "retention": seconds_of(conf.result_expires, "result_expires"),
         }
         given = {name: value for name, value in settings.items() if value}
+        given["retention"] = seconds_of(conf.result_expires, "result_expires")
         app = JobMaster(cluster_id_of(self.main), folder=self._folder, **given)
         if stores.master is None and app.resolved.origins["master"] == "default":
             raise no_master(conf.broker_url)

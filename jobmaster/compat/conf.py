@@ -16,7 +16,7 @@ from jobmaster.errors import ConfigurationError
 SUPPORTED: Final[dict[str, tuple[Any, str]]] = {
     "broker_url": (None, "BROKER_URL"),
     "result_backend": (None, "CELERY_RESULT_BACKEND"),
-    "result_expires": (None, "CELERY_TASK_RESULT_EXPIRES"),
+    "result_expires": (timedelta(days=30), "CELERY_TASK_RESULT_EXPIRES"),
     "timezone": (None, "CELERY_TIMEZONE"),
     "include": ((), "CELERY_INCLUDE"),
     "imports": ((), "CELERY_IMPORTS"),

@@ -98,7 +98,7 @@ def short_id(job_id: str) -> str:
 
 
 def payload_text(value: Any) -> str:
-    """A value as JSON, indented unless it is short; what JSON does not know as Python writes it. Cut where very long."""
+    """A value as JSON, indented unless it is short; what JSON does not know as Python writes it. Cut if very long."""
     try:
         short = json.dumps(value, ensure_ascii=False, default=repr)
         text = short if len(short) <= ONE_LINE else json.dumps(value, indent=2, ensure_ascii=False, default=repr)
