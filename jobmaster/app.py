@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
-import pkgutil
 import sys
 import threading
-import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import cached_property
@@ -16,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
+from jobmaster.apps import apps
+from jobmaster.discovery import import_included, import_tasks
 from jobmaster.errors import ConfigurationError
 from jobmaster.model.ids import parse_key
 from jobmaster.options import TaskDefaults, TaskOptions
@@ -78,7 +76,7 @@ class JobMaster:
         self._workers: InProcessWorkers | None = None
         self._client: Client | None = None
         self._services: svcs.Registry | None = None
-        _apps.join(self, wants_default=default)
+        apps.join(self, wants_default=default)
         self._resolved: ResolvedSettings | None = None
         self.resolved  # noqa: B018 - settings that cannot work are told here, where they were written
 
@@ -92,7 +90,7 @@ class JobMaster:
                 self.cluster_id,
                 self._given,
                 folder=self._folder,
-                is_default=_apps.default() is self,
+                is_default=apps.default() is self,
                 command_line=self._command_line,
             )
         return self._resolved
@@ -101,6 +99,10 @@ class JobMaster:
     def settings(self) -> Settings:
         """The settings of the cluster in this process."""
         return self.resolved.settings
+
+    def resolve_again(self) -> None:
+        """Read the settings anew when they are next asked for: another app became the default one."""
+        self._resolved = None
 
     def configure(self, command_line: Mapping[str, object]) -> None:
         """Put settings of the command line, by dotted name, above all others. Before the app is used.
@@ -219,20 +221,7 @@ class JobMaster:
         Raises:
             ImportError: a package, or one of its `tasks`, cannot be imported.
         """
-        found: list[str] = []
-        for package in packages:
-            root = importlib.import_module(package)
-            paths = getattr(root, "__path__", None)
-            if paths is None:
-                found.append(package)
-                continue
-            names = [f"{package}.tasks"] if importlib.util.find_spec(f"{package}.tasks") else []
-            below = pkgutil.walk_packages(paths, f"{package}.", onerror=_raise_again)
-            names += [module.name for module in below if module.name.endswith(".tasks") and module.name not in names]
-            for name in names:
-                importlib.import_module(name)
-            found += names
-        return found
+        return import_tasks(packages)
 
     def load_tasks(self) -> None:
         """Import the modules of the setting `include`. Workers do this before they start.
@@ -240,14 +229,7 @@ class JobMaster:
         Raises:
             ConfigurationError: one of them cannot be imported.
         """
-        for name in self.settings.include:
-            try:
-                importlib.import_module(name)
-            except ImportError as error:
-                raise ConfigurationError(
-                    f"include names the module {name!r}, which cannot be imported ({error}). Correct the name, or "
-                    "start in the folder from which it can be."
-                ) from error
+        import_included(self.settings.include)
 
     # -- jobs
 
@@ -330,7 +312,7 @@ class JobMaster:
         Raises:
             ConfigurationError: there is none of this id.
         """
-        return _apps.of_cluster(cluster_id)
+        return apps.of_cluster(cluster_id)
 
     @cached_property
     def enqueuer(self) -> Enqueuer:
@@ -438,48 +420,8 @@ class JobMaster:
         return Task(self, definition, detached(definition) if bind else function)
 
 
-def _raise_again(_name: str) -> None:
-    raise  # noqa: PLE0704 - pkgutil calls this inside of its except block
-
-
 def _folder_of_caller() -> str | None:
     """The folder of the file that makes the app; None for code that has no file."""
     frame = sys._getframe(2)  # noqa: SLF001 - the one way to know who calls
     file = frame.f_code.co_filename
     return str(Path(file).absolute().parent) if Path(file).exists() else None
-
-
-class _Apps:
-    """The apps of this process, and which of them environment and files speak to."""
-
-    def __init__(self) -> None:
-        self._all: list[weakref.ref[JobMaster]] = []
-        self._default: weakref.ref[JobMaster] | None = None
-
-    def join(self, app: JobMaster, *, wants_default: bool) -> None:
-        """Count a new app in."""
-        before = self.default()
-        if before is None or wants_default:
-            if before is not None:
-                before._resolved = None  # noqa: SLF001 - it was resolved as the default app, which it is not any more
-            self._default = weakref.ref(app)
-        self._all.append(weakref.ref(app))
-
-    def of_cluster(self, cluster_id: str) -> JobMaster:
-        """The newest app of a cluster."""
-        living = [app for app in (known() for known in reversed(self._all)) if app is not None]
-        for app in living:
-            if app.cluster_id == cluster_id:
-                return app
-        known = ", ".join(sorted({app.cluster_id for app in living})) or "none"
-        raise ConfigurationError(
-            f"This program has no app of cluster {cluster_id!r}. It has: {known}. "
-            f"Make one: JobMaster({cluster_id!r}, master=...)."
-        )
-
-    def default(self) -> JobMaster | None:
-        """The default app."""
-        return None if self._default is None else self._default()
-
-
-_apps = _Apps()
