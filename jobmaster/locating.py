@@ -107,6 +107,8 @@ def _import(name: str, *, place: str, folder: str) -> ModuleType:
                 "Start in the folder that holds it, or correct the name."
             ) from None
         raise AppImportError(_failed(name, error), details=_own_frames(error)) from error
+    except JobMasterError:
+        raise  # a setting or a task that cannot be: the text says which, a traceback would add nothing
     except Exception as error:
         raise AppImportError(_failed(name, error), details=_own_frames(error)) from error
     except SystemExit as error:

@@ -121,9 +121,16 @@ def worker(ctx: click.Context, invocation: Invocation, /, **options: Any) -> Non
 
 
 def _check(options: dict[str, Any]) -> None:
+    """Refuse what cannot work before anything is started."""
     if options["reload"] and options["once"]:
         raise click.UsageError("--reload waits for changes and --once ends by itself. Give one of them.")
     if options["max_tasks_per_child"] is not None and options["pool"] != "processes":
         raise click.UsageError("--max-tasks-per-child counts the jobs of child processes. Give -P processes, too.")
     if options["pool"] == "solo" and options["concurrency"] not in {None, 1}:
         raise click.UsageError("-P solo runs one job at a time. Leave -c out, or use -P threads.")
+    from jobmaster.settings import check_lane, check_worker_name
+
+    if options["name"] is not None:
+        check_worker_name(options["name"])
+    for lane in options["lanes"]:
+        check_lane(lane)
