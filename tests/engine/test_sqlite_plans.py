@@ -200,7 +200,7 @@ VERBS: dict[str, Callable[[Transaction], object]] = {
     "recover a part": lambda tx: buckets.recover_before(tx, FENCE, NOW + 1, BATCH),
     "register": lambda tx: leases.register(tx, Registration("v", 1, "here", ("",), WorkerMode.FULL)),
     "mark lost": lambda tx: leases.mark_lost(tx, 100),
-    "end worker": lambda tx: leases.end_worker(tx, 1, [Blame(WAITING[0], "SIGKILL")]),
+    "end worker": lambda tx: leases.end_worker(tx, 1, None),
     "open buckets": buckets.open_buckets,
     "offer bucket": lambda tx: buckets.offer_bucket(tx, NewBucket("new", "here", "bulk", 3)),
     "look up": lambda tx: look_up.look_up(tx, [*WAITING[:30], *ENDED[:30], *(key(9, i) for i in range(30))]),
@@ -266,6 +266,14 @@ def test_a_renewal_looks_at_what_its_worker_has_and_at_no_backlog(database: Reco
     for statement, values in seen.items():
         assert not faults(database, statement, values), statement
     assert 10_000 < len(held) < steps < len(held) * 40
+
+
+def test_a_testimony_looks_at_what_the_dead_worker_had(database: Recorder) -> None:
+    seen, steps = run(database, lambda tx: leases.end_worker(tx, 1, [Blame(WAITING[0], "SIGKILL")]))
+    for statement, values in seen.items():
+        assert not faults(database, statement, values), statement
+    (running,) = database.execute("SELECT count(*) FROM jm_job WHERE status = 4").fetchone()
+    assert 10_000 < running < steps < running * 100
 
 
 def test_the_explainer_finds_a_scan_and_a_sort(database: Recorder) -> None:

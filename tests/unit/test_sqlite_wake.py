@@ -25,10 +25,10 @@ from tests.unit.sqlite_place import (
     in_loop,
     mode_of,
     names_in,
-    remove_empty,
     new_job,
     opened,
     owned_bucket,
+    remove_empty,
 )
 
 pytestmark = pytest.mark.backend("sqlite")

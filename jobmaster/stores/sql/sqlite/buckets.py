@@ -75,6 +75,7 @@ KNOWN = "SELECT id FROM jm_bucket WHERE id IN ({ids})"
 
 UNREADABLE = "unreadable"
 HIGHEST_EPOCH = 2**62
+LEFT_AT_ONCE = 1_000
 
 
 def bucket_of(row: Row) -> Bucket:
@@ -177,9 +178,11 @@ def retire(transaction: Transaction, fence: Fence) -> None:
     """R16."""
     own(transaction, fence)
     recover(transaction, pointing(transaction, fence.bucket))
-    transaction.execute(DELETE, (fence.bucket,))
     if transaction.standalone:
+        while not _empty_a_part(transaction, fence.bucket, limit=LEFT_AT_ONCE):
+            continue
         transaction.execute(DELETE_AGENTS, (fence.bucket,))
+    transaction.execute(DELETE, (fence.bucket,))
 
 
 def lose(transaction: Transaction, bucket: int) -> None:
@@ -276,11 +279,16 @@ def drain_orphan(transaction: Transaction, bucket: int, limit: int) -> bool:
     if unknown_buckets(transaction, [bucket]) == []:
         raise Fenced(f"bucket {bucket} is known to the master: it is no orphan")
     transaction.execute(TAKE_EPOCH, (bucket, HIGHEST_EPOCH, 1))
+    if not _empty_a_part(transaction, bucket, limit=limit):
+        return False
+    transaction.execute(DELETE_AGENTS, (bucket,))
+    return True
+
+
+def _empty_a_part(transaction: Transaction, bucket: int, *, limit: int) -> bool:
+    """Messages that nobody will read become rows where there are none. True: nothing is left."""
     messages = first_messages(transaction, bucket, limit)
     rows = states(transaction, [message.key for message in messages])
     insert_drained(transaction, [message for message in messages if message.key not in rows])
     remove(transaction, bucket, [message.seq for message in messages])
-    if has_messages(transaction, bucket):
-        return False
-    transaction.execute(DELETE_AGENTS, (bucket,))
-    return True
+    return not has_messages(transaction, bucket)

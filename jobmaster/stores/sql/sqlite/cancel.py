@@ -145,8 +145,7 @@ def _owner(transaction: Transaction, bucket: int | None) -> int | None:
 
 
 def _requested(transaction: Transaction, owner: int | None) -> CancelReply:
-    if owner is not None:
-        transaction.topics.add(f"worker:{owner}")
+    transaction.topics.add("workers" if owner is None else f"worker:{owner}")
     return CancelReply(CancelOutcome.REQUESTED, owner)
 
 

@@ -61,7 +61,10 @@ INSERT INTO jm_blame (worker, job_id, reason, created_us) SELECT ?1, ?2, ?3, ?4
     ON CONFLICT DO NOTHING
 """
 # What ran beside the one that is to blame. SQLite takes the partial index where its very condition stands here.
-RUNNING = "SELECT id FROM jm_job WHERE status IN (3, 4, 6) AND status = 4 AND bucket > 0 AND worker = ?"
+RUNNING = """
+SELECT j.id FROM jm_bucket b CROSS JOIN jm_job j
+WHERE b.owner = ? AND j.bucket = b.id AND j.status IN (3, 4, 6) AND j.status = 4
+"""
 LOSABLE = "SELECT id FROM jm_bucket WHERE owner = ? AND status IN (1, 2, 4)"
 OWNERS = """
 SELECT DISTINCT b.owner, w.lease_until_us, w.ended FROM jm_bucket b LEFT JOIN jm_worker w ON w.id = b.owner
