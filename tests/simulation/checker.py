@@ -349,7 +349,7 @@ class Checker:
             and not (key in self.rows and self.rows[key].status.is_final)
         ]
 
-    def verdict(self, stored: set[JobKey]) -> None:
+    def verdict(self, stored: set[JobKey], overdue: set[JobKey]) -> None:
         """Called when nothing may be under way any more."""
         for key in self.open_jobs(stored):
             self.bad("stuck" if key in self.rows or key in stored else "LOST", key)
@@ -359,7 +359,7 @@ class Checker:
                 self.bad("ran although refused", key)
             if seen.finals > 1:
                 self.bad("terminal twice", key)
-        for key in stored:
+        for key in sorted(overdue):
             if key in self.rows and self.rows[key].status.is_final:
                 self.bad("message left behind", key)
 

@@ -73,8 +73,15 @@ class Ledger:
 
     def stored(self) -> set[JobKey]:
         """Jobs that an agent has a message of."""
+        return {message.key for message in self._messages()}
+
+    def overdue(self) -> set[JobKey]:
+        """Jobs with a message that was due two seconds ago."""
+        return {message.key for message in self._messages() if message.due_us < self._world.store_us() - 2_000_000}
+
+    def _messages(self) -> list[Message]:
         agents = [server.store for server in self._world.servers.values() if hasattr(server.store, "queues")]
-        return {message.key for agent in agents for queue in agent.queues.values() for message in queue.by_seq.values()}
+        return [message for agent in agents for queue in agent.queues.values() for message in queue.by_seq.values()]
 
     def describe(self) -> None:
         """At the end, for traces: what is left in the agents."""

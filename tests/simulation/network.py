@@ -36,6 +36,13 @@ class FaultRates:
     double_signal: float = 0.1
 
 
+COUNTED = frozenset(
+    {"give_up", "return_bucket", "retire", "claim_drain", "drain", "hand_over", "close", "reopen", "mark_lost", "claim",
+     "drain_orphan", "reread", "recover_before", "set_free", "sweep", "offer_bucket"}
+)  # fmt: skip
+"""Verbs of which a campaign says how often they did something."""
+MEANT = frozenset({"claim_drain", "reread"})
+"""Of these, None means that nothing was done."""
 NO_FAULTS = FaultRates(0, 0, 0, 0, 0, 0, 0)
 
 
@@ -149,6 +156,10 @@ class Network:
             result = await getattr(server.store, call.verb)(*call.args, **call.kwargs)
         except Exception as problem:  # noqa: BLE001 - answers of the store, handed to the caller as they are
             error = problem
+        if error is None and call.verb in COUNTED and result not in (0, [], False) and (
+            result is not None or call.verb not in MEANT
+        ):
+            self.stats["done: " + call.verb] += 1
         self.ended(call)
         if reply is None or reply.done():
             return

@@ -43,7 +43,8 @@ class Producer:
             self.process.spawn(self._enqueue(plan))
             if plan.cancel_after is not None:
                 self.process.spawn(self._cancel(plan))
-            await asyncio.sleep(self._world.rng.expovariate(1 / pause))
+            burst = self._world.rng.random() < 0.5  # half of the jobs come at once after another
+            await asyncio.sleep(0.01 if burst else self._world.rng.expovariate(0.5 / pause))
 
     async def _enqueue(self, plan: Plan) -> None:
         world = self._world

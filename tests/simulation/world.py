@@ -43,6 +43,8 @@ class Config:
     agents: tuple[str, ...] = ("standalone",)
     hosts: int = 3
     engines: int = 1
+    common_lanes: int = 2
+    """How many of the workers serve all lanes; the others serve the first one."""
     jobs: int = 40
     pause: float = 0.35
     """Mean pause between two enqueued jobs."""
@@ -54,6 +56,11 @@ class Config:
     renew: float = 1.8
     slots: int = 3
     grace: float = 6.0
+    buffer: int = 3
+    """Waiting jobs of one bucket in memory."""
+    most_buckets: int = 2
+    """Buckets of one lane and priority above which an owner closes empty ones."""
+    priorities: tuple[int, ...] = (3, 5)
     max_recoveries: int = 3
     slow_commits: float = 0.01
     """Chance that a commit takes long."""
@@ -69,19 +76,19 @@ class Config:
         return Tuning(
             slots=self.slots,
             lanes=lanes,
-            buckets={3: 1, 5: 1},
+            buckets=dict.fromkeys(self.priorities, 1),
             agent=agent,
             onboarding_window=3.0,
-            buffer_per_bucket=8,
-            read_limit=5,
-            claim_limit=4,
+            buffer_per_bucket=self.buffer,
+            read_limit=2,
+            claim_limit=3,
             claim_every=1.0,
             sweep_every=3.0,
             overdue_after=5.0,
             drain_after=6.0,
             janitor_every=4.0,
             unreachable_after=3.0,
-            max_buckets_per_priority=2,
+            max_buckets_per_priority=self.most_buckets,
             adopt_per_renewal=4,
             grace=self.grace,
             hand_back_before_grace_ends=2.0,
@@ -93,6 +100,8 @@ CONFIGS = {
     for config in (
         Config("standalone"),
         Config("split", agents=("fast",)),
+        Config("lanes", agents=("fast",), common_lanes=1, tempo=1.6, most_buckets=1),
+        Config("backlog", agents=("fast",), priorities=(3,), jobs=60, pause=0.12, slots=2, faults_last=26.0),
         Config("two-agents", agents=("fast", "near"), hosts=4),
         Config(
             "harsh",
@@ -104,7 +113,7 @@ CONFIGS = {
         Config("calm", agents=("fast",), tempo=0.0, rates=NO_FAULTS),
     )
 }
-CAMPAIGN = ("standalone", "split", "two-agents", "harsh")
+CAMPAIGN = ("standalone", "split", "two-agents", "harsh", "lanes", "backlog")
 """What a seed runs: the configurations take turns."""
 
 
@@ -204,7 +213,7 @@ class World:
                 name=f"j{number}",
                 task=task,
                 lane=rng.choice(LANES),
-                priority=rng.choice((3, 3, 5)),
+                priority=rng.choice(self.config.priorities),
                 lasts=rng.uniform(2, 6) if task == "long" or rng.random() < 0.1 else rng.uniform(0.05, 1.0),
                 failures=rng.choice((1, 1, 2, 4)) if task == "failing" or rng.random() < 0.05 else 0,
                 delay=rng.choice((0.0, 0.0, 0.0, rng.uniform(0.5, 6.0), rng.uniform(5, 25))),
@@ -222,8 +231,8 @@ class World:
         self._queue = self._make_plans()
         self._start_producer()
         for number in range(config.hosts):
-            # The last worker serves one lane only, so that a lane may be without a worker for a while.
-            lanes = LANES[:1] if number == config.hosts - 1 else LANES
+            # Not every worker serves every lane, so that a lane may be without a worker for a while.
+            lanes = LANES if number < config.common_lanes else LANES[:1]
             host = Host(self, f"w{number}", agent=config.agents[number % len(config.agents)], lanes=lanes)
             self.hosts.append(host)
             late = rng.uniform(2.0, 8.0) if rng.random() < 0.15 else rng.uniform(0.0, 1.0)
@@ -236,7 +245,7 @@ class World:
         self._mend()
         await self._settle()
         self.ledger.describe()
-        self.checker.verdict(self.ledger.stored())
+        self.checker.verdict(self.ledger.stored(), self.ledger.overdue())
 
     def _mend(self) -> None:
         self.network.on = False
