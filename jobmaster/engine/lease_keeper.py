@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("jobmaster.lease")
 
 LOOK_EVERY = 0.25
-"""Seconds between looks at the children's reports when nobody calls `hurry`."""
+"""Seconds between looks at the children's reports where nobody ever calls `hurry`."""
 SHORTEST_GAP = 0.05
 """Seconds between two renewals, however often the engines ask for one soon."""
 
@@ -57,6 +57,8 @@ class LeaseKeeper:
         self._numbers: dict[int, int] = {}
         self._sent: dict[int, Report] = {}
         self._hurried = asyncio.Event()
+        self._announced = False
+        """`hurry` is called here, so that nobody needs to look: an idle worker sleeps."""
         self._failures = 0
 
     def add(self, child: Child) -> None:
@@ -68,7 +70,11 @@ class LeaseKeeper:
         self._children.remove(child)
 
     def hurry(self) -> None:
-        """Renew without waiting for the period: a report said `soon`. To be called on the keeper's loop."""
+        """Renew without waiting for the period: a report said `soon`. To be called on the keeper's loop.
+
+        Who calls this once, calls it always.
+        """
+        self._announced = True
         self._hurried.set()
 
     async def run(self) -> None:
@@ -87,7 +93,7 @@ class LeaseKeeper:
             elif self._hurried.is_set() or self._asked_soon():
                 return
             else:
-                await _wait(self._hurried, seconds=min(left, LOOK_EVERY))
+                await _wait(self._hurried, seconds=left if self._announced else min(left, LOOK_EVERY))
 
     def _asked_soon(self) -> bool:
         """A new report says `soon`, or is the first of its worker."""

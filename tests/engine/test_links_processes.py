@@ -16,11 +16,13 @@ import psutil
 import pytest
 
 from jobmaster.engine.links import framing, memory
+from jobmaster.engine.links.child_end import ProcessEngineLink
 from jobmaster.engine.links.endings import exit_word, out_of_memory_kills
 from jobmaster.engine.links.memory import SharedMemory
 from jobmaster.engine.links.processes import Launch, ProcessSpawner
 from jobmaster.model.ids import new_job_key
 from jobmaster.model.worker import Grant
+from jobmaster.ports.link import Report
 from tests.engine.child_entries import RAN, SUSPECT, Orders
 from tests.engine.pool_workload import until
 
@@ -194,6 +196,30 @@ def test_thousands_of_reports_while_the_supervisor_is_busy_arrive_as_the_last_on
         await until(lambda: child.reports().cut_us == 4999)
 
     with_child(story, launch(act="many reports"))
+
+
+def test_a_wish_for_a_renewal_survives_the_reports_that_replace_it_on_a_full_socket():
+    async def tell():
+        descriptor = memory.create()
+        ours, theirs = socket.socketpair()
+        link = ProcessEngineLink(SharedMemory(descriptor), on_hurry=lambda: None)
+        os.close(descriptor)
+        await asyncio.get_running_loop().create_unix_connection(lambda: link.frames, sock=ours)
+        link.report(Report(1, stats=b"x" * 5_000_000))
+        link.report(Report(1, soon=True))
+        for number in range(5):
+            link.report(Report(1, cut_us=number))
+        theirs.setblocking(True)
+        payloads = [(await asyncio.to_thread(framing.receive, theirs))[1] for _ in range(2)]
+        last = msgspec.msgpack.decode(payloads[-1], type=Report)
+        assert (last.cut_us, last.soon) == (4, True)
+        link.report(Report(1, cut_us=9))
+        last = msgspec.msgpack.decode((await asyncio.to_thread(framing.receive, theirs))[1], type=Report)
+        assert (last.cut_us, last.soon) == (9, False)
+        link.frames.close()
+        theirs.close()
+
+    asyncio.run(tell())
 
 
 @pytest.mark.parametrize("act", ["block", "hold the interpreter"])

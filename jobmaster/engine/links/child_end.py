@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from jobmaster.engine.links import framing
 from jobmaster.model.worker import Grant
@@ -33,10 +34,15 @@ class ProcessEngineLink:
         self._on_hurry = on_hurry
         self._deliver: Callable[[Grant], None] | None = None
         self._early: list[Grant] = []
+        self._soon = False
+        """The last report said so."""
         self.frames = framing.Frames(self._arrived, lambda: None)  # a supervisor that is gone: see orphans.py
 
     def report(self, report: Report) -> None:
-        """See `EngineLink.report`."""
+        """See `EngineLink.report`. What replaces an unsent wish for a renewal is one, too."""
+        if self._soon and self.frames.waiting and not report.soon:
+            report = replace(report, soon=True)
+        self._soon = report.soon
         self.frames.send_latest(framing.REPORT, _encoder.encode(report))
 
     def trust_until_ns(self) -> int:

@@ -84,6 +84,11 @@ class Frames(asyncio.Protocol):
         else:
             self.send(kind, payload)
 
+    @property
+    def waiting(self) -> bool:
+        """A message of `send_latest` has not gone yet: the next one replaces it."""
+        return self._latest is not None
+
     def close(self) -> None:
         """Close the connection after what was sent."""
         if self._transport is not None:
