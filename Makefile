@@ -4,6 +4,7 @@
 #   make test                               lint, types, import contracts, the whole test suite
 #   make test-all                           the suite on every supported Python that this machine has
 #   make simulate [SEEDS=200] [SEED=0]      the engine under simulated faults; SEED= replays from that seed on
+#   make measure [ARGS=--json=FILE]         the figures that the project promises, on this machine
 #   make lint | typecheck | format | public-names | constraints | clean
 #
 #   PYTHON=/path/to/python3  which Python makes .venv          APT=1  lets the build call apt-get (CI=true does, too)
@@ -22,7 +23,7 @@ VERSIONS := 3.11 3.12 3.13
 export PYTHON DIR
 
 .NOTPARALLEL:
-.PHONY: demo test test-all pytest simulate lint typecheck format public-names constraints clean venv-run venv-dev
+.PHONY: demo test test-all pytest simulate measure lint typecheck format public-names constraints clean venv-run venv-dev
 
 demo: venv-run
 	@$(BIN)/jobmaster demo $(if $(DIR),--dir "$$DIR") $(ARGS)
@@ -38,6 +39,9 @@ test-all: lint typecheck
 
 simulate: venv-dev
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --seed $(SEED)
+
+measure: venv-dev
+	@$(BIN)/python benchmarks/promises.py $(ARGS)
 
 lint: venv-dev
 	@$(BIN)/ruff check .

@@ -219,7 +219,8 @@ class Engine:
             ConfigurationError: another worker of this name runs.
         """
         await self._register()
-        subscription = self._store.subscribe(f"worker:{self.lease.worker}", lambda: self.lease.report(soon=True))
+        topics = (f"worker:{self.lease.worker}", "workers")
+        subscriptions = [self._store.subscribe(topic, lambda: self.lease.report(soon=True)) for topic in topics]
         try:
             async with asyncio.TaskGroup() as duties:
                 tasks = [duties.create_task(duty) for duty in self._duties()]
@@ -230,7 +231,8 @@ class Engine:
                 for task in tasks:
                     task.cancel()
         finally:
-            subscription.close()
+            for subscription in subscriptions:
+                subscription.close()
             for pool in self._pools:
                 await pool.close()
 

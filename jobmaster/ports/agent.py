@@ -161,7 +161,7 @@ class Agent(Protocol):
     def subscribe(self, topic: str, callback: Callable[[], None]) -> Subscription:
         """Call `callback` on the running loop after signals for `topic`.
 
-        "bucket:<id>", "worker:<id>", "held", "client:<token>".
+        "bucket:<id>", "worker:<id>" (one worker), "workers" (all of them), "held", "client:<token>".
         """
         ...
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from jobmaster.ports.master import MasterRules
-from jobmaster.stores.memory import MemoryStore
+from jobmaster.stores.memory import MemoryAgent, MemoryMaster, MemoryStore
+from jobmaster.stores.split import SplitStore
 from jobmaster.stores.sql.sqlite.store import SqliteStore
 
 RULES = MasterRules(lease_us=1_000_000)
@@ -27,10 +28,18 @@ class StoreToOpen:
     async def open(self) -> Any:
         if self.kind == "memory":
             return MemoryStore(rules=RULES)
-        return await SqliteStore.open(self.folder / "jobmaster.db", rules=RULES)
+        if self.kind == "memory-split":
+            return SplitStore(MemoryMaster(rules=RULES), {"standalone": MemoryAgent()})
+        store = await self._file("jobmaster.db", standalone=self.kind == "sqlite")
+        if self.kind == "sqlite":
+            return store
+        return SplitStore(store, {"standalone": await self._file("agent.db", standalone=False)})
+
+    async def _file(self, name: str, *, standalone: bool) -> Any:
+        return await SqliteStore.open(str(self.folder / name), rules=RULES, standalone=standalone)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "memory-split", "sqlite", "sqlite-split"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> StoreToOpen:
     return StoreToOpen(request.param, tmp_path)
 

@@ -32,13 +32,18 @@ class TestShares:
     async def test_saturated_priorities_share_the_slots_by_weight(self, store: Store) -> None:
         counted: Counter[int] = Counter()
 
+        all_waiting = asyncio.Event()
+
         async def count(argument: int, run: Run) -> None:
+            await all_waiting.wait()
             if sum(counted.values()) < 2000:
                 counted[run.envelope.priority] += 1
 
         for priority in range(1, 6):
             await push(store, *[new_job("count", n, priority=priority) for n in range(900)], priority=priority)
         async with running_engine(store, FunctionWorkload(count), slots=4) as running:
+            await until(lambda: len(running.engine.waiting) >= 4400)
+            all_waiting.set()
             await until(lambda: sum(counted.values()) >= 2000)
             running.engine.runner.paused = True
         shares = {priority: number / sum(counted.values()) for priority, number in counted.items()}

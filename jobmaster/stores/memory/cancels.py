@@ -91,8 +91,7 @@ class Cancels(MasterState):
         return row.owner if row is not None else None
 
     def _tell_owner(self, owner: int | None) -> None:
-        if owner is not None:
-            self.hub.send((f"worker:{owner}",))
+        self.hub.send(("workers" if owner is None else f"worker:{owner}",))
 
     async def reschedule(self, key: JobKey, due_us: int) -> bool:
         now = self._begin()
