@@ -97,7 +97,7 @@ def as_json(event: Event) -> bytes:
         return _encoder.encode(kept)
     except (UnicodeEncodeError, TypeError, ValueError, RecursionError):
         # Lone surrogates, keys that are no text, a value that contains itself.
-        return _encoder.encode({key: _harmless(value) for key, value in kept.items()})
+        return _encoder.encode({key: harmless(value) for key, value in kept.items()})
 
 
 def _fields_in(message: str) -> dict[str, Any]:
@@ -110,7 +110,8 @@ def _number(text: str) -> object:
     return float(text) if re.fullmatch(r"-?\d{1,18}\.\d{1,18}", text) else text
 
 
-def _harmless(value: object) -> object:
+def harmless(value: object) -> object:
+    """A number as it is, anything else as text that every stream can write."""
     if isinstance(value, (int, float)):
         return value
     try:
@@ -120,8 +121,4 @@ def _harmless(value: object) -> object:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _as_text(value: object) -> object:
-    return _harmless(value)
-
-
-_encoder = msgspec.json.Encoder(enc_hook=_as_text)
+_encoder = msgspec.json.Encoder(enc_hook=harmless)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final, Protocol, TextIO
 
 from jobmaster.errors import ConfigurationError
-from jobmaster.observe.events import Event, as_json, event_of
+from jobmaster.observe.events import Event, as_json, event_of, harmless
 
 TEXT: Final = "text"
 JSON: Final = "json"
@@ -115,7 +115,9 @@ def configure_logs(
 
 
 def _line(event: Event) -> str:
-    extra = "".join(f" {key}={value}" for key, value in event.fields.items() if f"{key}=" not in event.message)
+    extra = "".join(
+        f" {key}={harmless(value)}" for key, value in event.fields.items() if f"{key}=" not in event.message
+    )
     job = ""
     if event.job_id:
         job = f" [job {event.job_id[-_JOB_ID_SHOWN:]} {event.task} #{event.attempt}]"
