@@ -9,6 +9,7 @@ from flask import Blueprint, Flask, Response, request
 
 from jobmaster.errors import ConfigurationError, SchemaError, StoreUnavailable
 from jobmaster.web.access import OPEN, Auth, Verdict, gate_of
+from jobmaster.web.job_filters import WrongQuestion
 from jobmaster.web.json_api import JsonApi
 from jobmaster.web.pages import Pages
 from jobmaster.web.rendering import HEADERS
@@ -51,7 +52,8 @@ class JobMasterWeb:
         for kind, answer in (
             (StoreUnavailable, self._troubles.store_unavailable),
             (SchemaError, self._troubles.store_unavailable),
-            (ConfigurationError, self._troubles.bad_request),
+            (ConfigurationError, self._troubles.store_unavailable),
+            (WrongQuestion, self._troubles.bad_request),
         ):
             blueprint.register_error_handler(kind, answer)
         return blueprint

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from jobmaster.errors import ConfigurationError
+from jobmaster.errors import ConfigurationError, SerializationError
 from jobmaster.model.states import JobStatus
-from jobmaster.views import JobQuery
+from jobmaster.settings.names import check_lane
+from jobmaster.views import JobPage, JobQuery
+
+if TYPE_CHECKING:
+    from jobmaster.app import JobMaster
 
 PAGE_SIZE: Final = 50
 LONGEST_FILTER: Final = 300
@@ -22,6 +26,10 @@ GROUPS: Final[dict[str, tuple[JobStatus, ...]]] = {
     "cancelled": (JobStatus.CANCELLED,),
 }
 """The tabs above the list, and the statuses that each holds."""
+
+
+class WrongQuestion(ValueError):  # noqa: N818 - the visitor's, not the program's
+    """What the address asks for cannot be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +72,34 @@ def read_filters(given: Mapping[str, str]) -> JobFilters:
     """The filters in the parameters of a request.
 
     Raises:
-        ConfigurationError: a status that there is not, or a value that is far too long.
+        WrongQuestion: a status that there is not, a lane that cannot be, or a value that is far too long.
     """
     values = {name: given.get(name, "").strip() for name in JobFilters.__slots__}
     too_long = [name for name, value in values.items() if len(value) > LONGEST_FILTER]
     if too_long:
-        raise ConfigurationError(f"{too_long[0]} has more than {LONGEST_FILTER} characters. Give a shorter one.")
+        raise WrongQuestion(f"{too_long[0]} has more than {LONGEST_FILTER} characters. Give a shorter one.")
     if values["status"] and values["status"] not in GROUPS:
-        raise ConfigurationError(f"There is no status {values['status']!r:.60}. There are {', '.join(GROUPS)}.")
+        raise WrongQuestion(f"There is no status {values['status']!r:.60}. There are {', '.join(GROUPS)}.")
+    try:
+        check_lane(values["lane"])
+    except ConfigurationError as error:
+        raise WrongQuestion(str(error)) from None
     return JobFilters(**values)
+
+
+def ask_page(jm: JobMaster, filters: JobFilters, *, limit: int) -> JobPage:
+    """The page of jobs that the filters ask for.
+
+    Raises:
+        WrongQuestion: `after` is no place in a list.
+        StoreUnavailable: the master does not answer.
+    """
+    try:
+        return jm.jobs.list(filters.query, limit=limit, after=filters.after or None)
+    except (ConfigurationError, SerializationError):
+        if not filters.after:
+            raise
+        raise WrongQuestion("after is no place in this list. Begin with the newest jobs.") from None
 
 
 def group_counts(counts: Mapping[JobStatus, int]) -> dict[str, int]:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, request
 
-from jobmaster.errors import ConfigurationError
-from jobmaster.web.job_filters import PAGE_SIZE, read_filters
+from jobmaster.web.job_filters import PAGE_SIZE, WrongQuestion, ask_page, read_filters
 
 if TYPE_CHECKING:
     from jobmaster.app import JobMaster
@@ -37,7 +36,7 @@ class JsonApi:
     def jobs(self) -> Response:
         """One page of jobs, newest first."""
         filters = read_filters(request.args)
-        page = self._jm.jobs.list(filters.query, limit=_limit(), after=filters.after or None)
+        page = ask_page(self._jm, filters, limit=_limit())
         body = {"jobs": [_plain_job(job) for job in page.jobs], "after": page.after, "unlisted": page.unlisted}
         return Response(json.dumps(body), mimetype="application/json")
 
@@ -45,7 +44,7 @@ class JsonApi:
 def _limit() -> int:
     text = request.args.get("limit", str(PAGE_SIZE))
     if not text.isdecimal() or not 1 <= int(text) <= MOST:
-        raise ConfigurationError(f"limit is {text!r:.40}, but a page has 1 to {MOST} jobs.")
+        raise WrongQuestion(f"limit is {text!r:.40}, but a page has 1 to {MOST} jobs.")
     return int(text)
 
 

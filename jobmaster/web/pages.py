@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flask import Blueprint, Response, request, url_for
 
 from jobmaster.model.worker import WorkerStatus
-from jobmaster.web.job_filters import PAGE_SIZE, JobFilters, group_counts, read_filters
+from jobmaster.web.job_filters import PAGE_SIZE, JobFilters, ask_page, group_counts, read_filters
 from jobmaster.web.rendering import render
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Pages:
         """The list of jobs, newest first, with filters."""
         filters = read_filters(request.args)
         counts = self._jm.jobs.count(filters.query_of_all_statuses)
-        page = self._jm.jobs.list(filters.query, limit=PAGE_SIZE, after=filters.after or None)
+        page = ask_page(self._jm, filters, limit=PAGE_SIZE)
         groups = group_counts(counts)
         workers = self._jm.workers.list()
         return self._show(

@@ -35,7 +35,7 @@ class Troubles:
         return response
 
     def store_unavailable(self, error: Exception) -> Response:
-        """503: the master does not answer, or its schema does not fit. The details stand in the log."""
+        """503: the master does not answer, or its schema or the settings do not fit. The details stand in the log."""
         _log.warning("dashboard: %s", error, extra={"event": "web.store_unavailable"})
         response = self._answer("unavailable.html", status=503, title="The master database does not answer")
         response.headers["Retry-After"] = "5"
