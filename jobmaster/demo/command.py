@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import tempfile
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 from urllib.parse import quote
 
 import click
+
+from jobmaster.demo.endings import end_as_by_ctrl_c
 
 INTERRUPTED = 130
 
@@ -34,10 +33,9 @@ def demo(*, once: bool, folder: Path | None, master: str | None, as_json: bool) 
     """
     for name in [name for name in os.environ if name.startswith("JOBMASTER_")]:
         del os.environ[name]
+    end_as_by_ctrl_c()
     with tempfile.TemporaryDirectory(prefix="jobmaster-demo-", ignore_cleanup_errors=True) as temporary:
         os.environ["JOBMASTER_MASTER"] = master or f"sqlite:///{quote(temporary)}/demo.db"
-        for number in (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
-            signal.signal(number, _interrupt)
         # The app reads its settings when it is imported.
         from jobmaster.demo.files import default_folder
         from jobmaster.demo.story import Order, run
@@ -54,8 +52,3 @@ def demo(*, once: bool, folder: Path | None, master: str | None, as_json: bool) 
         except KeyboardInterrupt:
             click.echo("Stopped before all jobs had ended.", err=True)
             return INTERRUPTED
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    """End as Ctrl-C does, so that the worker and the files are cleaned up."""
-    raise KeyboardInterrupt

@@ -54,6 +54,7 @@ def run(order: Order) -> int:
     """
     found = find_text_files(order.folder)
     tell = teller(order.given_master, as_json=order.as_json)
+    jm.workers.list()  # a master that cannot be used is told before anything is started
     with WorkerProcess(order.temporary / "worker.log") as worker:
         try:
             tell.start(found, worker)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jobmaster.demo.story import Sent
     from jobmaster.demo.worker_process import WorkerProcess
 
+NEXT_STEP = "Your own first task, in five lines: docs/getting-started.md"
 Show = Callable[[], int]
 """Looks at the jobs, shows how they are, and answers how many have ended."""
 
@@ -137,52 +138,54 @@ class WordTelling:
         self._fact("words", f"{checked.words:,}, of them {checked.distinct:,} different")
         top = [f"{word} {count:,}" for word, count in checked.most]
         self._fact("top", "   ".join(top[:5]))
-        self._fact("", "   ".join(top[5:]))
+        if top[5:]:
+            self._fact("", "   ".join(top[5:]))
         if checked.late is not None:
             late = f"{checked.late * 1000:.0f} ms after its time"
             self._fact("on time", f"the due job started {late} (planned: up to {LATEST * 1000:.0f})")
         self._fact("ran in", f"process {', '.join(map(str, checked.processes))}, a child of the worker")
-        self._fact("", "Words: counted again by other code in this process. Moments: by the master", dim=True)
-        self._fact("", "and by the job itself. Processes: told by each job.", dim=True)
+        self._fact("checked", "words: by other code, in this process; the moment: by the", dim=True)
+        self._fact("", "master and by the job; the process: by what each job saw", dim=True)
         self._console.print()
 
     def _try_next(self, checked: Checked, found: Found, *, once: bool) -> None:
         command = typed_command()
         if once:
             self._heading("Try next")
-            self._tell_commands([(f"{command} demo", "the same, and the worker stays for you to play with")])
-            self._console.print("  docs/getting-started.md: your own first task, in five lines\n")
+            self._commands("the same, and the worker stays for you to play with", f"{command} demo")
+            self._console.print(Text(f"\n  {NEXT_STEP}\n"))
             return
         self._heading("The worker stays. Try in another terminal, in this folder")
         shown = str(jm.settings.master)
-        # An address with a password is not shown.
-        address = shlex.quote(shown) if self._given_master in {None, shown} else "…"
-        note = "the address that you gave" if address == "…" else "which database"
-        self._tell_commands(
-            [
-                (f"export JOBMASTER_MASTER={address}", note),
-                (f"export JOBMASTER_APP={APP}", "which app, instead of -A"),
-                (f"{command} jobs list --limit 8", "the newest jobs"),
-                *([(f"{command} jobs show {checked.failed.id}", "one of them")] if checked.failed else []),
-                (f"{command} jobs list --status failed", ""),
-                (f"{command} run demo.remind --delay 2 --wait", "a job of your own"),
-                (f"{command} run demo.count_words {shlex.quote(json.dumps([found.files[0].path]))}", ""),
-                (f"{command} workers list", ""),
-                (f"{command} buckets", "what the worker owns"),
-            ]
+        is_shown = self._given_master in {None, shown}  # an address with a password is not
+        self._commands(
+            "which cluster, and which app" if is_shown else "the master's address as you gave it, and the app",
+            f"export JOBMASTER_MASTER={shlex.quote(shown) if is_shown else '…'}",
+            f"export JOBMASTER_APP={APP}",
         )
+        failed = [f"{command} jobs show {checked.failed.id}"] if checked.failed else []
+        self._commands(
+            "look around",
+            f"{command} jobs list --limit 8",
+            f"{command} jobs list --status failed",
+            *failed,
+            f"{command} workers list",
+            f"{command} buckets",
+        )
+        self._commands(
+            "run jobs of your own",
+            f"{command} run demo.remind --delay 2 --wait",
+            f"{command} run demo.count_words {shlex.quote(json.dumps([found.files[0].path]))}",
+        )
+        self._console.print(Text(f"\n  {NEXT_STEP}"))
         end = "." if self._given_master else ", and deletes the demo's files."
-        self._console.print(Text(f"Ctrl-C stops the worker{end}", style="bold"))
+        self._console.print(Text(f"  Ctrl-C stops the worker{end}", style="bold"))
 
-    def _tell_commands(self, commands: Sequence[tuple[str, str]]) -> None:
-        width = max(len(command) for command, note in commands if note)
-        for command, note in commands:
-            line = Text(f"  {command}", style="cyan")
-            if note:
-                line.append(f"{'':{width - len(command) + 3}}# {note}", style="dim")
-            # A command is copied from here: it is never broken into two lines.
-            self._console.print(line, soft_wrap=True)
-        self._console.print()
+    def _commands(self, what: str, *commands: str) -> None:
+        """Commands to be copied: they are never broken into two lines."""
+        self._console.print(Text(f"  # {what}", style="dim"))
+        for command in commands:
+            self._console.print(Text(f"  {command}", style="cyan"), soft_wrap=True)
 
     def _heading(self, text: str) -> None:
         self._console.print(Text(text, style="bold"))

@@ -14,11 +14,12 @@ from types import TracebackType
 from typing import Self
 
 from jobmaster.app import JobMaster
+from jobmaster.demo.endings import only_clean_up
 from jobmaster.errors import JobMasterError
 from jobmaster.model.worker import WorkerStatus
 
 APP = "jobmaster.demo.app"
-GRACE = 3
+GRACE = 1
 READY_WITHIN = 30.0
 _LOOK_EVERY = 0.03
 _SHOWN_LINES = 20
@@ -50,11 +51,8 @@ class WorkerProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave it behind
-        try:
-            self._stop()
-        finally:
-            signal.signal(signal.SIGINT, before)
+        only_clean_up()
+        self._stop()
 
     @property
     def pid(self) -> int:
