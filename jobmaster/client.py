@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+WAVE: Final = 8
+"""Batches of one call that are sent before their answers are waited for: each wave has its own accept_timeout."""
 ANSWER_SLACK: Final = 2.0
 """Seconds that a sync caller gives the loop beyond the deadline before it stops believing in an answer."""
 
@@ -173,32 +175,41 @@ class Client:
             StoreUnavailable, OutcomeUnknown: see `accept.Acceptor`. Of several batches some may be stored.
         """
         background = self._running()
+        routes = _routes(orders)
+        for start in range(0, len(routes), WAVE):
+            self._accept_wave(background, routes[start : start + WAVE])
+
+    def _accept_wave(self, background: Background, routes: Sequence[dict[str, Any]]) -> None:
         deadline = self._deadline()
-        parcels = [
-            (ticket, Parcel(deadline=deadline, done=ticket.done, **route))
-            for route in _routes(orders)
-            for ticket in [Ticket()]
-        ]
-        for _, parcel in parcels:
+        tickets: list[tuple[Ticket, Parcel]] = []
+        for route in routes:
+            ticket = Ticket()
+            tickets.append((ticket, Parcel(deadline=deadline, done=ticket.done, **route)))
+        for _, parcel in tickets:
             background.gateway.put(parcel)
-        for ticket, parcel in parcels:
+        for ticket, parcel in tickets:
             if not ticket.wait(deadline - time.monotonic()):
                 self._overdue(background, ticket, parcel)
-        for ticket, _ in parcels:
+        for ticket, _ in tickets:
             if ticket.error is not None:
                 raise ticket.error
 
     async def aaccept(self, orders: Sequence[Order]) -> None:
         """`accept` on the running loop."""
         gateway = await self._gateway()
+        routes = _routes(orders)
+        for start in range(0, len(routes), WAVE):
+            await self._aaccept_wave(gateway, routes[start : start + WAVE])
+
+    async def _aaccept_wave(self, gateway: Gateway, routes: Sequence[dict[str, Any]]) -> None:
+        deadline = self._deadline()
         loop = asyncio.get_running_loop()
         answers: list[asyncio.Future[Exception | None]] = []
-        for route in _routes(orders):
+        for route in routes:
             answer: asyncio.Future[Exception | None] = loop.create_future()
             answers.append(answer)
-            gateway.put(Parcel(deadline=self._deadline(), done=_setter(answer), **route))
-        for answer in answers:
-            error = await answer
+            gateway.put(Parcel(deadline=deadline, done=_setter(answer), **route))
+        for error in await asyncio.gather(*answers):
             if error is not None:
                 raise error
 

@@ -120,6 +120,23 @@ def test_enqueue_many_is_one_call_per_batch_and_keeps_the_order(shop) -> None:
     assert app.enqueue_many([]) == []
 
 
+def test_a_call_with_many_batches_has_the_accept_timeout_for_each_wave_of_them(shop) -> None:
+    app, hello = shop
+    original = app.store.push
+
+    async def slow(bucket, jobs) -> None:
+        await asyncio.sleep(0.12)
+        await original(bucket, jobs)
+
+    app.store.push = slow
+    started = time.monotonic()
+    results = app.enqueue_many([hello.job() for _ in range(20_000)])
+
+    assert time.monotonic() - started > 0.5, "longer than one accept_timeout, and yet no error"
+    assert app.jobs.count() == {JobStatus.SAVE_PENDING: 20_000}
+    assert len({result.id for result in results}) == 20_000
+
+
 def test_one_job_that_a_store_refuses_does_not_fail_those_that_travel_with_it() -> None:
     app, hello = app_with()
     original = app.store.push
