@@ -391,6 +391,55 @@ def test_a_forked_child_and_its_parent_both_enqueue(tmp_path: Path) -> None:
     assert done.stdout.strip() == "[0, 0, 0] 6"
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.backend("sqlite")
+def test_forks_in_the_middle_of_other_threads_calls_lose_and_repeat_nothing(tmp_path: Path) -> None:
+    program = tmp_path / "forks.py"
+    program.write_text(
+        textwrap.dedent(f"""
+        import os, signal, threading
+        from jobmaster import JobMaster
+        jm = JobMaster("forks", master="sqlite:///{tmp_path}/forks.db", accept_timeout=30)
+
+        @jm.task
+        def hello() -> None: ...
+
+        hello.delay()
+        stop, counts = threading.Event(), [0, 0]
+
+        def produce(number):
+            while not stop.is_set():
+                hello.delay()
+                counts[number] += 1
+
+        threads = [threading.Thread(target=produce, args=(number,)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        codes = []
+        for _ in range(5):
+            pid = os.fork()
+            if pid == 0:
+                signal.alarm(40)
+                hello.delay()
+                jm.close()
+                os._exit(0)
+            codes.append(os.waitpid(pid, 0)[1])
+        stop.set()
+        for thread in threads:
+            thread.join()
+        print(codes, sum(jm.jobs.count().values()) - sum(counts))
+        jm.close()
+        """),
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", str(program)],
+        capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert done.stdout.strip() == "[0, 0, 0, 0, 0] 6"
+
+
 @pytest.mark.backend("sqlite")
 def test_short_loops_that_forget_to_close_leave_no_threads_behind(tmp_path: Path) -> None:
     app = JobMaster("unit", master=f"sqlite:///{tmp_path}/x.db")
