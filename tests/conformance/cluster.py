@@ -111,7 +111,9 @@ class Cluster:
 
     # -- workers and buckets
 
-    async def worker(self, name: str = "w", *, boot: int = 1, lanes: tuple[str, ...] = ("",), agent: str = AGENT) -> int:
+    async def worker(
+        self, name: str = "w", *, boot: int = 1, lanes: tuple[str, ...] = ("",), agent: str = AGENT
+    ) -> int:
         registered = await self.store.register(Registration(name, boot, agent, lanes, WorkerMode.FULL))
         worker: int = registered.worker
         return worker
@@ -172,7 +174,8 @@ class Cluster:
     def job(self, task: str = "greet", *, key: JobKey | None = None, verify: bool = False, **fields: Any) -> NewJob:
         """A job of the given envelope fields; `due_in` seconds or `due_us` say when."""
         due_in, due_us = fields.pop("due_in", 0), fields.pop("due_us", None)
-        envelope = Envelope(**{"task": task, "call": b"[]", "created_us": self.now_us, "scheduled_us": self.now_us, **fields})
+        usual = {"task": task, "call": b"[]", "created_us": self.now_us, "scheduled_us": self.now_us}
+        envelope = Envelope(**{**usual, **fields})
         delay_us = round(due_in * SECOND)
         return NewJob(
             key or new_job_key(), envelope, encode_envelope(envelope), due_us=due_us, delay_us=delay_us, verify=verify

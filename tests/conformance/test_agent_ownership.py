@@ -1,4 +1,4 @@
-"""The bucket's row in the agent: fenced, closed, drained, orphaned, its messages handed over; signals (R15'a, R16, R18, R20, R24)."""
+"""The bucket's row in the agent: fenced, closed, drained, orphaned, handed over; signals (R15'a, R16, R18, R20, R24)."""
 
 from __future__ import annotations
 
@@ -124,6 +124,15 @@ async def test_the_newest_unread_messages_go_to_a_hungry_owner(cluster: Cluster)
     taken = await cluster.messages(taker)
     assert [message.key for message in taken] == [message.key for message in everything[3:]]
     assert {(message.bucket, message.gen, message.verify) for message in taken} == {(taker.id, 0, False)}
+
+
+@case("success", "hand_over")
+async def test_what_its_owner_has_read_is_not_given_away(cluster: Cluster) -> None:
+    giver, taker = await _two_buckets(cluster, 6)
+    read = await cluster.store.read(giver.fence, None, limit=2, window_us=0)
+    options = {"cursor": read.cursor, "high_mark": 0, "limit": 9, "window_us": 0}
+    assert await cluster.store.hand_over(giver.fence, taker.id, **options) == 4
+    assert await cluster.messages(giver) == read.messages
 
 
 async def test_handed_over_messages_come_behind_the_takers_cursor(cluster: Cluster) -> None:

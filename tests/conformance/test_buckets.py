@@ -177,7 +177,7 @@ async def test_a_bucket_that_is_given_up_waits_open_for_its_next_owner(cluster: 
     assert (row.status, row.bucket, row.recoveries) == (JobStatus.HELD_ON_MASTER, None, 0)
     await cluster.store.push(bucket.id, [cluster.job()])
     adopted = await cluster.adopted(bucket)
-    assert [one.key for one in await cluster.messages(adopted)][0] == message.key
+    assert (await cluster.messages(adopted))[0].key == message.key
     (claimed,) = (await cluster.claim(adopted)).jobs
     assert (claimed.key, claimed.suspect) == (queued.key, False)
 

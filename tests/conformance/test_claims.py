@@ -11,7 +11,7 @@ from tests.conformance.cluster import NOON, SECOND, Cluster, outcome_of, start_o
 
 
 @case("success", "claim")
-async def test_due_jobs_of_the_buckets_lane_and_priority_are_claimed_in_the_order_of_their_time(cluster: Cluster) -> None:
+async def test_due_jobs_of_the_buckets_lane_and_priority_are_claimed_by_their_time(cluster: Cluster) -> None:
     bucket = await cluster.bucket(await cluster.worker(lanes=("mail",)), lane="mail", priority=4)
     third, first, second = [cluster.job(lane="mail", priority=4, due_us=NOON - n * SECOND) for n in (1, 9, 5)]
     await cluster.store.hold([third, first, second, cluster.job(lane="mail"), cluster.job(priority=4)])
@@ -100,6 +100,17 @@ async def test_each_claim_is_an_assignment_of_its_own(cluster: Cluster) -> None:
     (late,) = await cluster.store.settle(bucket.fence, [outcome_of(job)])
     assert not late.done
     assert await cluster.status(job.key) is JobStatus.QUEUED
+
+
+async def test_a_copy_that_waits_as_a_message_is_not_the_assignment_that_was_claimed(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    message = await cluster.message(bucket)
+    await cluster.store.hold([cluster.job(key=message.key, verify=True)])
+    (claimed,) = (await cluster.claim(bucket)).jobs
+    (verdict,) = await cluster.store.take_over(bucket.fence, [start_of(message)])
+    assert not verdict.yes
+    assert await cluster.status(message.key) is JobStatus.QUEUED
+    assert (await cluster.store.start(bucket.fence, [start_of(claimed, nonce=2)]))[0].yes
 
 
 async def test_a_claimed_job_brings_what_its_earlier_attempts_left(cluster: Cluster) -> None:

@@ -16,7 +16,8 @@ from jobmaster.ports.store import Store
 from tests.conformance.cases import COVERED, KINDS
 
 PORTS = (MasterStore, Agent, QueryStore, Store)
-VERBS = sorted({name for port in PORTS for name, member in vars(port).items() if inspect.isfunction(member) and name[0] != "_"})
+MEMBERS = {name: member for port in PORTS for name, member in vars(port).items() if not name.startswith("_")}
+VERBS = sorted(name for name, member in MEMBERS.items() if inspect.isfunction(member))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -20,7 +20,8 @@ from tests.conformance.adapters import AGENT
 from tests.conformance.cluster import Cluster, outcome_of, start_of
 
 NUL, SURROGATE = "a\0b", "a\ud800b"
-STRANGE = ["", " ", "'; DROP TABLE jm_job; --", '"', "%_\\", "\u202e", "\ufeff", "Ünïcödé", "🦄" * 20, "\n\r\t", "null", "{}"]
+ODD = ["\u202e", "\ufeff", "Ünïcödé", "🦄" * 20, "\n\r\t"]
+STRANGE = ["", " ", "'; DROP TABLE jm_job; --", '"', "%_\\", "null", "{}", *ODD]
 UNKEEPABLE = [NUL, SURROGATE]
 
 
@@ -118,9 +119,9 @@ async def test_a_job_with_a_text_that_not_every_store_keeps_is_refused_whole(
     ],
     ids=str,
 )  # fmt: skip
-async def test_a_job_with_a_number_that_not_every_store_keeps_is_refused(cluster: Cluster, times: dict[str, int]) -> None:
+async def test_a_number_that_not_every_store_keeps_is_refused(cluster: Cluster, times: dict[str, int]) -> None:
     bucket = await cluster.owned()
-    envelope = {name: times.get(name) for name in ("created_us", "scheduled_us", "expires_us", "priority") if name in times}
+    envelope = {name: value for name, value in times.items() if not name.startswith("due")}
     job = cluster.job(due_us=times.get("due_us"))
     job = msgspec.structs.replace(
         job,
@@ -228,10 +229,10 @@ async def test_a_nonce_may_be_any_integer_of_64_bits(cluster: Cluster) -> None:
 async def test_a_renewal_may_hold_ten_thousand_jobs(cluster: Cluster) -> None:
     bucket = await cluster.owned()
     job = await cluster.claimed(bucket)
-    held = [(cluster.job().key, number) for number in range(10_000)]
+    held = [*((cluster.job().key, number) for number in range(10_000)), (job.key, job.gen)]
     cluster.later(1)
-    grants = await cluster.store.renew([Renewal(bucket.owner or 0, 1, held=[*held, (job.key, job.gen)], cut_us=cluster.now_us)])
-    assert len(grants[0].buckets) == 1
+    (grant,) = await cluster.store.renew([Renewal(bucket.owner or 0, 1, held=held, cut_us=cluster.now_us)])
+    assert len(grant.buckets) == 1
     assert await cluster.status(job.key) is JobStatus.QUEUED
 
 

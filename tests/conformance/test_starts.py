@@ -160,7 +160,8 @@ async def test_of_two_lives_that_start_one_job_at_once_one_counts_as_the_second(
     other = await cluster.other()
     message = await cluster.message(bucket, at_most_once=True)
     verdicts = await asyncio.gather(
-        cluster.store.start(bucket.fence, [start_of(message, nonce=1)]), other.start(bucket.fence, [start_of(message, nonce=2)])
+        cluster.store.start(bucket.fence, [start_of(message, nonce=1)]),
+        other.start(bucket.fence, [start_of(message, nonce=2)]),
     )
     assert sorted(verdict.yes for (verdict,) in verdicts) == [False, True]
 

@@ -1,0 +1,46 @@
+"""Every guard is worth something: without it, the named case of this suite fails."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from pathlib import Path
+
+import pytest
+
+from jobmaster.errors import JobMasterError
+from jobmaster.stores.memory import MemoryAgent, MemoryMaster, MemoryStore
+from jobmaster.stores.memory.variants import GUARDS, without
+from tests.conformance.adapters import ADAPTERS
+from tests.conformance.cluster import Cluster
+from tests.conformance.mutants import MEMORY, Mutant
+from tests.conformance.mutants_sqlite import SQLITE
+
+NOTICED = (AssertionError, JobMasterError, ValueError, pytest.fail.Exception)
+"""How a case fails: it sees something else than it expects. Anything else is a broken mutant."""
+
+CASES = [
+    pytest.param(mutant, adapter, id=f"{adapter}-{mutant.guard}-{mutant.noticed_by.split('.')[1]}")
+    for mutant in [*MEMORY, *SQLITE]
+    for adapter in mutant.adapters
+]
+
+
+@pytest.mark.parametrize(("mutant", "adapter"), CASES)
+def test_without_a_guard_its_case_fails(mutant: Mutant, adapter: str, tmp_path: Path) -> None:
+    module, name = mutant.noticed_by.split(".")
+    case = getattr(importlib.import_module(f"tests.conformance.{module}"), name)
+    cluster = Cluster(ADAPTERS[adapter], tmp_path, removed=mutant.removed)
+    with mutant.in_force(), pytest.raises(NOTICED):
+        asyncio.run(cluster.carry_out(case, **mutant.arguments))
+
+
+def test_every_guard_that_a_memory_store_can_lose_has_a_mutant() -> None:
+    assert {mutant.guard for mutant in MEMORY} == set(GUARDS)
+
+
+def test_an_unknown_guard_is_an_error_and_no_guard_changes_nothing() -> None:
+    with pytest.raises(KeyError):
+        without(MemoryStore, ["no_such_guard"])
+    for kind in (MemoryStore, MemoryMaster, MemoryAgent):
+        assert without(kind, []) is kind
