@@ -62,3 +62,52 @@ def test_a_task_whose_worker_is_killed(tmp_path: Path, task: str, told: str, run
 
     assert done.stdout.strip() == told, done.stderr + log.read_text(encoding="utf-8")
     assert len((tmp_path / task).read_text(encoding="utf-8").split()) == runs
+
+
+LIMITS = """
+import asyncio
+from jobmaster.compat import Celery
+
+app = Celery("limits", broker="sqlite:///limits.db")
+
+
+@app.task(time_limit=0.5, max_retries=3)
+def spin():
+    print("spin runs", flush=True)
+    while True: pass
+
+
+@app.task
+async def sleep():
+    await asyncio.sleep(600)
+"""
+LIMITS_CLIENT = """
+import time, limits
+from jobmaster.compat.exceptions import TaskRevokedError, TimeLimitExceeded
+spin, sleep = limits.spin.delay(), limits.sleep.delay()
+print(type(spin.get(timeout=40, propagate=False)).__name__, spin.state)
+while sleep.state != "STARTED": time.sleep(0.05)
+sleep.revoke()
+print(sleep.state)
+sleep.revoke(terminate=True)
+print(repr(sleep.get(timeout=40, propagate=False)), sleep.state)
+"""
+
+
+def test_hard_limits_and_terminate_stop_a_run_for_good(tmp_path: Path) -> None:
+    (tmp_path / "limits.py").write_text(LIMITS, encoding="utf-8")
+    (tmp_path / "client.py").write_text(LIMITS_CLIENT, encoding="utf-8")
+    log = tmp_path / "worker.log"
+
+    with program("jobmaster", "worker", "-A", "limits", "-P", "processes", "-c", "2", folder=tmp_path, log=log):
+        done = subprocess.run(
+            [sys.executable, "client.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        )
+
+    text = log.read_text(encoding="utf-8")
+    assert done.stdout.splitlines() == [
+        "TimeLimitExceeded FAILURE",
+        "STARTED",
+        "TaskRevokedError('revoked') REVOKED",
+    ], done.stderr + text
+    assert text.count("spin runs") == 1
