@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 from jobmaster.context import JobContext, enter_job
 from jobmaster.errors import (
     Ignore,
-    JobCancelled,
     MessageTooLarge,
     NotRegistered,
     Reject,
@@ -184,8 +183,6 @@ class TaskWorkload:
                 return Ended(end, reason=error.reason, error=_error_info(error), checkpoint=checkpoint)
             case Retry():
                 return _retried(error, checkpoint)
-            case JobCancelled() if context.cancelled:
-                return Ended(End.CANCELLED, checkpoint=checkpoint)
         return Ended(
             End.RAISED, error=_error_info(error), retryable=_retryable(definition, error), checkpoint=checkpoint
         )

@@ -280,6 +280,30 @@ def test_cancelling_a_waiting_and_a_running_job(jm: JobMaster) -> None:
             result.get(timeout=8)
 
 
+def test_a_sync_job_that_listens_ends_at_a_cancel_and_is_handed_back_at_a_shutdown(jm: JobMaster) -> None:
+    running = threading.Event()
+
+    @jm.task(bind=True, max_retries=0)
+    def listening(ctx: JobContext) -> None:
+        running.set()
+        while True:
+            ctx.check_cancelled()
+            time.sleep(0.01)
+
+    jm.configure({"grace": 1})
+    with jm:
+        result = listening.delay()
+        assert running.wait(5)
+        result.cancel()
+        with pytest.raises(JobCancelled):
+            result.get(timeout=8)
+        running.clear()
+        other = listening.delay()
+        assert running.wait(5)
+    assert other.status is JobStatus.HELD_ON_MASTER, "nothing was spent: the next worker runs it"
+    assert other.attempts == 0
+
+
 def test_a_job_that_waits_is_given_another_moment(jm: JobMaster) -> None:
     @jm.task
     def hello() -> str:

@@ -144,12 +144,16 @@ def test_which_exceptions_are_tried_again(jm: JobMaster, error: Exception, optio
     assert execute(jm, raising(jm, error, **options)).retryable is retryable
 
 
-def test_a_cancelled_run_that_listens_ends_as_cancelled(jm: JobMaster) -> None:
+def test_a_run_that_was_told_to_stop_and_listens_leaves_the_meaning_to_its_pool(jm: JobMaster) -> None:
+    """A cancel and a shutdown look the same from inside: only the pool knows which it was."""
+
     @jm.task(bind=True)
     def polite(ctx: JobContext) -> None:
         ctx.check_cancelled()
 
-    assert execute(jm, polite, cancelled=lambda: True).end is End.CANCELLED
+    ended = execute(jm, polite, cancelled=lambda: True)
+    assert ended.error is not None
+    assert (ended.end, ended.error.type) == (End.RAISED, "jobmaster.errors.JobCancelled")
     assert execute(jm, polite, cancelled=lambda: False).end is End.RETURNED
     assert execute(jm, raising(jm, JobCancelled("another one"))).end is End.RAISED
 
