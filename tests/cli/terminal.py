@@ -62,6 +62,7 @@ class WorkerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
         self._lines: list[str] = []
         self._news = threading.Condition()
@@ -92,6 +93,10 @@ class WorkerProcess:
 
     def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)
+
+    def press_ctrl_c(self) -> None:
+        """What a terminal does: SIGINT to the supervisor and to all its engines."""
+        os.killpg(self.process.pid, signal.SIGINT)
 
     def end(self, timeout: float = PATIENCE) -> int:
         """Wait for the end; the exit code."""

@@ -113,6 +113,50 @@ def test_a_running_job_may_finish_within_the_grace_period(terminal: Terminal) ->
     assert terminal.json("jobs", "show", job)["status"] == "Succeeded"
 
 
+def test_ctrl_c_in_a_terminal_reaches_the_engines_too_and_stops_gracefully(terminal: Terminal) -> None:
+    with terminal.worker("-A", "shop", "--engines", "2") as worker:
+        worker.ready()
+        job = terminal.enqueue("shop.until_released", n=1)
+        terminal.until(lambda: "began 1" in terminal.ran(), "the job runs")
+        worker.press_ctrl_c()
+        worker.wait_for("stop_begins", times=2)
+        terminal.write("release", "")
+        assert worker.end() == 0
+
+    assert terminal.json("jobs", "show", job)["status"] == "Succeeded"
+    assert "KeyboardInterrupt" not in worker.output
+
+
+@pytest.mark.parametrize("pool", ["threads", "processes", "solo"])
+def test_every_pool_runs_sync_and_async_tasks(terminal: Terminal, pool: str) -> None:
+    sync, awaited = terminal.enqueue("shop.hello", name=pool), terminal.enqueue("shop.mail", order_id=7)
+
+    done = terminal.run("-A", "shop", "worker", "-P", pool, "--once")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert terminal.json("jobs", "show", sync)["result"] == f"Hello {pool}"
+    assert terminal.json("jobs", "show", awaited)["result"] == 7
+
+
+def test_the_pool_asyncio_runs_async_tasks(terminal: Terminal) -> None:
+    terminal.write(
+        "waiter.py",
+        """
+from jobmaster import JobMaster
+jm = JobMaster("shop")
+@jm.task
+async def wait() -> str:
+    return "waited"
+""",
+    )
+    job = terminal.json("run", "-A", "waiter", "waiter.wait")["id"]
+
+    done = terminal.run("-A", "waiter", "worker", "-P", "asyncio", "--once")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert terminal.json("jobs", "show", job)["result"] == "waited"
+
+
 def test_a_second_signal_hands_running_jobs_back_at_once(terminal: Terminal) -> None:
     with terminal.worker() as worker:
         worker.ready()
