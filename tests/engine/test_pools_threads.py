@@ -30,6 +30,15 @@ def in_pool(story, *functions, size=4):
     asyncio.run(tell())
 
 
+def on_line(function, line):
+    """True while a thread is on this line of the function (from its `def`). No exception strikes before its call."""
+    code = function.__code__
+    return any(
+        frame.f_code is code and frame.f_lineno == code.co_firstlineno + line
+        for frame in sys._current_frames().values()
+    )
+
+
 def test_many_short_runs_all_return_their_own_value():
     def twice(n):
         return n * 2
@@ -181,24 +190,24 @@ def test_a_task_that_does_not_catch_the_soft_limit_has_failed_with_it():
 
 
 def test_a_blocked_call_counts_as_stuck_after_a_second_and_not_before():
-    release, started = threading.Event(), threading.Event()
+    release = threading.Lock()
+    release.acquire()
 
     def block(_):
-        started.set()
-        release.wait(30)
+        release.acquire(timeout=30)
         while True:
             pass
 
     async def story(runs):
         key = runs.submit("block")
-        await until(started.is_set)
+        await until(lambda: on_line(block, 1))
         began = asyncio.get_running_loop().time()
         runs.pool.halt(key, Halt.HARD_LIMIT)
         assert runs.pool.stuck() == []
         await until(runs.pool.stuck)
         assert asyncio.get_running_loop().time() - began >= 1.0
         assert runs.pool.stuck() == [key]
-        release.set()
+        release.release()
         assert (await runs.end(key)).end is End.TIMED_OUT
         assert runs.pool.stuck() == []
 
@@ -206,20 +215,19 @@ def test_a_blocked_call_counts_as_stuck_after_a_second_and_not_before():
 
 
 def test_a_handler_that_swallows_everything_counts_as_stuck():
-    started, release = threading.Event(), threading.Event()
+    release = threading.Event()
 
     def deaf(_):
-        started.set()
         while not release.is_set():
             try:
                 while not release.is_set():
-                    pass
+                    time.sleep(0.001)
             except BaseException:  # noqa: BLE001, S110 - what this test is about
                 pass
 
     async def story(runs):
         key = runs.submit("deaf")
-        await until(started.is_set)
+        await until(lambda: on_line(deaf, 4))
         runs.pool.halt(key, Halt.CANCEL)
         await until(runs.pool.stuck)
         release.set()
@@ -229,10 +237,9 @@ def test_a_handler_that_swallows_everything_counts_as_stuck():
 
 
 def test_a_cleanup_gets_time_before_the_run_is_told_again():
-    started, cleaned = threading.Event(), []
+    cleaned = []
 
     def tidy(_):
-        started.set()
         try:
             while True:
                 time.sleep(0.001)
@@ -243,7 +250,7 @@ def test_a_cleanup_gets_time_before_the_run_is_told_again():
 
     async def story(runs):
         key = runs.submit("tidy")
-        await until(started.is_set)
+        await until(lambda: on_line(tidy, 3))
         runs.pool.halt(key, Halt.CANCEL)
         assert (await runs.end(key)).end is End.CANCELLED
         assert cleaned == [1]
@@ -252,18 +259,18 @@ def test_a_cleanup_gets_time_before_the_run_is_told_again():
 
 
 def test_closing_reports_even_a_blocked_run_as_interrupted():
-    release, started = threading.Event(), threading.Event()
+    release = threading.Lock()
+    release.acquire()
 
     def block(_):
-        started.set()
-        release.wait(30)
+        release.acquire(timeout=30)
 
     async def story(runs):
         keys = [runs.submit("block"), runs.submit("block")]
-        await until(started.is_set)
+        await until(lambda: on_line(block, 1))
         await runs.pool.close()
         assert [runs.ends[key][0].end for key in keys] == [End.INTERRUPTED] * 2
-        release.set()
+        release.release()
 
     in_pool(story, block, size=1)
 
@@ -293,10 +300,7 @@ def test_context_variables_of_one_run_are_invisible_to_the_next():
 
 
 def test_a_run_knows_that_it_was_told_to_stop():
-    started = threading.Event()
-
     def ask(_, run):
-        started.set()
         try:
             while True:
                 time.sleep(0.001)
@@ -305,7 +309,7 @@ def test_a_run_knows_that_it_was_told_to_stop():
 
     async def story(runs):
         key = runs.submit("ask")
-        await until(started.is_set)
+        await until(lambda: on_line(ask, 3))
         runs.pool.halt(key, Halt.CANCEL)
         assert value(await runs.end(key)) is True
 
