@@ -54,8 +54,8 @@ class JobFilters:
 
     @property
     def query_of_all_statuses(self) -> JobQuery:
-        """The question for the numbers on the tabs: the same filters, whatever the status."""
-        return JobQuery(task=self.task or None, lane=self.lane or None, text=self.text or None)
+        """The question for the numbers on the tabs: the same task and lane, whatever the status."""
+        return JobQuery(task=self.task or None, lane=self.lane or None)
 
     @property
     def narrows(self) -> bool:
@@ -103,5 +103,6 @@ def ask_page(jm: JobMaster, filters: JobFilters, *, limit: int) -> JobPage:
 
 
 def group_counts(counts: Mapping[JobStatus, int]) -> dict[str, int]:
-    """The numbers on the tabs."""
-    return {name: sum(counts.get(status, 0) for status in statuses) for name, statuses in GROUPS.items()}
+    """The numbers on the tabs, that of `all` under the empty name."""
+    groups = {name: sum(counts.get(status, 0) for status in statuses) for name, statuses in GROUPS.items()}
+    return {"": sum(groups.values()), **groups}

@@ -79,8 +79,9 @@ def test_a_cursor_that_the_store_refuses_is_a_400_and_other_faults_are_not(clien
 
     answer = client.get("/jobs/?after=zzz")
 
-    assert answer.status_code == 503, "not even the counts could be asked"
+    assert answer.status_code == 400
     assert client.get("/jobs/api/v1/jobs?after=zzz").status_code == 400
+    assert client.get("/jobs/").status_code == 503
     assert client.get("/jobs/api/v1/jobs").status_code == 503
 
 
@@ -91,6 +92,21 @@ def test_jobs_that_wait_without_a_worker_say_so(client, cluster):
 
     cluster.workers.rows = [a_worker()]
     assert "no worker runs" not in client.get("/jobs/").text
+
+
+def test_a_search_in_texts_counts_nothing_and_slow_counts_are_left_out(client, cluster, monkeypatch):
+    def slow(query):
+        raise StoreUnavailable("no answer in time")
+
+    cluster.jobs.jobs = [a_job(status=JobStatus.FAILED)]
+    assert "All 1 " in words(client.get("/jobs/?lane=mail").text)
+    assert "All Waiting" in words(client.get("/jobs/?text=receipt").text)
+    monkeypatch.setattr(cluster.jobs, "count", slow)
+    page = client.get("/jobs/")
+
+    assert page.status_code == 200
+    assert "All Waiting" in words(page.text)
+    assert "Failed shop.mail.receipt" in words(page.text)
 
 
 def test_an_empty_list_teaches_how_to_enqueue(client):
