@@ -18,7 +18,7 @@ import msgspec
 
 from jobmaster.context import running_job
 from jobmaster.engine.pools.processes import PoolLaunch
-from jobmaster.errors import ConfigurationError, JobMasterError
+from jobmaster.errors import ConfigurationError, JobMasterError, StoreUnavailable
 from jobmaster.locating import find_app
 from jobmaster.model.states import WorkerMode
 from jobmaster.observe.debug_log import start_debug_log
@@ -134,6 +134,8 @@ def engine(arguments: bytes) -> Prepared:
             )
             ready(made)
             await made.run()
+            if made.disowned:
+                raise StoreUnavailable("somebody else ended this lease; a new process registers anew")
         finally:
             await connections.close()
 

@@ -26,7 +26,7 @@ from jobmaster.engine.links.leaving import leave, words_for
 from jobmaster.engine.links.memory import SharedMemory
 from jobmaster.engine.links.orphans import die_with_parent
 from jobmaster.engine.links.processes import Launch
-from jobmaster.errors import StoreUnavailable
+from jobmaster.errors import ConfigurationError, StoreUnavailable
 from jobmaster.ports.link import EXIT_UNREACHABLE
 
 if TYPE_CHECKING:
@@ -108,7 +108,9 @@ class EngineProcess:
         try:
             await prepared(link, self._ready)
         except Exception as error:
-            if self._engine is None and not isinstance(error, StoreUnavailable):
+            if isinstance(error, ConfigurationError) or (
+                self._engine is None and not isinstance(error, StoreUnavailable)
+            ):
                 raise _Unready(error) from error
             raise
         finally:

@@ -102,6 +102,8 @@ class Engine:
         self._stats_cache: dict[str, object] = {}
         self.ready = asyncio.Event()
         """Set when the first grant was taken in and, where jobs run, every bucket that this worker serves is open."""
+        self.disowned = False
+        """It stops because somebody else ended its lease; a new process may register again."""
 
         self.store_clock = StoreClock(clock)
         self.lease = Lease(link=link, clock=clock, store_clock=self.store_clock)
@@ -369,6 +371,7 @@ class Engine:
     def _granted(self, grant: Grant) -> None:
         if grant.gone and not self._stopping.is_set():
             logger.error("worker_ended name=%s: a newer boot or an operator ended this lease", self._registration.name)
+            self.disowned = True
             self.stop(0)
         if grant.cancels:
             self.runner.cancel(grant.cancels)

@@ -147,6 +147,14 @@ def broken_schema(_arguments: bytes) -> Any:
     return prepared
 
 
+def name_is_taken(_arguments: bytes) -> Any:
+    async def prepared(link: EngineLink, ready: Callable[[Any], None]) -> None:
+        ready(FakeEngine(Orders(), link))
+        raise ConfigurationError("a newer worker named 'w1' is running")
+
+    return prepared
+
+
 def slow_import(arguments: bytes) -> Any:
     FakeEngine.tell(_Told(msgspec.json.decode(arguments, type=Orders)), "importing")
     time.sleep(1000)

@@ -161,6 +161,7 @@ def test_a_kill_has_its_word():
         ("broken_settings", "cannot start: lease is 0 s. Give at least 1 s."),
         ("exits_when_imported", "SystemExit: this module is a script"),
         ("broken_schema", "cannot start: another cluster lives there"),
+        ("name_is_taken", "cannot start: a newer worker named 'w1' is running"),
         ("no_such_entry", "no_such_entry"),
     ],
 )
