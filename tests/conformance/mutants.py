@@ -48,7 +48,7 @@ MEMORY = [
     memory("no_reconcile", "test_leases.test_rows_that_the_worker_does_not_have_are_recovered"),
     memory("no_cut", "test_leases.test_rows_written_after_the_worker_counted_are_left_alone"),
     memory("loose_close", "test_row_locks.test_a_close_waits_for_inserts_that_are_under_way"),
-    memory("naive_drain", "test_buckets.test_a_drain_takes_no_job_from_its_present_owner"),
+    memory("naive_drain", "test_drains.test_a_drain_takes_no_job_from_its_present_owner"),
     memory("msgid_job", "test_accepting.test_a_copy_in_another_bucket_does_not_swallow_a_repeated_push"),
     memory("ack_by_job", "test_reading.test_removing_one_copy_leaves_the_copy_in_another_bucket"),
     memory("no_retire", "test_buckets.test_a_retired_bucket_leaves_no_row_behind"),
@@ -57,7 +57,7 @@ MEMORY = [
     memory("release_all", "test_finishes.test_a_release_never_touches_a_run_or_what_has_moved_on"),
     memory("boot_order", "test_leases.test_a_late_registration_of_an_older_boot_is_refused_with_the_newer_number"),
     memory("blind_open", "test_buckets.test_an_opening_that_is_repeated_after_the_bucket_was_lost_is_no_success"),
-    memory("drain_once", "test_buckets.test_asked_again_a_drainer_gets_the_same_bucket"),
+    memory("drain_once", "test_drains.test_asked_again_a_drainer_gets_the_same_bucket"),
     memory("deaf_renewals", "test_leases.test_renewals_carry_cancellations_once_and_in_order"),
     memory(
         "no_agent_fence", "test_agent_ownership.test_a_late_close_of_the_old_owner_does_not_shut_the_adopters_bucket"

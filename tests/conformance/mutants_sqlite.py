@@ -114,13 +114,13 @@ OWN = [  # R12 own(b), verb by verb
     ),
     sqlite(
         "own(b) of return_bucket",
-        "test_buckets.test_a_bucket_is_given_back_by_its_holder_only",
+        "test_drains.test_a_bucket_is_given_back_by_its_holder_only",
         instead(buckets, "own", unowned),
     ),
     sqlite(
         "own(b) of drain_in", "test_both_halves.test_who_lost_the_drain_moves_nothing", instead(buckets, "own", unowned)
     ),
-    sqlite("drain in Draining only", "test_buckets.test_only_the_drainer_drains", instead(buckets, "own", any_status)),
+    sqlite("drain in Draining only", "test_drains.test_only_the_drainer_drains", instead(buckets, "own", any_status)),
 ]
 
 ROWS = [  # mine(row), final states, tombstones
@@ -146,7 +146,7 @@ ROWS = [  # mine(row), final states, tombstones
     ),
     sqlite(
         "mine(row) of drain",
-        "test_buckets.test_a_drain_takes_no_job_from_its_present_owner",
+        "test_drains.test_a_drain_takes_no_job_from_its_present_owner",
         instead(rows.State, "mine", lambda *_: True),
     ),
     sqlite(
@@ -196,7 +196,7 @@ ROWS = [  # mine(row), final states, tombstones
     ),
     sqlite(
         "tombstones at a drain",
-        "test_buckets.test_a_tombstone_ends_a_job_that_is_drained",
+        "test_drains.test_a_tombstone_ends_a_job_that_is_drained",
         instead(buckets, "tombstoned", nobody),
     ),
     sqlite(
@@ -289,22 +289,22 @@ LEASES = [
     ),
     sqlite(
         "R15 the lease is judged",
-        "test_leases.test_the_buckets_of_a_silent_worker_are_lost_when_its_lease_has_ended",
+        "test_lost_workers.test_the_buckets_of_a_silent_worker_are_lost_when_its_lease_has_ended",
         text(leases, "OWNERS", "w.lease_until_us", "0"),
     ),
     sqlite(
         "R15 epoch + 1",
-        "test_leases.test_marking_again_raises_no_epoch_twice",
+        "test_lost_workers.test_marking_again_raises_no_epoch_twice",
         text(buckets, "LOSE", "epoch + 1", "epoch"),
     ),
     sqlite(
         "R15 a lost bucket is not clean",
-        "test_leases.test_an_ended_workers_buckets_are_lost_at_once",
+        "test_lost_workers.test_an_ended_workers_buckets_are_lost_at_once",
         text(buckets, "LOSE", "clean = 0", "clean = clean"),
     ),
     sqlite(
         "R15 drains of dead drainers",
-        "test_leases.test_the_drain_of_a_dead_drainer_is_lost_too",
+        "test_lost_workers.test_the_drain_of_a_dead_drainer_is_lost_too",
         text(leases, "LOSABLE", "(1, 2, 4)", "(1, 2)"),
     ),
     sqlite(
@@ -324,12 +324,12 @@ LEASES = [
     ),
     sqlite(
         "evidence about what is still the worker's",
-        "test_leases.test_evidence_that_comes_after_the_recovery_is_not_counted_again",
+        "test_lost_workers.test_evidence_that_comes_after_the_recovery_is_not_counted_again",
         text(leases, "ADD_BLAME", "NOT EXISTS", "1 OR NOT EXISTS"),
     ),
     sqlite(
         "excuses",
-        "test_leases.test_who_ran_beside_the_job_that_is_to_blame_is_excused",
+        "test_lost_workers.test_who_ran_beside_the_job_that_is_to_blame_is_excused",
         text(leases, "RUNNING", "WHERE", "WHERE 0 AND"),
     ),
     sqlite(
@@ -364,12 +364,12 @@ LEASES = [
     ),
     sqlite(
         "R16 the same grant",
-        "test_buckets.test_asked_again_a_drainer_gets_the_same_bucket",
+        "test_drains.test_asked_again_a_drainer_gets_the_same_bucket",
         text(buckets, "DRAINED_BY", "WHERE", "WHERE 0 AND"),
     ),
     sqlite(
         "R16 abandoned for long enough",
-        "test_buckets.test_a_bucket_that_nobody_adopts_for_a_while_is_drained_by_one_worker",
+        "test_drains.test_a_bucket_that_nobody_adopts_for_a_while_is_drained_by_one_worker",
         text(buckets, "ABANDONED", "left_us <= ?", "? > 0"),
     ),
     sqlite(

@@ -9,7 +9,7 @@ import pytest
 from jobmaster.ports.agent import Cursor
 from jobmaster.ports.answers import Fenced
 from tests.conformance.cases import case
-from tests.conformance.cluster import NOON, SECOND, Cluster
+from tests.conformance.cluster import NOON, SECOND, Cluster, start_of
 
 
 @case("success", "read")
@@ -245,3 +245,11 @@ async def test_a_message_that_can_still_be_cancelled_for_certain_is_read_by_nobo
     if cluster.standalone:
         read = await cluster.store.read(bucket.fence, read.cursor, limit=9, window_us=3600 * SECOND)
         assert len(read.messages) == 1
+
+
+async def test_a_message_that_was_taken_over_is_not_read_again_by_a_new_life(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    message = await cluster.message(bucket, at_most_once=True)
+    await cluster.store.take_over(bucket.fence, [start_of(message, take_over=True)])
+    await cluster.store.fence(bucket.fence)
+    assert await cluster.messages(bucket) == []
