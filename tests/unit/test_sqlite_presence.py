@@ -20,27 +20,32 @@ from tests.unit.sqlite_place import exit_code_of, in_loop, names_in, opened, own
 pytestmark = pytest.mark.backend("sqlite")
 
 HOLDER = """
-import os, subprocess, sys
-from jobmaster.stores.sql.sqlite.presence import hold_presence
-held = hold_presence(sys.argv[1], int(sys.argv[2]))
-if sys.argv[3] == "with a grandchild":
+import asyncio, os, subprocess, sys
+from jobmaster.ports.master import MasterRules
+from jobmaster.stores.sql.sqlite.store import SqliteStore
+from tests.unit.sqlite_place import owned_bucket
+
+async def register(path):
+    store = await SqliteStore.open(path, rules=MasterRules())  # never closed: this process is killed
+    return store, await owned_bucket(store)
+
+store, bucket = asyncio.run(register(sys.argv[1]))
+if sys.argv[2] == "with a grandchild":
     # Started while the lock is held: it must not inherit the lock.
     subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], close_fds=False)
-print("held" if held else "not held", flush=True)
+print(f"{bucket.id} {bucket.owner}", flush=True)
 sys.stdin.read()
 """
 
 
-def holder(path: Path, worker: int, how: str = "alone") -> subprocess.Popen[str]:
+def worker_elsewhere(path: Path, how: str = "alone") -> tuple[subprocess.Popen[str], int, int]:
+    """A process that has registered as a worker, with its bucket and the worker's id."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(path), str(worker), how],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-c", HOLDER, str(path), how], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout
-    assert process.stdout.readline() == "held\n"
-    return process
+    bucket, worker = process.stdout.readline().split()
+    return process, int(bucket), int(worker)
 
 
 def killed(process: subprocess.Popen[str]) -> None:
@@ -56,21 +61,24 @@ def killed(process: subprocess.Popen[str]) -> None:
 @in_loop
 async def test_the_buckets_of_a_killed_process_are_lost_at_once(tmp_path: Path, how: str) -> None:
     async with opened(tmp_path / "a.db") as store:
-        bucket = await owned_bucket(store)
-        process = holder(tmp_path / "a.db", bucket.owner or 0, how)
+        process, bucket, worker = worker_elsewhere(tmp_path / "a.db", how)
         assert await store.mark_lost() == [], "it lives"
         killed(process)
         [lost] = await store.mark_lost()
-        assert (lost.id, lost.owner, lost.epoch, lost.status) == (bucket.id, None, 2, BucketStatus.LOST)
-        [grant] = await store.renew([Renewal(bucket.owner or 0, 1)])
+        assert (lost.id, lost.owner, lost.epoch, lost.status) == (bucket, None, 2, BucketStatus.LOST)
+        [grant] = await store.renew([Renewal(worker, 1)])
         assert grant.gone, "who was found gone stays ended"
+        assert names_in(tmp_path / "a.db.locks") == []
 
 
 @in_loop
-async def test_a_worker_that_never_took_a_lock_is_judged_by_its_lease(tmp_path: Path) -> None:
+async def test_a_worker_without_a_lock_is_judged_by_its_lease(tmp_path: Path) -> None:
     now = 1_800_000_000_000_000
     async with opened(tmp_path / "a.db", clock_us=lambda: now) as store:
-        await owned_bucket(store)
+        bucket = await owned_bucket(store)
+        held = store.hold_presence(bucket.owner or 0)
+        assert held
+        held.release()
         assert await store.mark_lost() == []
         now += 10_000_000
         assert len(await store.mark_lost()) == 1
@@ -89,9 +97,9 @@ async def test_a_lock_that_is_held_does_not_save_a_worker_that_hangs(tmp_path: P
 @in_loop
 async def test_a_lock_file_of_another_host_says_nothing(tmp_path: Path) -> None:
     async with opened(tmp_path / "a.db") as store:
-        bucket = await owned_bucket(store)
-        killed(holder(tmp_path / "a.db", bucket.owner or 0))
-        file = Path(presence.lock_file(str(tmp_path / "a.db"), bucket.owner or 0))
+        process, _, worker = worker_elsewhere(tmp_path / "a.db")
+        killed(process)
+        file = Path(presence.lock_file(str(tmp_path / "a.db"), worker))
         write(file, "elsewhere 123")
         assert await store.mark_lost() == []
         write(file, "")
@@ -113,15 +121,15 @@ async def test_a_lock_is_held_once_and_goes_with_its_worker(tmp_path: Path) -> N
 
 
 @in_loop
-async def test_a_released_lock_is_no_evidence_of_a_death(tmp_path: Path) -> None:
-    """Who lets go by itself removes the file: its lease, or its own word, ends it."""
+async def test_old_files_of_the_dead_are_removed_and_those_of_the_living_stay(tmp_path: Path) -> None:
     async with opened(tmp_path / "a.db") as store:
-        bucket = await owned_bucket(store)
-        held = store.hold_presence(bucket.owner or 0)
-        assert held
-        held.release()
-        held.release()
-        assert await store.mark_lost() == []
+        assert store.hold_presence(1)
+        for worker in (2, 3):
+            write(Path(presence.lock_file(str(tmp_path / "a.db"), worker)), presence.this_host())
+        for worker in (1, 2):
+            os.utime(presence.lock_file(str(tmp_path / "a.db"), worker), (1, 1))
+        assert store.hold_presence(4)
+        assert names_in(tmp_path / "a.db.locks") == ["worker-1.lock", "worker-3.lock", "worker-4.lock"]
 
 
 @in_loop
@@ -155,10 +163,8 @@ async def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
 async def test_a_new_boot_of_the_name_does_not_disturb_the_locks_of_others(tmp_path: Path) -> None:
     async with opened(tmp_path / "a.db") as store:
         first = await owned_bucket(store)
-        store.hold_presence(first.owner or 0)
         second = (await store.register(Registration("w", 2, "here", ("",), WorkerMode.FULL))).worker
         await store.create_buckets(second, [NewBucket("t2", "here", "", 3)])
-        store.hold_presence(second)
         [lost] = await store.mark_lost()
         assert lost.id == first.id
 

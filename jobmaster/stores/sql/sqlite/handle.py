@@ -149,8 +149,9 @@ class Handle:
     def hold_presence(self, worker: int) -> Presence | None:
         """Take the worker's lock file: once it is free, everybody on this host knows at once that the worker is gone.
 
-        To be held by the process whose end is the worker's end, until `release` or the end of the process. None where
-        locks don't work; then leases alone say who is gone. A repeat gives the lock that is held already.
+        Held by the process whose end is the worker's end (`register` does it), until `release`, `end_worker` or the
+        end of the process. None where locks don't work, or another has it: then leases alone say who is gone. A repeat
+        gives the lock that is held already.
         """
         self._now()
         held = self._presences.get(worker) or hold_presence(self._path, worker)

@@ -61,9 +61,10 @@ INSERT INTO jm_blame (worker, job_id, reason, created_us) SELECT ?1, ?2, ?3, ?4
     ON CONFLICT DO NOTHING
 """
 # What ran beside the one that is to blame. SQLite takes the partial index where its very condition stands here.
+# By the row's worker, not by the bucket's owner: the bucket may have been marked lost before the testimony came.
 RUNNING = """
 SELECT j.id FROM jm_bucket b CROSS JOIN jm_job j
-WHERE b.owner = ? AND j.bucket = b.id AND j.status IN (3, 4, 6) AND j.status = 4
+WHERE j.bucket = b.id AND j.status IN (3, 4, 6) AND j.status = 4 AND j.worker = ?
 """
 LOSABLE = "SELECT id FROM jm_bucket WHERE owner = ? AND status IN (1, 2, 4)"
 OWNERS = """
@@ -194,16 +195,18 @@ def _hear(transaction: Transaction, worker: int, blame: Sequence[Blame]) -> None
         transaction.execute(ADD_BLAME, (worker, key, reason, transaction.now_us))
 
 
-def mark_lost(transaction: Transaction, limit: int) -> list[Bucket]:
-    """R15. A worker whose process is gone for certain is not waited for, and can't come back."""
+def mark_lost(transaction: Transaction, limit: int) -> tuple[list[Bucket], list[int]]:
+    """R15: the buckets, and the workers that were ended because their process is gone: they can't come back."""
     lost: list[Bucket] = []
+    ended: list[int] = []
     for worker, gone in lost_owners(transaction):
         if gone:
             transaction.execute(END_LEASE, (transaction.now_us, worker))
+            ended.append(worker)
         for (bucket,) in transaction.rows(LOSABLE, (worker,))[: limit - len(lost)]:
             lose(transaction, bucket)
             lost.append(bucket_of(transaction.rows(ONE_BUCKET, (bucket,))[0]))
-    return lost
+    return lost, ended
 
 
 def lost_owners(transaction: Transaction) -> list[tuple[int, bool]]:

@@ -113,7 +113,9 @@ class MasterVerbs(Handle):
 
     async def register(self, registration: Registration) -> Registered:
         check_registration(registration)
-        return await self._write(lambda tx: leases.register(tx, registration))
+        registered = await self._write(lambda tx: leases.register(tx, registration))
+        self.hold_presence(registered.worker)
+        return registered
 
     async def renew(self, renewals: Sequence[Renewal]) -> list[Grant]:
         return await self._write(lambda tx: leases.renew(tx, renewals))
@@ -125,7 +127,10 @@ class MasterVerbs(Handle):
     async def mark_lost(self, *, limit: int = 100) -> list[Bucket]:
         if not await self._read(leases.lost_owners):
             return []
-        return await self._write(lambda tx: leases.mark_lost(tx, limit))
+        lost, gone = await self._write(lambda tx: leases.mark_lost(tx, limit))
+        for worker in gone:
+            self._forget_presence(worker)
+        return lost
 
     # -- buckets
 

@@ -11,9 +11,13 @@ import contextlib
 import os
 import socket
 import sys
+import time
 
 if sys.platform != "win32":
     import fcntl
+
+
+OLD_SECONDS = 86_400.0
 
 
 class Presence:
@@ -58,20 +62,28 @@ def hold_presence(database: str, worker: int) -> Presence | None:
     except OSError:
         os.close(fd)
         return None
+    _remove_old(folder, path)
     return Presence(path, fd)
 
 
-def is_gone(database: str, worker: int) -> bool:
-    """True where the worker's process once held its lock on this host and does not hold it now."""
-    if sys.platform == "win32":
-        return False
+def _remove_old(folder: str, own: str) -> None:
+    """Remove what workers left behind whose end was noticed otherwise, by their lease or a newer boot."""
+    before = time.time() - OLD_SECONDS
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            if entry.path != own and entry.stat().st_mtime < before and _is_free(entry.path):
+                os.unlink(entry.path)
+
+
+def _is_free(path: str, content: bytes | None = None) -> bool:
+    """Whether nobody holds the file's lock, and the file says `content` (None: whatever it says)."""
     try:
-        fd = os.open(lock_file(database, worker), os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        # The host is written after the lock is taken: an empty file is a worker that is about to take it.
-        if os.read(fd, 512) != this_host().encode():
+        # The content is written after the lock is taken: an empty file is a worker that is about to take it.
+        if content is not None and os.read(fd, 512) != content:
             return False
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
@@ -80,6 +92,11 @@ def is_gone(database: str, worker: int) -> bool:
         return True
     finally:
         os.close(fd)
+
+
+def is_gone(database: str, worker: int) -> bool:
+    """True where the worker's process once held its lock on this host and does not hold it now."""
+    return sys.platform != "win32" and _is_free(lock_file(database, worker), this_host().encode())
 
 
 def forget_presence(database: str, worker: int) -> None:
