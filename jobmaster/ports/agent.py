@@ -47,7 +47,7 @@ class Takeover(msgspec.Struct, frozen=True):
 
 
 class Durability(msgspec.Struct, frozen=True):
-    """What an acknowledgement survives: "process" or "host", and how that was found out."""
+    """What an acknowledgement survives: "nothing", "process" or "host", and how that was found out."""
 
     survives: str
     evidence: str
@@ -70,7 +70,7 @@ class Agent(Protocol):
         ...
 
     async def push(self, bucket: int, jobs: Sequence[NewJob]) -> None:
-        """R1: store the jobs as messages of gen 0, all or none; a message whose key is there already counts as stored.
+        """R1: store the jobs as messages of gen 0, all or none. One whose key is in this bucket already counts as stored.
 
         The bucket's row is held (shared) until the insert commits. Where the agent and the master are one database, a
         bucket that the master knows and the agent does not is open.

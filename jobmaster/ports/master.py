@@ -5,10 +5,18 @@ repeat; `Fenced` means that the caller lost the bucket and nothing was changed.
 
 Words (protocol.md 1): *own(b)*: the bucket's row is held shared and (owner, epoch) are the fence's. *mine(row)*:
 `row.bucket = bucket and row.gen = gen`. *hold(row)*: a tombstone exists ? Cancelled : HeldOnMaster, no bucket, gen + 1.
-*recover(row)*: Processing and at-most-once: Failed (reason "worker lost"); else hold, due now, suspect; only if it was
-Processing or is blamed `recoveries + 1`, and when that reaches `max_recoveries` Failed (reason "quarantined"). A
-recovery
-of a Processing row also counts its attempt (`attempts` stands) and leaves an attempt record with reason "worker lost".
+*recover(row)*: Processing and at-most-once: Failed (reason "worker lost"); else hold, due now or as late as it was,
+suspect; only if it was Processing (and not excused) or is blamed `recoveries + 1`, and when that reaches
+`max_recoveries` Failed (reason "quarantined"). A recovery of a Processing row also counts its attempt (`attempts`
+stands) and leaves an attempt record with reason "worker lost", whose error has the blame.
+
+Rows that a recovery, a hold or a cancel ends lose their bucket and get gen + 1; rows that `finish` ends keep them, so
+that a repeated outcome is recognised. `attempts` is the present attempt's number while a row is Processing, else how
+many there have been.
+
+Data that not every database keeps (NUL, lone surrogates, moments outside of 1970 to 9999, keys that are not 16 bytes)
+raises SerializationError before anything is written, in every store; the words of outcomes and evidence are cleaned
+instead (`jobmaster.rules.storable`).
 """
 
 from __future__ import annotations
@@ -111,20 +119,26 @@ class MasterStore(Protocol):
         ...
 
     async def offer_bucket(self, bucket: NewBucket) -> Bucket:
-        """An ownerless Active bucket for a producer that found none; a repeat by lane and priority finds the first."""
+        """A bucket for a producer that found none: the first open one of that agent, lane and priority, owned or not.
+
+        Where there is none, a new one: Active, without owner, epoch 1, clean.
+        """
         ...
 
     async def look_up(self, keys: Sequence[JobKey]) -> list[JobState | None]:
-        """Status and outcome by key; None where no row (and, in standalone, no message) is known."""
+        """Status and outcome by key; None where no row is known.
+
+        In standalone a message without a row is SavePending.
+        """
         ...
 
     async def cancel(self, key: JobKey) -> CancelReply:
         """R19: tombstone, and in the same transaction HeldOnMaster, AssignedToBucket and Queued rows become Cancelled.
 
         A Queued or AssignedToBucket row at-least-once, a Processing row, or no row gives REQUESTED; final gives
-        TOO_LATE.
-        CANCELLED is certain: it will not start. In standalone a message that nobody can have read is turned into a
-        Cancelled row.
+        TOO_LATE. A repeat answers what the first call did. CANCELLED is certain: it will not start. In standalone a
+        message becomes a Cancelled row where nobody can have read it (its bucket is clean and has no owner, or it is
+        due beyond `MasterRules.window_us`) or its start is guarded anyway (at-most-once, verify).
         """
         ...
 
@@ -136,13 +150,18 @@ class MasterStore(Protocol):
         ...
 
     async def requeue(self, key: JobKey, *, due_us: int | None = None) -> bool:
-        """Explicit "retry" of a final job by a person: HeldOnMaster, due now (or then), failures and recoveries 0."""
+        """Explicit "retry" of a final job by a person: HeldOnMaster, due now (or then), failures and recoveries 0.
+
+        Its tombstone goes, so that it is not cancelled again. False: the job has not ended, or nobody knows it.
+        """
         ...
 
     # -- workers and leases
 
     async def register(self, registration: Registration) -> Registered:
         """R4: a new boot of a name; ends the lease of an older boot. A repeat of the same boot gives the same answer.
+
+        The older boot's buckets become Lost by the next `mark_lost`.
 
         Raises:
             Refused: a higher boot of this name is registered; the text has its number as `boot=<n>`.
@@ -152,7 +171,10 @@ class MasterStore(Protocol):
     async def renew(self, renewals: Sequence[Renewal]) -> list[Grant]:
         """R6, R8, R15': prolong leases, reconcile, adopt, and answer what is owned. One transaction for a process tree.
 
-        A renewal with a lower number than the last applied changes nothing. Per worker, in this order:
+        A renewal with a lower number than the last applied changes nothing and answers what is owned now; one with the
+        same number is applied again, because its sender measures its trust anew. Granted are Active and Completing
+        buckets; a Draining one starts no jobs. Demands are those of other workers, half a lease old at most, for lanes
+        and priorities of which this worker owns an Active bucket. Per worker, in this order:
         lease = now + lease_us; rows of its buckets in (Queued, Processing) with `touched < cut_us` and not in `held`
         are recovered; up to `adopt` buckets of its agent and lanes that are Lost, or Active without owner, get it as
         owner (epoch + 1, Active, adopted = now), not while it stops. A worker that was ended gets `gone`.
@@ -195,9 +217,9 @@ class MasterStore(Protocol):
         ...
 
     async def give_up(self, fence: Fence) -> None:
-        """R22': own(b), exclusively.
+        """R22': own(b), exclusively. The bucket's Queued rows: hold (not suspect by it); owner NULL, Active, epoch + 1.
 
-        The bucket's Queued rows: hold, not suspect; owner NULL, Active, clean, epoch + 1.
+        It stays clean if it was, and if no row pointed at it. A repeat is Fenced: it is done.
         """
         ...
 
@@ -212,7 +234,8 @@ class MasterStore(Protocol):
     async def retire(self, fence: Fence) -> None:
         """R16: own(b), exclusively (owner, or drainer).
 
-        Recover every row that points at the bucket; delete the bucket.
+        Recover every row that points at the bucket; delete the bucket. Messages that are left in the same database
+        come to the master as in a drain. A repeat is Fenced: it is done.
         """
         ...
 
@@ -222,6 +245,9 @@ class MasterStore(Protocol):
         One Lost or ownerless bucket that nobody adopted for `older_us`, as Draining with the worker as owner.
 
         Asked again it gives the one that the worker drains already. The bucket's epoch grows on the first grant.
+
+        Raises:
+            Fenced: the worker was ended.
         """
         ...
 
@@ -232,7 +258,8 @@ class MasterStore(Protocol):
     async def drain_in(self, fence: Fence, messages: Sequence[Message]) -> None:
         """R16: own(b) (Draining).
 
-        Per message: no row: insert HeldOnMaster, suspect; not final and mine: recover; else leave.
+        Per message: no row: insert HeldOnMaster, suspect (one that is no envelope: Failed, reason "unreadable"); not
+        final and mine: recover; else leave.
         """
         ...
 
@@ -290,7 +317,7 @@ class MasterStore(Protocol):
     # -- coordinator
 
     async def sweep(self, *, overdue_us: int, limit: int) -> int:
-        """R17' and I5: rows in a bucket status whose bucket is gone: hold, due now.
+        """R17' and I5: rows in a bucket status whose bucket is gone, untouched for `overdue_us`: recover.
 
         Held rows past `expires`: Failed, "expired".
         """

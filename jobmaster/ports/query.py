@@ -15,7 +15,7 @@ from jobmaster.model.worker import WorkerRecord
 
 
 class JobQuery(msgspec.Struct, frozen=True):
-    """Filters of a job list; None means any. Times are of creation. `text` is searched in task name and ids."""
+    """Filters of a job list; None means any. Times are of creation. `text` is a part of task name or id (ASCII case ignored)."""
 
     statuses: tuple[JobStatus, ...] | None = None
     task: str | None = None
@@ -43,7 +43,11 @@ class QueryStore(Protocol):
     """Read-only questions of people. None of them blocks the engine's writes."""
 
     async def list_jobs(self, query: JobQuery, *, limit: int = 50, after: str | None = None) -> JobPage:
-        """A page of jobs, newest first, rows and (in standalone) messages together. `limit` at most 1,000."""
+        """A page of jobs, newest first, rows and (in standalone) messages together.
+
+        Raises:
+            ConfigurationError: `limit` is not 1 to 1,000, or `after` is no end of a page.
+        """
         ...
 
     async def get_job(self, key: JobKey) -> JobRecord | None:
