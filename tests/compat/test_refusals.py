@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -121,6 +124,20 @@ def test_an_app_without_a_store_of_ours_says_what_to_give(broker):
 
     assert says(refusal.value, ["JOBMASTER_MASTER", "broker=", "sqlite:///"]), refusal.value
     assert "guest:guest" not in str(refusal.value)
+
+
+def test_the_command_line_says_the_same_and_exits_with_2(tmp_path):
+    (tmp_path / "proj.py").write_text(
+        "from jobmaster.compat import Celery\napp = Celery('proj', broker='redis://:hunter2@localhost')\n",
+        encoding="utf-8",
+    )
+    command = [str(Path(sys.executable).with_name("jobmaster")), "worker", "-A", "proj"]
+
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+
+    assert done.returncode == 2
+    assert "JOBMASTER_MASTER" in done.stderr
+    assert "hunter2" not in done.stderr + done.stdout
 
 
 def test_a_broker_without_a_database_needs_a_master():
