@@ -21,6 +21,7 @@ from jobmaster.engine.pools.processes import PoolLaunch
 from jobmaster.errors import ConfigurationError, JobMasterError, StoreUnavailable
 from jobmaster.locating import find_app
 from jobmaster.model.states import WorkerMode
+from jobmaster.model.worker import WorkerStatus
 from jobmaster.observe.debug_log import start_debug_log
 from jobmaster.observe.logs import configure_logs
 from jobmaster.runtime import (
@@ -38,6 +39,7 @@ from jobmaster.settings import Settings, check_lane
 if TYPE_CHECKING:
     from jobmaster.app import JobMaster
     from jobmaster.engine.child import Prepared, Stoppable
+    from jobmaster.gateway import Connections
     from jobmaster.ports.link import EngineLink
     from jobmaster.ports.workload import Workload
 
@@ -134,12 +136,18 @@ def engine(arguments: bytes) -> Prepared:
             )
             ready(made)
             await made.run()
-            if made.disowned:
-                raise StoreUnavailable("somebody else ended this lease; a new process registers anew")
+            if made.disowned and not await _has_successor(connections, told.plan.name, made.lease.worker):
+                raise StoreUnavailable("somebody ended this worker's lease; a new process registers anew")
         finally:
             await connections.close()
 
     return run
+
+
+async def _has_successor(connections: Connections, name: str, worker: int) -> bool:
+    """Another worker of this name lives: of two, the newer one stays (R4), and this one ends for good."""
+    workers = await connections.questions.list_workers()
+    return any(other.name == name and other.id != worker and other.status is not WorkerStatus.DEAD for other in workers)
 
 
 def pool_workload(arguments: bytes) -> Workload:
