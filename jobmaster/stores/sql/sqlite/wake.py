@@ -176,8 +176,14 @@ class Wake:
         self.deliver([topic for topic in self._hints if label_of(topic) in labels])
 
     def deliver(self, topics: Iterable[str] | None) -> None:
-        """Run the callbacks of these topics (None: of all), each once."""
-        for topic in list(self._hints) if topics is None else topics:
+        """Run the callbacks of these topics, each once; None: of all but the workers' own.
+
+        A worker's topic asks for a renewal, which is a commit: where each commit of another process asked for one, an
+        engine and its supervisor would keep each other awake for ever. A worker looks at every renewal anyway.
+        """
+        if topics is None:
+            topics = [topic for topic in self._hints if not topic.startswith("worker")]
+        for topic in topics:
             for hint in list(self._hints.get(topic, ())):
                 hint.callback()
 
