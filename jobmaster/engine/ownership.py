@@ -128,8 +128,8 @@ class Ownership:
             life.depth = self.depths.get(life.bucket.id, 0)
 
     async def _feed_hungry(self) -> None:
-        for demand in list(self._asked.values()):
-            del self._asked[demand.bucket]
+        asked, self._asked = self._asked, {}
+        for demand in asked.values():
             for life in matching(demand, self._lease.lives)[:1]:
                 unread = life.depth - len(life.entries)
                 if life.more and unread > 0:

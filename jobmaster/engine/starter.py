@@ -102,19 +102,19 @@ class Starter:
 
     async def _send(self, life: Life, batch: list[Entry]) -> None:
         self.under_way += len(batch)
-        try:
-            verdicts = await self._until_answered(life, batch)
-        finally:
-            self.under_way -= len(batch)
-        for index, entry in enumerate(batch):
-            self._apply(entry, verdicts[index] if verdicts else None)
-
-    async def _until_answered(self, life: Life, batch: list[Entry]) -> list[Verdict] | None:
-        """Repeat the same batch until the store answers; None when the life is over."""
         for entry in batch:
             entry.in_master = True  # from the moment of sending (R11)
             entry.recorded = entry.stage is not Stage.WAITING
         starts = [self._describe(entry) for entry in batch]
+        try:
+            verdicts = await self._until_answered(life, starts)
+        finally:
+            self.under_way -= len(batch)
+        for index, entry in enumerate(batch):
+            self._apply(entry, starts[index], verdicts[index] if verdicts else None)
+
+    async def _until_answered(self, life: Life, starts: list[Start]) -> list[Verdict] | None:
+        """Repeat the same batch until the store answers; None when the life is over."""
         while not life.dropped:
             if not self._lease.trusted():
                 await self._pause.wait(0)
@@ -143,12 +143,14 @@ class Starter:
             seq=entry.seq,
             started_us=entry.started_us or self._store_clock.now_us(),
             attempt=max(entry.attempts, 1) if entry.stage is Stage.RUNNING else entry.attempts + 1,
-            take_over=entry.envelope.at_most_once,
+            take_over=entry.envelope.at_most_once and not waits,
         )
 
-    def _apply(self, entry: Entry, verdict: Verdict | None) -> None:
+    def _apply(self, entry: Entry, asked: Start, verdict: Verdict | None) -> None:
+        """What was asked decides what the answer means: an entry may have asked to start since its early row was sent."""
+        waited = asked.status is JobStatus.QUEUED
         yes = verdict is not None and verdict.yes and entry.alive
-        if yes and verdict is not None and entry.stage is not Stage.WAITING:
+        if yes and verdict is not None and not waited:
             entry.attempts, entry.recoveries = verdict.attempt, max(entry.recoveries, verdict.recoveries)
             if entry.envelope.at_most_once and entry.seq is not None:
                 entry.life.removed[entry.seq] = None
@@ -158,5 +160,5 @@ class Starter:
             if stage is Stage.RUNNING:
                 self.halt(entry, Halt.SHUTDOWN)
             self.settled(entry)
-        if stage is Stage.ASKING:
+        if stage is Stage.ASKING and not waited:
             self.answered(entry, yes=yes)

@@ -41,6 +41,7 @@ def main() -> int:
         for seed in range(options.seed, options.seed + options.seeds):
             config = options.config or config_of(seed)
             result, lines = run_seed(seed, config, broken=options.broken, watched=options.trace)
+            del result["cpu"]
             print(*lines, json.dumps(result, indent=1, sort_keys=True), sep="\n")
         return 0
     seeds = range(options.seed, options.seed + options.seeds)

@@ -23,6 +23,7 @@ CALL_FAULTS = (
     "applied after the caller gave up",
     "applied twice",
     "delayed",
+    "reply delayed",
     "reordered",
     "call into a cut",
     "cut before the reply",
@@ -44,10 +45,12 @@ class Tally:
     settled: list[float] = field(default_factory=list)
     recoveries: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    cpu: float = 0.0
 
     def add(self, result: dict[str, object]) -> None:
         """Count one seed's result."""
         self.seeds += 1
+        self.cpu += result["cpu"]  # type: ignore[operator]
         self.stats.update(result["stats"])  # type: ignore[call-overload]
         self.settled.append(result["settled"])  # type: ignore[arg-type]
         self.recoveries += result["recoveries"]  # type: ignore[operator]
@@ -60,7 +63,7 @@ class Tally:
 
     def lines(self) -> Iterable[str]:
         """The report."""
-        yield f"{self.seeds} seeds, {self.stats['calls']} calls, {self.stats['starts']} starts in {self.seconds:.0f} s"
+        yield f"{self.seeds} seeds, {self.stats['calls']} calls, {self.stats['starts']} starts in {self.seconds:.0f} s ({self.cpu:.0f} s of processors)"
         for kind in FAULTS:
             yield f"  {kind:45} {self.stats[kind]:8}"
         for kind in sorted(set(self.stats) - set(FAULTS)):
@@ -87,6 +90,7 @@ def run_seed(
     from tests.simulation.variants import removed
     from tests.simulation.world import CONFIGS, World, run_world
 
+    began = time.process_time()
     gc.disable()
     with removed(broken) as guards_off:
         world = World(seed, CONFIGS[config], watched=watched, guards_off=guards_off)
@@ -102,6 +106,7 @@ def run_seed(
     lines = world.lines
     del world
     _bury()
+    result["cpu"] = time.process_time() - began
     return result, lines
 
 

@@ -79,6 +79,7 @@ class Network:
         self.loop, self.rng, self.stats, self.rates = loop, rng, stats, rates
         self.world = contextvars.Context()
         self.on = True
+        self._slow_replies: set[int] = set()
         self.ended: Callable[[Call], None] = lambda _: None
         """Called after each call that was carried out."""
         self.doubted: Callable[[Call], None] = lambda _: None
@@ -122,8 +123,11 @@ class Network:
             self.later(delay + rng.uniform(0, LATEST), self._start, call, server, None)
         else:
             if fate < edge + rates.slow:
-                self._struck("delayed")
-                delay += rng.uniform(0.1, 1.8)
+                if rng.random() < 0.5:
+                    self._struck("delayed")
+                    delay += rng.uniform(0.1, 1.8)
+                else:
+                    self._slow_replies.add(call.number)
             self.later(delay, self._start, call, server, reply)
         try:
             return await reply
@@ -167,10 +171,12 @@ class Network:
             self._struck("cut before the reply")
             self.doubted(call)
             self._give_up(reply, certain=False)
-        elif error is not None:
-            reply.set_exception(error)
-        else:
-            reply.set_result(result)
+            return
+        back = self.rng.expovariate(1 / server.latency)
+        if call.number in self._slow_replies:
+            self._struck("reply delayed")
+            back += self.rng.uniform(0.1, 1.8)
+        self.later(back, _deliver, reply, result, error)
 
     def signal(self, process: Process, callback: Callable[[], None]) -> None:
         """A store's hint on its way to a process."""
@@ -186,6 +192,15 @@ class Network:
             times = 2
         for _ in range(times):
             self.later(rng.expovariate(500), process.call, callback)
+
+
+def _deliver(reply: asyncio.Future[Any], result: object, error: Exception | None) -> None:
+    if reply.done():
+        return
+    if error is not None:
+        reply.set_exception(error)
+    else:
+        reply.set_result(result)
 
 
 def _fail(reply: asyncio.Future[Any], error: Exception) -> None:

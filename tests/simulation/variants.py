@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobmaster.engine import life as life_module
+from jobmaster.engine.coordinator import Coordinator
 from jobmaster.engine.fetcher import Fetcher
 from jobmaster.engine.intake import Intake
 from jobmaster.engine.janitor import Janitor
@@ -119,6 +120,10 @@ VARIANTS: dict[str, Variant] = {
     "claim_late": Variant("R14'a", patches=((Lease, "counted", _SETTLES_LATE),)),
     "disown_early": Variant("R22' nothing runs", patches=((GracefulStop, "_give_up_if_quiet", _given_up_at_once),)),
     "no_lock+no_row_guard": Variant("R12 both", guards=("no_lock", "no_row_guard")),
+    "loose_close+no_janitor": Variant("R1 and R18", ("loose_close",), ((Janitor, "_drain_orphans", _nothing),)),
+    "no_retire+no_sweep": Variant("R16 and R17'", ("no_retire",), ((Coordinator, "_sweep", _nothing),)),
+    "claim_no_own+no_sweep": Variant("R14' and R17'", ("claim_no_own",), ((Coordinator, "_sweep", _nothing),)),
+    "amo_no_nonce+no_recover": Variant("R10 and R15'a 2", ("amo_no_nonce", "no_recover")),
     "no_fence+life": Variant(
         "R15'a high mark and fence",
         guards=("no_agent_fence",),

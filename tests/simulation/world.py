@@ -100,7 +100,15 @@ CONFIGS = {
     for config in (
         Config("standalone"),
         Config("split", agents=("fast",)),
-        Config("lanes", agents=("fast",), common_lanes=1, tempo=1.6, most_buckets=1),
+        Config(
+            "lanes",
+            agents=("fast",),
+            common_lanes=1,
+            tempo=1.6,
+            most_buckets=1,
+            slow_commits=0.04,
+            rates=FaultRates(fail=0.02, lose_reply=0.05, late=0.05, double=0.03, slow=0.06),
+        ),
         Config("backlog", agents=("fast",), priorities=(3,), jobs=60, pause=0.12, slots=2, faults_last=26.0),
         Config("two-agents", agents=("fast", "near"), hosts=4),
         Config(
