@@ -10,8 +10,10 @@ from jobmaster.compat.exceptions import NoEffectWarning
 from jobmaster.errors import ConfigurationError
 from jobmaster.settings.declarations import Agent, Worker
 from jobmaster.settings.dsn import SCHEMES, parse_dsn, redacted
+from jobmaster.settings.names import folded
 
 BROKER_VARIABLE: Final = "CELERY_BROKER_URL"
+MASTER_VARIABLE: Final = "JOBMASTER_MASTER"
 BACKEND_VARIABLE: Final = "CELERY_RESULT_BACKEND"
 AGENT_NAME: Final = "broker"
 
@@ -68,11 +70,18 @@ def is_ours(url: str) -> bool:
     return bool(mark and parts) and parts[0] in SCHEMES
 
 
-def no_master(broker: str | None) -> ConfigurationError:
+def no_master(broker: str | None, cluster_id: str) -> ConfigurationError:
     """The error for an app whose URLs name no JobMaster store, where nothing else names the master either."""
     broker = os.environ.get(BROKER_VARIABLE) or broker
-    what = f"broker={redacted(broker)!r} is no store of JobMaster" if broker else "The app has no broker URL"
+    what = "The app has no broker URL"
+    if broker:
+        fault = "carries tasks, but cannot keep their results" if is_ours(broker) else "is no store of JobMaster"
+        what = f"broker={redacted(broker)!r} {fault}"
+    variable = MASTER_VARIABLE
+    if variable in os.environ:
+        # It is set, but speaks to the first app that this process made.
+        variable = f"JOBMASTER_CLUSTERS__{folded(cluster_id).upper()}__MASTER"
     return ConfigurationError(
-        f"{what}, and JOBMASTER_MASTER names no master. Give the address of a database, such as "
-        'Celery("proj", broker="postgresql://host/proj") or broker="sqlite:///proj.db", or set JOBMASTER_MASTER to it.'
+        f"{what}, and {variable} names no master. Give the address of a database, such as "
+        f'Celery("proj", broker="postgresql://host/proj") or broker="sqlite:///proj.db", or set {variable} to it.'
     )

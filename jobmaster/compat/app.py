@@ -238,7 +238,7 @@ class Celery:
         given["retention"] = seconds_of(conf.result_expires, "result_expires")
         app = JobMaster(cluster_id_of(self.main), folder=self._folder, **given)
         if stores.master is None and app.resolved.origins["master"] == "default":
-            raise no_master(conf.broker_url)
+            raise no_master(conf.broker_url, app.cluster_id)
         return app
 
     def _register(self, task: Task[..., Any]) -> None:

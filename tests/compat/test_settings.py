@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 from datetime import timedelta
 from types import SimpleNamespace
@@ -180,14 +182,28 @@ def test_celerys_variables_win_over_arguments(monkeypatch):
     assert stores_of("redis://h", None).master == "sqlite:///env.db"
 
 
-def test_with_a_foreign_broker_the_environment_names_the_master(tmp_path, monkeypatch):
-    monkeypatch.setenv("JOBMASTER_MASTER", f"sqlite:///{tmp_path}/env.db")
-    app = Celery("proj", broker="redis://localhost/0", backend="redis://localhost/1")
+FOREIGN = """
+from jobmaster.compat import Celery
+first = Celery("first", broker="redis://localhost/0")
+first.jobmaster.jobs.list()
+second = Celery("second", broker="redis://localhost/0")
+try:
+    second.jobmaster
+except ValueError as error:
+    print(error)
+"""
 
-    app.jobmaster.jobs.list()
+
+def test_with_a_foreign_broker_the_environment_names_the_master(tmp_path):
+    """Of the first app; a second one of the process has a variable of its own, and the error names it."""
+    environment = {**os.environ, "JOBMASTER_MASTER": f"sqlite:///{tmp_path}/env.db"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", FOREIGN], env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
 
     assert (tmp_path / "env.db").exists()
-    app.close()
+    assert "JOBMASTER_CLUSTERS__SECOND__MASTER names no master" in done.stdout
 
 
 def test_a_relative_path_begins_in_the_folder_of_the_app_s_file(tmp_path, monkeypatch):
