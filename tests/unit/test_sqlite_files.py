@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from jobmaster.errors import ConfigurationError, SchemaError, StoreUnavailable
+from jobmaster.model.ids import JobKey
 from jobmaster.ports.master import MasterRules
 from jobmaster.stores.sql import provision
 from jobmaster.stores.sql.migrate import in_own_process
@@ -325,3 +326,51 @@ def test_the_statements_of_a_new_file_are_complete() -> None:
         assert sqlite3.complete_statement(statement + ";")
         connection.execute(statement)
     connection.close()
+
+
+# -- a kill
+
+
+PRODUCER = """
+import asyncio, sys
+from tests.unit.sqlite_place import opened, new_job
+
+async def main():
+    async with opened(sys.argv[1]) as store:
+        async def produce():
+            while True:
+                jobs = [new_job() for _ in range(7)]
+                await store.push(int(sys.argv[2]), jobs)
+                sys.stdout.write("".join(job.key.hex() + "\\n" for job in jobs))
+                sys.stdout.flush()
+        await asyncio.gather(*(produce() for _ in range(20)))
+
+asyncio.run(main())
+"""
+
+
+def acknowledged_until_killed(path: Path, bucket: int, seconds: float) -> list[JobKey]:
+    """The jobs that a producer said it had pushed before it was killed."""
+    command = [sys.executable, "-c", PRODUCER, str(path), str(bucket)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as producer:
+        assert producer.stdout
+        told = [producer.stdout.readline()]
+        time.sleep(seconds)
+        producer.kill()
+        told += producer.stdout.readlines()
+    whole = [line.strip() for line in told if line.endswith("\n")]
+    return [JobKey(bytes.fromhex(line)) for line in whole if len(line) == 32]
+
+
+@in_loop
+async def test_what_was_acknowledged_survives_a_kill_whole(tmp_path: Path) -> None:
+    async with opened(tmp_path / "a.db") as store:
+        bucket = await owned_bucket(store)
+        acknowledged: list[JobKey] = []
+        for seconds in (0.3, 0.1, 0.2):
+            acknowledged += await asyncio.to_thread(acknowledged_until_killed, tmp_path / "a.db", bucket.id, seconds)
+        assert len(acknowledged) > 100
+        assert all(await store.look_up(acknowledged)), "each is there"
+        [(waiting,)] = await store._write(lambda tx: tx.rows("SELECT count(*) FROM jm_message"))
+        assert waiting % 7 == 0, "all or none of a call"
+        assert await store._write(lambda tx: tx.rows("PRAGMA integrity_check")) == [("ok",)]
