@@ -54,7 +54,7 @@ class AsyncResult(Generic[R_co]):
         Raises:
             TimeoutError: it has not ended in time. It goes on.
             TaskRevokedError: it was revoked, or expired.
-            RuntimeError: called inside a task, which can wait for ever.
+            RuntimeError: called inside a task, where it can wait for ever, or on a running event loop.
             Exception: what the task raised, with the `JobFailed` that has its traceback as the cause.
         """
         _check_others(others)
@@ -67,6 +67,13 @@ class AsyncResult(Generic[R_co]):
             return cast("R_co", self._native.get(timeout))
         except ResultTimeout as error:
             raise TimeoutError(str(error)) from None
+        except ConfigurationError:
+            if _is_on_a_running_loop():
+                raise RuntimeError(
+                    "result.get() on a running event loop would stop the loop until the task has ended. "
+                    f"Write: await app.jobmaster.result({self.id!r}).aget()"
+                ) from None
+            raise
         except (JobFailed, JobCancelled) as error:
             raised = rebuilt(error)
             if not propagate:
@@ -173,6 +180,16 @@ class AsyncResult(Generic[R_co]):
 
 def _is_expired(error: JobMasterError | None) -> bool:
     return isinstance(error, JobFailed) and error.error_type == EXPIRED
+
+
+def _is_on_a_running_loop() -> bool:
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _check_others(others: dict[str, Any]) -> None:

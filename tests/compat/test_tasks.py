@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
 
 import pytest
 
@@ -440,14 +443,41 @@ def test_tasks_may_be_added_after_the_app_was_opened(app):
     assert late.name in app.tasks
 
 
-def test_values_that_are_not_json_keep_their_type(app):
+@pytest.mark.parametrize(
+    "value",
+    [
+        datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
+        Decimal("3.20"),
+        UUID(int=7),
+        {1, 2},
+        (1, (2, 3)),
+        b"\x00\xff",
+        {"nested": [(1, Decimal(2))]},
+    ],
+)
+def test_values_that_are_not_json_keep_their_type(app, value):
     @app.task
     def echo(value):
         return value
 
-    moment = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
     with app.jobmaster:
-        assert echo.delay(moment).get(timeout=WAIT) == moment
+        assert echo.delay(value).get(timeout=WAIT) == value
+
+
+def test_get_on_a_running_loop_says_what_to_write(app):
+    @app.task
+    def add(x, y):
+        return x + y
+
+    async def main():
+        result = add.delay(2, 3)
+        with pytest.raises(RuntimeError, match=r"await app\.jobmaster\.result") as refusal:
+            result.get(timeout=WAIT)
+        advice = str(refusal.value).split("await ")[1]
+        return await eval(advice, {"app": app})  # noqa: S307 - what the text says is to be written
+
+    with app.jobmaster:
+        assert asyncio.run(main()) == 5
 
 
 def test_two_apps_have_their_own_tasks(app, tmp_path):
