@@ -40,11 +40,12 @@ _LOOKS: Final = {
 }
 _SCHEDULED: Final = Look("Scheduled", "◷", "held")
 _RETRYING: Final = Look("Retrying", "↻", "retrying")
+_RETRIED: Final = Look("Retried", "↻", "retrying")
 
 
 def look_of_status(status: JobStatus) -> Look:
     """The look of a bare status, such as an attempt's. An attempt that is followed by another one was retried."""
-    return _RETRYING if status is JobStatus.HELD_ON_MASTER else _LOOKS[status]
+    return _RETRIED if status is JobStatus.HELD_ON_MASTER else _LOOKS[status]
 
 
 def look_of_job(job: JobInfo, now: datetime) -> Look:

@@ -163,7 +163,7 @@ def test_attempts_are_listed_with_their_errors(client, cluster):
     page = client.get("/jobs/job?id=receipt-7").text
 
     assert "Attempt 1" in page
-    assert "Retrying" in page
+    assert "Retried" in page
     assert "hunter2" not in page
 
 
