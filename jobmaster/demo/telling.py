@@ -7,6 +7,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.text import Text
 
 import jobmaster
 from jobmaster.demo.app import jm
+from jobmaster.demo.files import default_folder
 from jobmaster.demo.json_telling import JsonTelling
 from jobmaster.demo.look import Look, table_of
 from jobmaster.demo.plan import LATEST
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from jobmaster.demo.story import Sent
     from jobmaster.demo.worker_process import WorkerProcess
 
-NEXT_STEP = "Your own first task, in five lines: docs/getting-started.md"
 Show = Callable[[], int]
 """Looks at the jobs, shows how they are, and answers how many have ended."""
 
@@ -153,7 +154,7 @@ class WordTelling:
         if once:
             self._heading("Try next")
             self._commands("the same, and the worker stays for you to play with", f"{command} demo")
-            self._console.print(Text(f"\n  {NEXT_STEP}\n"))
+            self._console.print(Text(f"\n  {_next_step()}\n"))
             return
         self._heading("The worker stays. Try in another terminal, in this folder")
         shown = str(jm.settings.master)
@@ -177,7 +178,7 @@ class WordTelling:
             f"{command} run demo.remind --delay 2 --wait",
             f"{command} run demo.count_words {shlex.quote(json.dumps([found.files[0].path]))}",
         )
-        self._console.print(Text(f"\n  {NEXT_STEP}"))
+        self._console.print(Text(f"\n  {_next_step()}"))
         end = "." if self._given_master else ", and deletes the demo's files."
         self._console.print(Text(f"  Ctrl-C stops the worker{end}", style="bold"))
 
@@ -203,3 +204,11 @@ def _left_out(found: Found) -> str:
     if found.too_many:
         parts.append(f"{found.too_many:,} too many")
     return f" ({', '.join(parts)}: left out)" if parts else ""
+
+
+def _next_step() -> str:
+    guide = default_folder() / "docs" / "getting-started.md"
+    if guide.is_file():
+        place = guide.relative_to(Path.cwd()) if guide.is_relative_to(Path.cwd()) else guide
+        return f"Your own first task, in five lines: {place}"
+    return f"Your own first task: put @jm.task on a function, and start {typed_command()} worker -A YOUR_MODULE"
