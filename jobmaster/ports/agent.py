@@ -70,7 +70,7 @@ class Agent(Protocol):
         ...
 
     async def push(self, bucket: int, jobs: Sequence[NewJob]) -> None:
-        """R1: store the jobs as messages of gen 0, all or none. One whose key is in this bucket already counts as stored.
+        """R1: store the jobs as messages of gen 0, all or none; one whose key is in this bucket already is stored.
 
         The bucket's row is held (shared) until the insert commits. Where the agent and the master are one database, a
         bucket that the master knows and the agent does not is open.

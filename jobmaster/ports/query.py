@@ -15,7 +15,10 @@ from jobmaster.model.worker import WorkerRecord
 
 
 class JobQuery(msgspec.Struct, frozen=True):
-    """Filters of a job list; None means any. Times are of creation. `text` is a part of task name or id (ASCII case ignored)."""
+    """Filters of a job list; None means any. Times are of creation.
+
+    `text` is a part of a task name or an id; upper and lower case of ASCII letters are the same.
+    """
 
     statuses: tuple[JobStatus, ...] | None = None
     task: str | None = None

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from jobmaster.model.bucket import NewBucket
     from jobmaster.model.definition import ClusterRecord, Definition
-    from jobmaster.model.ids import JobKey
     from jobmaster.model.job import Envelope, NewJob
     from jobmaster.model.worker import Registration
 
@@ -56,7 +55,7 @@ def check_number(value: int, name: str) -> None:
         raise SerializationError(f"{name} is {value}, which does not fit into the 64 bits of a database's integer.")
 
 
-def check_key(key: JobKey) -> None:
+def check_key(key: object) -> None:
     """Raise SerializationError for a job key that is not 16 bytes."""
     if not isinstance(key, bytes) or len(key) != KEY_BYTES:
         raise SerializationError(

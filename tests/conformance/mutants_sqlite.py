@@ -7,6 +7,7 @@ from unittest import mock
 
 from jobmaster.stores.sql.sqlite import (
     accept,
+    agent_verbs,
     buckets,
     cancel,
     claim,
@@ -15,6 +16,7 @@ from jobmaster.stores.sql.sqlite import (
     fencing,
     finish,
     leases,
+    master_verbs,
     read,
     recover,
     rows,
@@ -24,13 +26,15 @@ from jobmaster.stores.sql.sqlite import (
 from jobmaster.stores.sql.sqlite.owning import Owned, own
 from jobmaster.stores.sql.sqlite.store import SqliteStore
 from tests.conformance.adapters import AGENT
-from tests.conformance.mutants import Mutant, Patch
+from tests.conformance.mutants import Mutant, Patch, instead, nothing
 
 BOTH_SQLITE = ("sqlite", "sqlite-split")
 
 
-def sqlite(guard: str, noticed_by: str, patch: Patch, adapters: tuple[str, ...] = BOTH_SQLITE) -> Mutant:
-    return Mutant(guard, noticed_by, adapters, patch=patch)
+def sqlite(
+    guard: str, noticed_by: str, patch: Patch, adapters: tuple[str, ...] = BOTH_SQLITE, **arguments: Any
+) -> Mutant:
+    return Mutant(guard, noticed_by, adapters, patch=patch, arguments=arguments)
 
 
 def text(module: Any, name: str, old: str, new: str) -> Patch:
@@ -38,12 +42,6 @@ def text(module: Any, name: str, old: str, new: str) -> Patch:
     statement = getattr(module, name)
     assert old in statement, f"{module.__name__}.{name} does not say {old!r} any more"
     return lambda: mock.patch.object(module, name, statement.replace(old, new))
-
-
-def instead(owner: Any, name: str, replacement: Any) -> Patch:
-    """`owner.name` replaced."""
-    assert hasattr(owner, name), f"{owner} has no {name} any more"
-    return lambda: mock.patch.object(owner, name, replacement)
 
 
 def unowned(*_: Any, **__: Any) -> Owned:
@@ -58,10 +56,6 @@ def any_status(transaction: Any, fence: Any, *, statuses: tuple[int, ...] = ()) 
 
 def nobody(*_: Any, **__: Any) -> set[bytes]:
     return set()
-
-
-def nothing(*_: Any, **__: Any) -> None:
-    return None
 
 
 async def removed_first(self: SqliteStore, fence: Any, outcomes: Any) -> Any:
@@ -477,4 +471,26 @@ AGENTS = [
     ),
 ]
 
-SQLITE = [*OWN, *ROWS, *LEASES, *AGENTS]
+EDGES = [
+    sqlite(
+        "the edge of push",
+        "test_hostile_data.test_a_job_with_a_text_that_not_every_store_keeps_is_refused_whole",
+        instead(agent_verbs, "check_jobs", nothing),
+        field="task",
+        text="a\0b",
+    ),
+    sqlite(
+        "the edge of hold",
+        "test_hostile_data.test_a_number_that_not_every_store_keeps_is_refused",
+        instead(master_verbs, "check_jobs", nothing),
+        times={"due_us": -1},
+    ),
+    sqlite(
+        "the edge of names",
+        "test_hostile_data.test_every_name_is_checked_before_anything_is_written",
+        instead(master_verbs, "check_text", nothing),
+        text="a\0b",
+    ),
+]
+
+SQLITE = [*OWN, *ROWS, *LEASES, *AGENTS, *EDGES]

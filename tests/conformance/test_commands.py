@@ -80,16 +80,16 @@ async def test_a_closed_store_refuses_every_verb_and_may_be_closed_again(cluster
     await cluster.store.close_store()
     await cluster.store.close_store()
     verbs = [
-        cluster.store.now_us(),
-        cluster.store.hold([cluster.job()]),
-        cluster.store.push(bucket.id, [cluster.job()]),
-        cluster.store.read(bucket.fence, None, limit=1, window_us=0),
-        cluster.store.settle(bucket.fence, []),
-        cluster.store.list_buckets(),
+        cluster.store.now_us,
+        lambda: cluster.store.hold([cluster.job()]),
+        lambda: cluster.store.push(bucket.id, [cluster.job()]),
+        lambda: cluster.store.read(bucket.fence, None, limit=1, window_us=0),
+        lambda: cluster.store.settle(bucket.fence, []),
+        cluster.store.list_buckets,
     ]
     for verb in verbs:
         with pytest.raises(StoreUnavailable):
-            await verb
+            await verb()
 
 
 @case("race", "close_store")

@@ -195,3 +195,17 @@ async def test_a_retirement_loses_no_message_that_was_left(cluster: Cluster) -> 
         while not await cluster.store.drain_orphan(orphan, limit=10):
             pass
     assert await cluster.status(message.key) is JobStatus.HELD_ON_MASTER
+
+
+@case("conflict", "drain_in")
+async def test_an_earlier_drainer_moves_nothing_of_the_present_one(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    message = await cluster.message(bucket)
+    early = await cluster.draining(bucket, "early")
+    await cluster.store.return_bucket(early.fence)
+    present = await cluster.store.claim_drain(await cluster.worker("present"), agent=AGENT, older_us=0)
+    assert (present.id, present.epoch > early.epoch) == (bucket.id, True)
+    with pytest.raises(Fenced):
+        await cluster.store.drain_in(early.fence, [message])
+    await cluster.store.drain_in(present.fence, [message])
+    assert await cluster.status(message.key) is JobStatus.HELD_ON_MASTER

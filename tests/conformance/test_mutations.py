@@ -13,7 +13,8 @@ from jobmaster.stores.memory import MemoryAgent, MemoryMaster, MemoryStore
 from jobmaster.stores.memory.variants import GUARDS, without
 from tests.conformance.adapters import ADAPTERS
 from tests.conformance.cluster import Cluster
-from tests.conformance.mutants import MEMORY, Mutant
+from tests.conformance.mutants import Mutant
+from tests.conformance.mutants_memory import MEMORY, VARIANTS
 from tests.conformance.mutants_sqlite import SQLITE
 
 NOTICED = (AssertionError, JobMasterError, ValueError, pytest.fail.Exception)
@@ -36,7 +37,7 @@ def test_without_a_guard_its_case_fails(mutant: Mutant, adapter: str, tmp_path: 
 
 
 def test_every_guard_that_a_memory_store_can_lose_has_a_mutant() -> None:
-    assert {mutant.guard for mutant in MEMORY} == set(GUARDS)
+    assert {mutant.guard for mutant in VARIANTS} == set(GUARDS)
 
 
 def test_an_unknown_guard_is_an_error_and_no_guard_changes_nothing() -> None:

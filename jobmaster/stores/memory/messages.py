@@ -249,6 +249,10 @@ class MemoryAgent:
         if self.rows.get(row.id) is not row or row.epoch > fence.epoch:
             raise Fenced(f"bucket {fence.bucket} is at epoch {row.epoch} in its agent, not at {fence.epoch}")
 
+    def _check_same(self, row: AgentRow, fence: Fence) -> None:
+        if row.epoch != fence.epoch:
+            raise Fenced(f"bucket {fence.bucket} is at epoch {row.epoch} in its agent, not at {fence.epoch}")
+
     def _take_epoch(self, row: AgentRow, epoch: int) -> None:
         row.epoch = epoch
 
@@ -260,8 +264,7 @@ class MemoryAgent:
         async with row.lock.exclusive():
             if self.rows.get(row.id) is not row:
                 return True
-            if row.epoch != fence.epoch:
-                raise Fenced(f"bucket {fence.bucket} is at epoch {row.epoch} in its agent, not at {fence.epoch}")
+            self._check_same(row, fence)
             return self._close(row)
 
     def _row_to_close(self, fence: Fence) -> AgentRow | None:
@@ -295,8 +298,9 @@ class MemoryAgent:
     def _rows_to_move(self, fence: Fence, to: int) -> list[AgentRow]:
         """The rows of both buckets that may take part; Fenced if the owner's is at another epoch."""
         mine, other = self.rows.get(fence.bucket), self.rows.get(to)
-        if mine is None or mine.epoch != fence.epoch:
-            raise Fenced(f"bucket {fence.bucket} is not at epoch {fence.epoch} in its agent")
+        if mine is None:
+            raise Fenced(f"bucket {fence.bucket} is not in this agent")
+        self._check_same(mine, fence)
         return [mine] if other is None or other.closing else [mine, other]
 
     def _unread(self, bucket: int, cursor: Cursor, horizon: int, limit: int) -> list[Message]:
