@@ -87,6 +87,7 @@ class Gateway:
         self._lock = threading.Lock()
         self._queue: list[Parcel] = []
         self._awake = False
+        self._closed = False
         self._flights: set[asyncio.Task[None]] = set()
         self._clock_ahead_us: int | None = None
 
@@ -95,9 +96,13 @@ class Gateway:
     def put(self, parcel: Parcel) -> None:
         """Send a parcel. From any thread: calls that come together wake the loop once and travel together."""
         with self._lock:
-            self._queue.append(parcel)
-            wake, self._awake = not self._awake, True
-        if wake:
+            closed = self._closed
+            if not closed:
+                self._queue.append(parcel)
+                wake, self._awake = not self._awake, True
+        if closed:
+            parcel.done(_closed())
+        elif wake:
             self._loop.call_soon_threadsafe(self._depart)
 
     def withdraw(self, parcel: Parcel) -> bool:
@@ -180,11 +185,20 @@ class Gateway:
 
     async def close(self) -> None:
         """Let what is under way arrive, then close the stores."""
+        with self._lock:
+            self._closed = True
+            parcels, self._queue = self._queue, []
+        for parcel in parcels:
+            parcel.done(_closed())
         if self._flights:
             await asyncio.gather(*self._flights, return_exceptions=True)
         await self._waiters.close()
         await self._acceptor.close()
         await self._connections.close()
+
+
+def _closed() -> StoreUnavailable:
+    return StoreUnavailable("The app was closed meanwhile, and nothing was stored. The next call opens it again.")
 
 
 def new_token() -> str:

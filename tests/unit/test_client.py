@@ -353,6 +353,37 @@ def test_a_closed_app_opens_again_at_the_next_call(tmp_path: Path) -> None:
     app.close()
 
 
+@pytest.mark.backend("sqlite")
+def test_an_app_that_is_closed_while_threads_enqueue_loses_nothing_and_hangs_nobody(tmp_path: Path) -> None:
+    app = JobMaster("unit", master=f"sqlite:///{tmp_path}/x.db")
+
+    @app.task
+    def hello() -> None: ...
+
+    stop, stored, refused = threading.Event(), [], []
+
+    def produce() -> None:
+        while not stop.is_set():
+            try:
+                stored.append(hello.delay().id)
+            except StoreUnavailable:
+                refused.append(1)
+
+    threads = [threading.Thread(target=produce) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        time.sleep(0.01)
+        app.close()
+    stop.set()
+    for thread in threads:
+        thread.join(timeout=5)
+
+    assert not any(thread.is_alive() for thread in threads)
+    assert app.jobs.count() == {JobStatus.SAVE_PENDING: len(stored)}
+    app.close()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.backend("sqlite")
 def test_a_forked_child_and_its_parent_both_enqueue(tmp_path: Path) -> None:
