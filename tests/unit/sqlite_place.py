@@ -83,3 +83,13 @@ def modes_below(folder: Path) -> dict[str, int]:
 def exit_code_of(child: int) -> int:
     """How a forked child ended."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def move(source: Path, target: Path) -> None:
+    """Give a file another name."""
+    source.replace(target)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Make another file with the same content."""
+    target.write_bytes(source.read_bytes())

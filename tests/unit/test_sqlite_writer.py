@@ -13,7 +13,7 @@ from jobmaster.errors import OutcomeUnknown, SerializationError, StoreUnavailabl
 from jobmaster.ports.answers import Refused
 from jobmaster.stores.sql.sqlite import faults, writer
 from jobmaster.stores.sql.sqlite.transaction import Transaction
-from tests.unit.sqlite_place import in_loop, new_job, opened, owned_bucket
+from tests.unit.sqlite_place import copy, in_loop, move, new_job, opened, owned_bucket
 
 pytestmark = pytest.mark.backend("sqlite")
 
@@ -233,3 +233,17 @@ def test_while_it_runs_each_fault_is_unavailability_with_a_next_step(code: int, 
     assert type(answer) is StoreUnavailable
     with pytest.raises(StoreUnavailable, match=words):
         raise answer
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
+@in_loop
+async def test_nothing_is_acknowledged_into_a_file_that_is_gone(tmp_path: Path, replaced: bool) -> None:
+    async with opened(tmp_path / "a.db") as store:
+        bucket = await owned_bucket(store)
+        move(tmp_path / "a.db", tmp_path / "kept.db")
+        if replaced:
+            copy(tmp_path / "kept.db", tmp_path / "a.db")
+        with pytest.raises(StoreUnavailable, match=r"removed or replaced while it was in use.*Nothing was stored"):
+            await store.push(bucket.id, [new_job()])
+        move(tmp_path / "kept.db", tmp_path / "a.db")
+        await store.push(bucket.id, [new_job()])

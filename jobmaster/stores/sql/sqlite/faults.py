@@ -76,5 +76,13 @@ def after_commit(error: sqlite3.Error, path: str, *, rolled_back: bool) -> JobMa
     )
 
 
+def moved_away(path: str) -> JobMasterError:
+    """The error for a file that was removed or replaced under an open store."""
+    return StoreUnavailable(
+        f"The database {path} was removed or replaced while it was in use, so that what is written to the old file "
+        "would be lost. Nothing was stored. Put the file back, or restart every program that uses it."
+    )
+
+
 def _code_name(error: BaseException) -> str:
     return str(getattr(error, "sqlite_errorname", "") or type(error).__name__)

@@ -88,6 +88,7 @@ class Handle:
         except BaseException as error:
             connection.close()
             raise translated(error, self._path, opening=True) from error
+        self._writer.remember_file()
         return connection
 
     def _connect_reader(self) -> sqlite3.Connection:
@@ -115,7 +116,11 @@ class Handle:
         if self._people is None or self._people_opening is None:
             self._people = self._new_reader()
             self._people_opening = asyncio.ensure_future(self._people.open())
-        await asyncio.shield(self._people_opening)
+        try:
+            await asyncio.shield(self._people_opening)
+        except Exception:
+            self._people = None  # the next question tries again
+            raise
         answer: T = await self._people.submit(work)
         return answer
 

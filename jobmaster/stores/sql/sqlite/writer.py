@@ -6,11 +6,12 @@ COMMIT. A verb that raises is undone alone. All of a group's callers wait for th
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from typing import TYPE_CHECKING
 
 from jobmaster.stores.sql.sqlite.connection import with_patience
-from jobmaster.stores.sql.sqlite.faults import after_commit, translated
+from jobmaster.stores.sql.sqlite.faults import after_commit, moved_away, translated
 from jobmaster.stores.sql.sqlite.threads import Answer, ConnectionThread, Request
 from jobmaster.stores.sql.sqlite.transaction import Transaction
 
@@ -49,11 +50,14 @@ class Writer(ConnectionThread):
         self._patience = patience
         self._published = published
         self._watch = watch
+        self._file: tuple[int, int] | None = None
 
     def _idle(self, connection: sqlite3.Connection) -> float | None:
         return self._watch(connection)
 
     def _run_group(self, connection: sqlite3.Connection, requests: list[Request]) -> list[Answer]:
+        if not self._is_in_place():
+            return [Answer(request.future, None, moved_away(self._path)) for request in requests]
         try:
             with_patience(lambda: connection.execute("BEGIN IMMEDIATE"), self._patience)
         except sqlite3.Error as error:
@@ -65,6 +69,14 @@ class Writer(ConnectionThread):
             _roll_back(connection)
             return self._all_failed(requests, error)
         return self._commit(connection, answers, topics)
+
+    def _is_in_place(self) -> bool:
+        """Whether the path still names the file that was opened: what is written to a removed one is lost."""
+        return self._file is not None and file_at(self._path) == self._file
+
+    def remember_file(self) -> None:
+        """From now on this is the file that is written to; called when it is open."""
+        self._file = file_at(self._path)
 
     def _run_verbs(self, connection: sqlite3.Connection, requests: list[Request], topics: set[str]) -> list[Answer]:
         now_us = self._setting.clock_us()  # after the lock is held: leases are judged by it
@@ -102,6 +114,15 @@ class Writer(ConnectionThread):
 
     def _all_failed(self, requests: list[Request], error: sqlite3.Error) -> list[Answer]:
         return [Answer(request.future, None, translated(error, self._path)) for request in requests]
+
+
+def file_at(path: str) -> tuple[int, int] | None:
+    """Which file the path names now, or None."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _roll_back(connection: sqlite3.Connection) -> bool:
