@@ -6,7 +6,7 @@ import os
 import re
 import socket
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -57,7 +57,8 @@ def plan_workers(
     Args:
         app: its tasks must be imported already.
         agent: only workers of this agent.
-        lanes: serve these lanes (as stored); empty: as declared, else the default lane and every lane of a task.
+        lanes: only workers of these lanes (as stored), for these lanes; one that nobody declares goes to the first
+            worker. Empty: as declared, else the default lane and every lane of a task.
         name: the worker's name; None: as declared, else `identity`.
         identity: None: made of host and process.
         mode: instead of the declared one.
@@ -75,7 +76,7 @@ def plan_workers(
     if pool not in POOLS:
         raise ConfigurationError(f"There is no pool {pool!r}. Pools are {', '.join(POOLS)}.")
     _check_pool(app, pool)
-    declared = _selected(settings, agent)
+    declared = _by_lanes(_selected(settings, agent), lanes, mode) if lanes else _selected(settings, agent)
     plans = []
     for number, worker in enumerate(declared):
         worker_mode = mode or worker.mode
@@ -92,7 +93,7 @@ def plan_workers(
                 WorkerPlan(
                     name=chosen + suffix,
                     agent=worker.agent or (STANDALONE_AGENT if settings.is_standalone else settings.agents[0].name),
-                    lanes=_lanes(app, worker, lanes),
+                    lanes=worker.lanes or tuple(sorted({"", *app.registry.lanes()})),
                     mode=worker_mode.name,
                     slots=concurrency or _slots(worker, pool),
                     pool=pool,
@@ -130,12 +131,27 @@ def _selected(settings: Settings, agent: str | None) -> Sequence[Worker]:
     return chosen
 
 
-def _lanes(app: JobMaster, worker: Worker, lanes: Sequence[str]) -> tuple[str, ...]:
-    if lanes:
-        return tuple(lanes)
-    if worker.lanes:
-        return worker.lanes
-    return tuple(sorted({"", *app.registry.lanes()}))
+def _by_lanes(workers: Sequence[Worker], lanes: Sequence[str], mode: WorkerMode | None) -> Sequence[Worker]:
+    """Those of the workers that serve one of the lanes, with no other lane; the first one takes what is left."""
+    running = [worker for worker in workers if (mode or worker.mode).runs_jobs] or list(workers[:1])
+    served = [[lane for lane in lanes if not worker.lanes or lane in worker.lanes] for worker in running]
+    first = next((number for number, own in enumerate(served) if own), 0)
+    served[first] += [lane for lane in lanes if not any(lane in own for own in served)]
+    return [_with_lanes(worker, own) for worker, own in zip(running, served, strict=True) if own]
+
+
+def _with_lanes(worker: Worker, lanes: Sequence[str]) -> Worker:
+    of = worker.concurrency
+    slots: dict[str, Any] = {"parallelism": worker.parallelism} if of is None else {"concurrency": of}
+    runs = worker.mode is not WorkerMode.COORDINATOR
+    return Worker(
+        worker.agent,
+        lanes=lanes if runs else None,
+        name=worker.name,
+        mode=worker.mode,
+        buckets=worker.buckets,
+        **slots,
+    )
 
 
 def _slots(worker: Worker, pool: str) -> int:

@@ -57,6 +57,37 @@ def test_declared_workers_say_lanes_slots_modes_and_buckets(tmp_path: Path) -> N
     assert (tuning.slots, tuning.onboarding_window, tuning.mode) == (40, 5.0, WorkerMode.FULL)
 
 
+@pytest.mark.parametrize(
+    ("lanes", "expected"),
+    [
+        ((), [("a", ("mail",)), ("a", ("bulk", "")), ("b", ("", "bulk", "mail")), ("a", ("", "bulk", "mail"))]),
+        (("mail",), [("a", ("mail",)), ("b", ("mail",))]),
+        (("", "mail"), [("a", ("mail",)), ("a", ("",)), ("b", ("", "mail"))]),
+    ],
+)
+def test_lanes_select_declared_workers(
+    tmp_path: Path, lanes: tuple[str, ...], expected: list[tuple[str, tuple[str, ...]]]
+) -> None:
+    declared = [
+        Worker("a", "mail", parallelism=2.0),
+        Worker("a", lanes=["bulk", "default"], concurrency=3),
+        Worker("b"),
+        Worker(mode="coordinator"),
+    ]
+    jm = app_with(tmp_path, "mail", "bulk", agents=agents(tmp_path, "a", "b"), workers=declared)
+    plans = plan_workers(jm, lanes=lanes)
+
+    assert [(plan.agent, plan.lanes) for plan in plans] == expected
+    assert plans[0].slots == 40
+
+
+def test_a_lane_that_no_declared_worker_has_goes_to_the_first(tmp_path: Path) -> None:
+    jm = app_with(tmp_path, "mail", workers=[Worker(lane="mail"), Worker(lane="bulk", concurrency=3)])
+
+    assert [plan.lanes for plan in plan_workers(jm, lanes=("new",))] == [("new",)]
+    assert [(plan.lanes, plan.slots) for plan in plan_workers(jm, lanes=("bulk", "new"))] == [(("bulk", "new"), 3)]
+
+
 def test_the_command_line_says_it_better(tmp_path: Path) -> None:
     jm = app_with(tmp_path, "mail")
     first, second = plan_workers(
