@@ -100,5 +100,5 @@ class Runs:
 async def until(condition: Callable[[], object]) -> None:
     """Wait for something that happens in another thread or process."""
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - other threads can't set this loop's events
+        while not condition():
             await asyncio.sleep(0.002)

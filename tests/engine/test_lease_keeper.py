@@ -139,7 +139,7 @@ def test_a_call_that_hangs_is_abandoned_and_the_next_still_saves_the_lease():
         until_ns = child.granted[-1][2]
         store.trouble = "hang"
         hung = len(store.sent)
-        while len(store.sent) == hung:  # noqa: ASYNC110 - virtual time
+        while len(store.sent) == hung:
             await asyncio.sleep(0.1)
         store.trouble = None
         while child.granted[-1][2] == until_ns or loop.virtual < store.sent[hung][0] + 0.1:

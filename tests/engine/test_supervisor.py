@@ -79,7 +79,7 @@ def supervise(story, *, engines=1, prepare=lambda _child: None, patience=None, e
 
 async def until(condition, *, seconds=1000.0):
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - virtual time
+        while not condition():
             await asyncio.sleep(0.01)
 
 
