@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from jobmaster.engine.lease import matching
 from jobmaster.errors import StoreUnavailable
 from jobmaster.model.bucket import NewBucket
+from jobmaster.model.states import BucketStatus
 from jobmaster.model.worker import Demand
 from jobmaster.ports.answers import Refused
 
@@ -52,12 +53,14 @@ class Ownership:
         self._asked: dict[int, Demand] = {}
         self._wake = asyncio.Event()
         self._quiet = False
+        self._completing: set[int] = set()
         self.closed = False
         self.depths: dict[int, int] = {}
 
     def granted(self, grant: Grant) -> None:
         """A renewal was answered: look at what is owned, and at who is hungry."""
         self._asked = {demand.bucket: demand for demand in grant.demands if demand.bucket not in self._lease.lives}
+        self._completing = {bucket.id for bucket in grant.buckets if bucket.status is BucketStatus.COMPLETING}
         self._wake.set()
 
     def demands(self) -> list[Demand]:
@@ -82,6 +85,7 @@ class Ownership:
                 await self._measure()
                 await self._feed_hungry()
                 await self._shrink()
+                await self._reopen()
             except Refused as answer:
                 logger.debug("ownership_refused answer=%s", answer)
             except StoreUnavailable as error:
@@ -172,4 +176,11 @@ class Ownership:
                 logger.info("bucket_closed bucket=%d", life.bucket.id)
                 self._lease.drop(life)
             else:
+                await self._store.reopen(life.fence)
+
+    async def _reopen(self) -> None:
+        """A closing that was not carried through, or that applied late, must not leave a bucket that takes nothing."""
+        for life in self._lease.open_lives():
+            if life.bucket.id in self._completing:
+                await self._store.fence(life.fence)  # the agent's row may be gone already
                 await self._store.reopen(life.fence)

@@ -147,7 +147,7 @@ class Starter:
         )
 
     def _apply(self, entry: Entry, asked: Start, verdict: Verdict | None) -> None:
-        """What was asked decides what the answer means: an entry may have asked to start since its early row was sent."""
+        """What was asked decides what the answer means: an entry may ask to start while its early row is on the way."""
         waited = asked.status is JobStatus.QUEUED
         yes = verdict is not None and verdict.yes and entry.alive
         if yes and verdict is not None and not waited:

@@ -74,7 +74,7 @@ class Claimed(msgspec.Struct, frozen=True):
     now_us: int
     next_due_us: int | None = None
     fenced: list[int] = []
-    """Buckets whose fence did not hold: nothing was claimed for them."""
+    """Buckets whose fence did not hold: nothing was claimed for them. (Nor for one that is Completing, which is still owned.)"""
 
 
 class MasterStore(Protocol):

@@ -90,7 +90,7 @@ OWN = [  # R12 own(b), verb by verb
     sqlite(
         "claim in Active only",
         "test_buckets.test_a_completing_bucket_claims_nothing",
-        instead(claim, "own", any_status),
+        instead(claim, "ACTIVE", 2),
     ),
     sqlite("own(b) of give_up", "test_buckets.test_only_the_owner_gives_a_bucket_up", instead(buckets, "own", unowned)),
     sqlite(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from jobmaster.model.ids import JobKey
+    from jobmaster.ports.answers import Refused
     from jobmaster.model.job import Message
     from tests.simulation.network import Call
     from tests.simulation.world import World
@@ -101,6 +102,10 @@ class Ledger:
             self._doubted.add(call.number)
             for key in self._moved.get(call.number, ()):
                 self._world.checker.doubtful(key)
+
+    def refused(self, call: Call, answer: Refused) -> None:
+        """For traces."""
+        self._world.trace(f"b{getattr(call.args[0], 'bucket', '')}" if call.args else None, f"{call.verb} of {call.process} refused: {answer}")
 
     def message_left(self, message: Message, *, moved: bool) -> None:
         """It was removed, or moved to another bucket."""

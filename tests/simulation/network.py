@@ -15,6 +15,7 @@ from typing import Any
 
 from jobmaster.errors import OutcomeUnknown, StoreUnavailable
 from jobmaster.model.job import NewJob
+from jobmaster.ports.answers import Refused
 from tests.simulation.virtual_loop import Process, VirtualLoop
 
 PATIENCE = 2.0
@@ -82,6 +83,8 @@ class Network:
         self._slow_replies: set[int] = set()
         self.ended: Callable[[Call], None] = lambda _: None
         """Called after each call that was carried out."""
+        self.refused: Callable[[Call, Refused], None] = lambda *_: None
+        """Called when the server said no."""
         self.doubted: Callable[[Call], None] = lambda _: None
         """Called when a call's caller will not know whether, or how often, it took effect."""
 
@@ -165,6 +168,8 @@ class Network:
         ):
             self.stats["done: " + call.verb] += 1
         self.ended(call)
+        if isinstance(error, Refused):
+            self.refused(call, error)
         if reply is None or reply.done():
             return
         if server.name in call.process.cut:

@@ -144,6 +144,7 @@ class World:
         self.ledger = Ledger(self)
         self.servers: dict[str, Server] = build_stores(self, guards_off)
         self.network.ended = self.ledger.call_ended
+        self.network.refused = self.ledger.refused
         self.network.doubted = self.ledger.doubted
         self.hosts: list[Host] = []
         self.clients: list[Process] = []

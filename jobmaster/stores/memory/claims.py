@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 from jobmaster.model.job import ClaimedJob, JobState
@@ -14,7 +14,7 @@ from jobmaster.stores.memory.rows import UNROUTABLE, BucketRow, JobRow
 from jobmaster.stores.memory.state import MasterState
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from jobmaster.model.ids import JobKey
     from jobmaster.model.job import NewJob
@@ -65,6 +65,8 @@ class Claims(MasterState):
 
     async def _claim(self, request: ClaimRequest, window_us: int) -> list[ClaimedJob]:
         async with self._claiming(request) as bucket:
+            if bucket.status is not BucketStatus.ACTIVE:
+                return []
             now = self._begin()
             rows: list[JobRow] = []
             for row in self.jobs.held(bucket.lane, bucket.priority):
@@ -74,14 +76,7 @@ class Claims(MasterState):
             return [self._take(row, request, now) for row in rows]
 
     def _claiming(self, request: ClaimRequest) -> AbstractAsyncContextManager[BucketRow]:
-        return self._active(request)
-
-    @asynccontextmanager
-    async def _active(self, request: ClaimRequest) -> AsyncIterator[BucketRow]:
-        async with self._owned(request.fence) as bucket:
-            if bucket.status is not BucketStatus.ACTIVE:
-                raise Fenced(f"bucket {bucket.id} is {bucket.status} and takes nothing new")
-            yield bucket
+        return self._owned(request.fence)
 
     def _take(self, row: JobRow, request: ClaimRequest, now: int) -> ClaimedJob:
         self.jobs.change(

@@ -51,7 +51,9 @@ def claim(transaction: Transaction, requests: Sequence[ClaimRequest], window_us:
 
 def _claim(transaction: Transaction, request: ClaimRequest, window_us: int) -> list[ClaimedJob]:
     fence = request.fence
-    bucket = own(transaction, fence, statuses=(ACTIVE,))
+    bucket = own(transaction, fence)
+    if bucket.status != ACTIVE:
+        return []
     horizon = transaction.now_us + window_us
     rows = transaction.rows(FALLEN_DUE, (bucket.lane, bucket.priority, horizon, max(request.limit, 0)))
     taken = [(QUEUED, fence.bucket, fence.owner, transaction.now_us, row[0]) for row in rows]
