@@ -129,6 +129,23 @@ def start_debug_log(folder: str | os.PathLike[str], cluster: str) -> DebugLog:
     for known in [known for known in logger.handlers if known.name == handler.name]:
         logger.removeHandler(known)
         known.close()
+    if not any(isinstance(known, _AsBefore) for known in logger.handlers):
+        logger.addHandler(_AsBefore(logger.level))
+        logger.propagate = False
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
     return handler
+
+
+class _AsBefore(logging.Handler):
+    """Gives the program's own handlers what they had before the logger's level went down to DEBUG, and no more."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__()
+        self._before = level
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass the line on, if it is important enough."""
+        root = logging.getLogger()
+        if record.levelno >= (self._before or root.level):
+            root.handle(record)

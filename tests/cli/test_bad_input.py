@@ -128,13 +128,14 @@ def test_an_app_that_cannot_be_imported_shows_the_users_own_traceback(terminal: 
     assert "importlib" not in done.stderr
 
 
-def test_a_locked_database_is_unreachable(terminal: Terminal) -> None:
+@pytest.mark.parametrize("command", [["worker"], ["run", "shop.hello", '{"name": "J"}']], ids=["worker", "run"])
+def test_a_locked_database_is_unreachable(terminal: Terminal, command: list[str]) -> None:
     assert terminal.run("-A", "shop", "db", "upgrade").returncode == 0
     holder = sqlite3.connect(terminal.folder / "jobmaster.db", isolation_level=None)
     holder.execute("PRAGMA locking_mode = EXCLUSIVE")
     holder.execute("BEGIN EXCLUSIVE")
     try:
-        done = terminal.run("-A", "shop", "run", "shop.hello", '{"name": "J"}', JOBMASTER_ACCEPT_TIMEOUT="0.5")
+        done = terminal.run("-A", "shop", *command, JOBMASTER_ACCEPT_TIMEOUT="0.5")
     finally:
         holder.close()
 

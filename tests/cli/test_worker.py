@@ -259,6 +259,21 @@ async def async_one() -> None:
     assert done.stdout == ""
 
 
+def test_the_debug_log_has_the_events_of_all_processes(terminal: Terminal) -> None:
+    terminal.enqueue("shop.hello", name="J")
+
+    done = terminal.run("-A", "shop", "worker", "--once", "-l", "error", JOBMASTER_DEBUG_LOG="logs")
+
+    files = list((terminal.folder / "logs").iterdir())
+    events = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    names = {event["event"] for event in events if "event" in event}
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert {"engine_started", "worker_registered", "worker_ready", "stop_ended", "engine_ended"} <= names
+    assert len({event["process"] for event in events}) == 2
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+
+
 def get(url: str) -> tuple[int, dict[str, object]]:
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own server

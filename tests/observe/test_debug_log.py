@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from jobmaster.errors import ConfigurationError
-from jobmaster.observe.debug_log import DebugLog, period_of, start_debug_log
+from jobmaster.observe.debug_log import DebugLog, period_of
 
 
 @pytest.fixture
@@ -138,20 +138,22 @@ for n in range(500):
 
 
 def test_only_our_own_lines_are_taken_and_starting_twice_writes_once(tmp_path: Path) -> None:
-    logger = logging.getLogger("jobmaster")
-    level = logger.level
-    try:
-        start_debug_log(tmp_path, "shop")
-        handler = start_debug_log(tmp_path, "shop")
-        logging.getLogger("jobmaster.engine").debug("ours")
-        logging.getLogger("theirs").critical("theirs")
-        handler.flush()
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-        handler.close()
+    code = f"""
+import logging
+from jobmaster.observe.debug_log import start_debug_log
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+for _ in range(2):
+    start_debug_log({str(tmp_path)!r}, "shop")
+logging.getLogger("jobmaster.engine").debug("ours")
+logging.getLogger("jobmaster.engine").info("for both")
+logging.getLogger("theirs").critical("theirs")
+logging.getLogger("theirs").debug("nobody's")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
 
-    assert [line["message"] for lines in written(tmp_path).values() for line in lines] == ["ours"]
+    assert [line["message"] for lines in written(tmp_path).values() for line in lines] == ["ours", "for both"]
+    # What the program wrote before is written as before.
+    assert done.stderr.splitlines() == ["for both", "theirs"]
 
 
 def test_a_folder_that_cannot_be_made_is_told_at_the_start(tmp_path: Path) -> None:
