@@ -115,10 +115,9 @@ def stamp(moment: datetime | None) -> str:
     return "" if moment is None else moment.astimezone(UTC).isoformat(sep=" ", timespec="milliseconds")
 
 
-def compact_json(value: object, *, widest: int | None = None) -> str:
+def compact_json(value: object) -> str:
     """The value on one line."""
-    text = json.dumps(plain(value), ensure_ascii=False)
-    return text if widest is None or len(text) <= widest else text[: widest - 1] + "…"
+    return json.dumps(plain(value), ensure_ascii=False)
 
 
 def _cell(value: object, *, widest: int | None = _WIDEST) -> str:
