@@ -227,12 +227,15 @@ async def test_without_sockets_polling_finds_what_others_commit(
 @in_loop
 async def test_the_safety_net_finds_a_commit_that_sent_no_signal(tmp_path: Path) -> None:
     async with opened(tmp_path / "a.db") as store:
-        heard = Heard(store, "held")
+        heard = Heard(store, "held", "worker:1", "workers")
         await asyncio.sleep(0.1)  # the first look only learns where the count stands
         silent = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
         silent.execute("UPDATE jm_schema SET version_num = version_num")
         silent.close()
         await heard.next(within=3)
+        await asyncio.sleep(0.05)
+        # A worker's topic asks for a renewal, which is a commit: two processes would keep each other awake with it.
+        assert heard.counts == {"held": 1, "worker:1": 0, "workers": 0}
 
 
 @in_loop
