@@ -103,6 +103,7 @@ class Retention(MasterState):
         self.jobs.delete(keys)
         for key in keys:
             self.attempts.pop(key, None)
+            self.blames.pop(key, None)
 
     def _purge_tombstones(self, before_us: int) -> None:
         self.tombstones = {key: stone for key, stone in self.tombstones.items() if stone.at_us >= before_us}
