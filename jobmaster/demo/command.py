@@ -41,7 +41,7 @@ def demo(*, once: bool, folder: Path | None, master: str | None, as_json: bool) 
         from jobmaster.demo.story import Order, run
 
         order = Order(
-            folder=folder or default_folder(),
+            folder=folder.expanduser() if folder else default_folder(),
             temporary=Path(temporary),
             given_master=master,
             once=once,

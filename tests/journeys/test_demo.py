@@ -134,10 +134,19 @@ def test_its_numbers_are_those_of_the_files_and_it_ends_in_time(texts: Path, pla
     assert not any(psutil.pid_exists(pid) for pid in processes)
 
 
-def test_its_words_fit_a_pipe_and_a_newcomer(texts: Path, place: Path) -> None:
-    done = demo("--once", "--dir", str(texts), place=place, JOBMASTER_MASTER="postgresql://elsewhere/x")
+def test_its_words_fit_a_pipe_and_a_database_of_ones_own_is_kept(texts: Path, place: Path, tmp_path: Path) -> None:
+    master = f"sqlite:///{tmp_path}/mine.db"
+    for jobs in (8, 16):  # the second one sees only its own
+        done = demo(
+            "--once", "--dir", str(texts), "--master", master, place=place, JOBMASTER_MASTER="mysql://elsewhere/x"
+        )
+        assert done.returncode == 0, done.stderr + done.stdout
+        listed = subprocess.run(
+            [PROGRAM, "jobs", "list", "-A", "jobmaster.demo.app", "--json"],
+            cwd=place, env=environment(place, JOBMASTER_MASTER=master), capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert len(json.loads(listed.stdout)["jobs"]) == jobs
 
-    assert done.returncode == 0, done.stderr + done.stdout
     assert "\x1b" not in done.stdout
     assert done.stderr == ""
     assert all(line == line.rstrip() for line in done.stdout.splitlines())
@@ -293,18 +302,6 @@ def test_a_file_that_changes_meanwhile_is_left_out_and_said(texts: Path, place: 
     assert running.end() == 0
     assert "files    2 (1 changed meanwhile, and are left out)" in running.output
     assert "All 7 jobs ended as planned." in running.output
-
-
-def test_a_database_of_ones_own_is_kept_and_can_be_used_again(texts: Path, place: Path, tmp_path: Path) -> None:
-    master = f"sqlite:///{tmp_path}/mine.db"
-    for jobs in (8, 16):
-        done = demo("--once", "--dir", str(texts), "--master", master, place=place)
-        assert done.returncode == 0, done.stdout + done.stderr
-        listed = subprocess.run(
-            [PROGRAM, "jobs", "list", "-A", "jobmaster.demo.app", "--json"],
-            cwd=place, env=environment(place, JOBMASTER_MASTER=master), capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        assert len(json.loads(listed.stdout)["jobs"]) == jobs
 
 
 @pytest.mark.parametrize(
