@@ -154,6 +154,7 @@ job = _table(
     count("trigger_kind", 1),
     Column("payload", blob(), nullable=False),
     Column("result", blob(), nullable=True),
+    moment("result_until_us", nullable=True),  # final rows whose result goes before they do
     Column("error", blob(), nullable=True),
     Column("checkpoint", blob(), nullable=True),
     Index("jm_job_held", "lane", "priority", "due_us", **where("status = 2 AND reason <> 'unroutable'")),  # claims
@@ -161,6 +162,7 @@ job = _table(
     Index("jm_job_open", "bucket", "status", **where("status IN (3, 4, 6)")),  # recovery, and what runs now
     Index("jm_job_expires", "expires_us", **where("status = 2 AND expires_us IS NOT NULL")),  # the deadline sweep
     Index("jm_job_finished", "finished_us", **where("finished_us IS NOT NULL")),  # retention
+    Index("jm_job_result", "result_until_us", **where("result_until_us IS NOT NULL")),  # keep_result
     Index("jm_job_created", "created_us", "id"),  # lists, newest first
     Index("jm_job_failed", "created_us", "id", **where("status = 7")),  # what people look for
 )

@@ -43,8 +43,8 @@ TAKE_OUT = "DELETE FROM jm_message WHERE seq = ?"
 RESCHEDULE = "UPDATE jm_job SET due_us = ?, touched_us = ? WHERE id = ?"
 REQUEUE = """
 UPDATE jm_job SET status = 2, bucket = NULL, worker = NULL, gen = gen + 1, nonce = NULL, due_us = ?, touched_us = ?,
-    failures = 0, recoveries = 0, suspect = 0, started_us = NULL, finished_us = NULL, result = NULL, error = NULL,
-    reason = ''
+    failures = 0, recoveries = 0, suspect = 0, started_us = NULL, finished_us = NULL, result = NULL,
+    result_until_us = NULL, error = NULL, reason = ''
 WHERE id = ?
 """
 

@@ -24,6 +24,7 @@ FIRST_SLEEP, LONGEST_SLEEP = 0.0001, 0.002
 WRITER_SETTINGS = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
+    "PRAGMA fullfsync = ON",  # macOS: a plain fsync leaves the data in the disk's own cache
     "PRAGMA wal_autocheckpoint = 4000",
     "PRAGMA cache_size = -65536",
     "PRAGMA mmap_size = 268435456",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobmaster.model.job import Settled
+from jobmaster.model.job import Settled, result_until_us
 from jobmaster.model.states import JobStatus
 from jobmaster.rules.storable import cleaned, cleaned_error
 from jobmaster.stores.sql.sqlite.owning import own
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 FINISH = """
 UPDATE jm_job SET status = ?, finished_us = ?, touched_us = ?, reason = ?, worker = ?, attempts = ?, failures = ?,
-    started_us = ?, result = ?, error = ?, checkpoint = coalesce(?, checkpoint) WHERE id = ?
+    started_us = ?, result = ?, result_until_us = ?, error = ?, checkpoint = coalesce(?, checkpoint) WHERE id = ?
 """
 AGAIN = """
 UPDATE jm_job SET status = ?, bucket = NULL, gen = gen + 1, nonce = NULL, due_us = ?, touched_us = ?, reason = ?,
@@ -124,7 +124,8 @@ def _update(transaction: Transaction, fence: Fence, outcome: Outcome, *, cancell
         transaction.execute(AGAIN, (*values, outcome.checkpoint, outcome.key))
         return
     finished_us = outcome.finished_us or now_us
-    final = (outcome.status.value, finished_us, now_us, reason, *run, outcome.result, error)
+    until = result_until_us(outcome.envelope, outcome.result, finished_us)
+    final = (outcome.status.value, finished_us, now_us, reason, *run, outcome.result, until, error)
     transaction.execute(FINISH, (*final, outcome.checkpoint, outcome.key))
 
 

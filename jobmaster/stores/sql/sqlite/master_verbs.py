@@ -191,6 +191,9 @@ class MasterVerbs(Handle):
     async def purge(self, *, before_us: int, limit: int) -> int:
         return await self._write(lambda tx: upkeep.purge(tx, before_us, limit))
 
+    async def forget_results(self, *, limit: int) -> int:
+        return await self._write(lambda tx: upkeep.forget_results(tx, limit))
+
     async def aged(self, *, before_us: int, limit: int) -> list[bytes]:
         return await self._read(lambda tx: upkeep.aged(tx, before_us, limit))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from jobmaster.model.ids import JobKey
-from jobmaster.model.job import ErrorInfo
+from jobmaster.model.job import ErrorInfo, result_until_us
 from jobmaster.model.states import JobStatus
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     "id, status, gen, bucket, nonce, task, lane, priority, at_most_once, created_us, scheduled_us, due_us, touched_us, "
     "expires_us, started_us, finished_us, attempts, failures, recoveries, suspect, reason, worker, custom_id, "
-    "trigger_kind, payload, result, error, checkpoint"
+    "trigger_kind, payload, result, result_until_us, error, checkpoint"
 )
 INSERT_JOBS = f"INSERT INTO jm_job ({COLUMNS}) VALUES "
 
@@ -95,8 +95,8 @@ def job_row(
         key, status, gen, bucket, nonce, envelope.task, envelope.lane, envelope.priority, envelope.at_most_once,
         envelope.created_us, envelope.scheduled_us, due_us, now_us, envelope.expires_us, started_us, finished_us,
         attempts,
-        failures, recoveries, suspect, reason, worker, envelope.custom_id, envelope.trigger, payload, result, error,
-        checkpoint,
+        failures, recoveries, suspect, reason, worker, envelope.custom_id, envelope.trigger, payload, result,
+        result_until_us(envelope, result, finished_us), error, checkpoint,
     )  # fmt: skip
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobmaster.model.aged import AgedJob, decode_aged, encode_aged
-from jobmaster.model.job import encode_envelope
+from jobmaster.model.job import RESULT_EXPIRED, encode_envelope
 from jobmaster.stores.sql.sqlite.look_up import ATTEMPTS, RECORDS, attempt_of, record_of
 from jobmaster.stores.sql.sqlite.recover import ADD_ATTEMPT, recover, tell_ended
-from jobmaster.stores.sql.sqlite.rows import INSERT_JOBS, State, encode_error, job_row, states
+from jobmaster.stores.sql.sqlite.rows import INSERT_JOBS, SUCCEEDED, State, encode_error, job_row, states
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,11 @@ SELECT id FROM jm_job WHERE status = 2 AND expires_us IS NOT NULL AND expires_us
 EXPIRE = "UPDATE jm_job SET status = 7, reason = 'expired', finished_us = ?, touched_us = ? WHERE id = ?"
 
 OLD = "SELECT id FROM jm_job WHERE finished_us IS NOT NULL AND finished_us < ? ORDER BY finished_us LIMIT ?"
+PASSED = "SELECT id FROM jm_job WHERE result_until_us IS NOT NULL AND result_until_us <= ? ORDER BY result_until_us LIMIT ?"
+FORGET = """
+UPDATE jm_job SET result = NULL, result_until_us = NULL, reason = CASE status WHEN ?1 THEN ?2 ELSE reason END
+WHERE id = ?3
+"""
 DELETE_JOBS = "DELETE FROM jm_job WHERE id IN ({keys})"
 DELETE_ATTEMPTS = "DELETE FROM jm_attempt WHERE job_id IN ({keys})"
 DELETE_BLAMES = "DELETE FROM jm_blame WHERE job_id IN ({keys})"
@@ -88,6 +93,14 @@ def purge(transaction: Transaction, before_us: int, limit: int) -> int:
         transaction.execute(DELETE_WORKER, (worker,))
         transaction.execute(BLAMES_OF_GONE, (worker,))
     return len(old)
+
+
+def forget_results(transaction: Transaction, limit: int) -> int:
+    """Results that were to be kept for a shorter time than their jobs."""
+    passed = transaction.rows(PASSED, (transaction.now_us, limit))
+    for (key,) in passed:
+        transaction.execute(FORGET, (SUCCEEDED, RESULT_EXPIRED, key))
+    return len(passed)
 
 
 def delete_jobs(transaction: Transaction, keys: Sequence[JobKey]) -> None:

@@ -142,6 +142,7 @@ def upgrade() -> None:
         count("trigger_kind", 1),
         Column("payload", blob(), nullable=False),
         Column("result", blob(), nullable=True),
+        moment("result_until_us", nullable=True),
         Column("error", blob(), nullable=True),
         Column("checkpoint", blob(), nullable=True),
         **OPTIONS,
@@ -153,6 +154,7 @@ def upgrade() -> None:
     op.create_index("jm_job_open", "jm_job", ["bucket", "status"], **where("status IN (3, 4, 6)"))
     op.create_index("jm_job_expires", "jm_job", ["expires_us"], **where("status = 2 AND expires_us IS NOT NULL"))
     op.create_index("jm_job_finished", "jm_job", ["finished_us"], **where("finished_us IS NOT NULL"))
+    op.create_index("jm_job_result", "jm_job", ["result_until_us"], **where("result_until_us IS NOT NULL"))
     op.create_index("jm_job_created", "jm_job", ["created_us", "id"])
     op.create_index("jm_job_failed", "jm_job", ["created_us", "id"], **where("status = 7"))
     op.create_table(
