@@ -234,6 +234,21 @@ ROWS = [  # mine(row), final states, tombstones
         text(upkeep, "OLD", "finished_us < ?", "? > 0"),
     ),
     sqlite(
+        "forget only results whose time has passed",
+        "test_retention.test_a_result_is_kept_until_its_time_and_a_repeated_job_has_none_to_forget",
+        text(upkeep, "PASSED", "result_until_us <= ?", "? > 0"),
+    ),
+    sqlite(
+        "a forgotten result says so, where the job succeeded",
+        "test_retention.test_the_result_of_a_run_that_had_a_row_goes_too_and_a_failure_keeps_its_reason",
+        text(upkeep, "FORGET", "CASE status WHEN ?1 THEN ?2 ELSE reason END", "iif(?1, ?2, '')"),
+    ),
+    sqlite(
+        "a repeated job has no result to forget",
+        "test_retention.test_a_result_is_kept_until_its_time_and_a_repeated_job_has_none_to_forget",
+        text(cancel, "REQUEUE", "result_until_us = NULL, ", ""),
+    ),
+    sqlite(
         "purge only old tombstones",
         "test_cancels.test_a_cancel_whose_reply_was_lost_answers_the_same_again",
         text(cancel, "STONE", "WHERE", "WHERE 0 AND"),

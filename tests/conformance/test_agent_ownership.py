@@ -116,9 +116,7 @@ async def test_the_newest_unread_messages_go_to_a_hungry_owner(cluster: Cluster)
     giver, taker = await _two_buckets(cluster, 6)
     read = await cluster.store.read(giver.fence, None, limit=2, window_us=0)
     everything = await cluster.messages(giver)
-    moved = await cluster.store.hand_over(
-        giver.fence, taker.id, cursor=read.cursor, high_mark=0, limit=3, window_us=0
-    )
+    moved = await cluster.store.hand_over(giver.fence, taker.id, cursor=read.cursor, high_mark=0, limit=3, window_us=0)
     assert moved == 3
     assert [message.key for message in await cluster.messages(giver)] == [m.key for m in everything[:3]]
     taken = await cluster.messages(taker)

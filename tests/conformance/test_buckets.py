@@ -61,9 +61,7 @@ async def test_the_same_opening_twice_at_once_makes_one_bucket(cluster: Cluster)
     worker = await cluster.worker()
     other = await cluster.other()
     new = cluster.new_bucket()
-    one, two = await asyncio.gather(
-        cluster.store.create_buckets(worker, [new]), other.create_buckets(worker, [new])
-    )
+    one, two = await asyncio.gather(cluster.store.create_buckets(worker, [new]), other.create_buckets(worker, [new]))
     assert one == two
     assert len(await cluster.store.list_buckets()) == 1
 
@@ -143,9 +141,7 @@ async def test_recovering_goes_on_batch_by_batch_until_nothing_is_left(cluster: 
     for _ in range(5):
         await cluster.claimed(bucket)
     adopted = await cluster.adopted(bucket)
-    done = [
-        await cluster.store.recover_before(adopted.fence, adopted_us=adopted.adopted_us, limit=2) for _ in range(4)
-    ]
+    done = [await cluster.store.recover_before(adopted.fence, adopted_us=adopted.adopted_us, limit=2) for _ in range(4)]
     assert done == [2, 2, 1, 0]
 
 

@@ -216,5 +216,4 @@ async def test_two_people_run_a_job_again_once(cluster: Cluster) -> None:
 
 def _ask(bucket):
 
-
     return ClaimRequest(bucket.fence, bucket.lane, bucket.priority, 10)

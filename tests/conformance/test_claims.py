@@ -82,9 +82,7 @@ async def test_claims_at_once_give_each_job_to_one_owner(cluster: Cluster) -> No
     other = await cluster.other()
     jobs = await cluster.held(20)
     requests = [[ClaimRequest(bucket.fence, "", 3, 15)] for bucket in (one, two)]
-    answers = await asyncio.gather(
-        cluster.store.claim(requests[0], window_us=0), other.claim(requests[1], window_us=0)
-    )
+    answers = await asyncio.gather(cluster.store.claim(requests[0], window_us=0), other.claim(requests[1], window_us=0))
     keys = [job.key for answer in answers for job in answer.jobs]
     assert len(keys) == len(set(keys))
     rest = await cluster.claim(one)

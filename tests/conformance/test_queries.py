@@ -150,9 +150,7 @@ async def test_a_list_says_how_many_waiting_messages_are_not_in_it(cluster: Clus
 @case("success", "count_jobs")
 async def test_jobs_are_counted_by_status(cluster: Cluster) -> None:
     await _history(cluster)
-    expected = dict.fromkeys(
-        (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.PROCESSING, JobStatus.HELD_ON_MASTER), 1
-    )
+    expected = dict.fromkeys((JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.PROCESSING, JobStatus.HELD_ON_MASTER), 1)
     if cluster.standalone:
         expected[JobStatus.SAVE_PENDING] = 1
     assert await cluster.store.count_jobs(JobQuery()) == expected

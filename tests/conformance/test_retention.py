@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from jobmaster.errors import SerializationError
-from jobmaster.model.job import ErrorInfo
+from jobmaster.model.job import RESULT_EXPIRED, ErrorInfo
 from jobmaster.model.states import JobStatus
 from tests.conformance.cases import case
 from tests.conformance.cluster import SECOND, Cluster, outcome_of
@@ -96,6 +96,81 @@ async def test_janitors_at_once_delete_each_job_once(cluster: Cluster) -> None:
     )
     assert one + two + three == 8
     assert len(aged) <= 8
+
+
+async def _told(cluster: Cluster, keep: float | None, status: JobStatus = JobStatus.SUCCEEDED) -> bytes:
+    """A job that ends now with a result to be kept for so many seconds. Its row is new, as of a short job."""
+    bucket = await cluster.owned(f"w{cluster.now_us}-{keep}-{status.value}")
+    message = await cluster.message(bucket, keep_result=keep)
+    ended = outcome_of(message, status, result=b'"told"', finished_us=cluster.now_us, reason="said so")
+    await cluster.store.settle(bucket.fence, [ended])
+    return message.key
+
+
+@case("success", "forget_results")
+async def test_results_go_when_their_time_has_passed_in_bounded_batches(cluster: Cluster) -> None:
+    short = [await _told(cluster, 60), await _told(cluster, 30), await _told(cluster, 0)]
+    for_ever = await _told(cluster, None)
+    assert (await cluster.row(short[0])).result == b'"told"'
+    cluster.later(60)
+    assert [await cluster.store.forget_results(limit=2) for _ in range(3)] == [2, 1, 0]
+    for key in short:
+        row = await cluster.row(key)
+        assert (row.result, row.status, row.reason) == (None, JobStatus.SUCCEEDED, RESULT_EXPIRED)
+        assert (await cluster.store.look_up([key]))[0].reason == RESULT_EXPIRED
+    assert ((row := await cluster.row(for_ever)).result, row.reason) == (b'"told"', "said so")
+
+
+@case("success", "forget_results")
+async def test_the_result_of_a_run_that_had_a_row_goes_too_and_a_failure_keeps_its_reason(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    long, failed = [await cluster.running(bucket, keep_result=10) for _ in range(2)]
+    given = {"result": b"1", "finished_us": cluster.now_us, "reason": "why"}
+    await cluster.store.settle(bucket.fence, [outcome_of(long, **given), outcome_of(failed, JobStatus.FAILED, **given)])
+    cluster.later(10)
+    assert await cluster.store.forget_results(limit=9) == 2
+    assert ((row := await cluster.row(long.key)).result, row.reason) == (None, RESULT_EXPIRED)
+    assert ((row := await cluster.row(failed.key)).result, row.reason) == (None, "why")
+
+
+@case("conflict", "forget_results")
+async def test_a_result_is_kept_until_its_time_and_a_repeated_job_has_none_to_forget(cluster: Cluster) -> None:
+    key, again = await _told(cluster, 60), await _told(cluster, 1)
+    assert await cluster.store.requeue(again)
+    cluster.later(59)
+    assert await cluster.store.forget_results(limit=9) == 0
+    assert (await cluster.row(key)).result == b'"told"'
+    assert ((row := await cluster.row(again)).status, row.reason) == (JobStatus.HELD_ON_MASTER, "")
+
+
+@case("repeat", "forget_results")
+async def test_results_are_forgotten_once(cluster: Cluster) -> None:
+    key = await _told(cluster, 1)
+    cluster.later(2)
+    assert [await cluster.store.forget_results(limit=9) for _ in range(2)] == [1, 0]
+    assert (await cluster.row(key)).reason == RESULT_EXPIRED
+
+
+@case("race", "forget_results")
+async def test_two_janitors_forget_each_result_once(cluster: Cluster) -> None:
+    keys = [await _told(cluster, number) for number in range(6)]
+    cluster.later(10)
+    other = await cluster.other()
+    gone = await asyncio.gather(*(store.forget_results(limit=4) for store in (cluster.store, other)))
+    assert sum(gone) == 6
+    assert {(await cluster.row(key)).reason for key in keys} == {RESULT_EXPIRED}
+
+
+@case("success", "import_aged", "forget_results")
+async def test_a_result_is_not_kept_longer_in_the_archive(cluster: Cluster) -> None:
+    key = await _told(cluster, 60)
+    cluster.later(1)
+    records = await cluster.store.aged(before_us=cluster.now_us, limit=10)
+    await cluster.store.delete_final([key])
+    await cluster.store.import_aged(records)
+    assert await cluster.store.forget_results(limit=9) == 0
+    cluster.later(60)
+    assert await cluster.store.forget_results(limit=9) == 1
 
 
 @case("success", "aged", "import_aged", "delete_final")

@@ -61,9 +61,7 @@ async def test_a_stale_fence_cannot_start_a_job(cluster: Cluster) -> None:
 async def test_a_job_that_has_ended_or_moved_on_is_not_started(cluster: Cluster) -> None:
     bucket = await cluster.owned()
     ended, retried = await cluster.pushed(bucket, 2)
-    await cluster.store.finish(
-        bucket.fence, [outcome_of(ended), outcome_of(retried, JobStatus.HELD_ON_MASTER)]
-    )
+    await cluster.store.finish(bucket.fence, [outcome_of(ended), outcome_of(retried, JobStatus.HELD_ON_MASTER)])
     verdicts = await cluster.store.start(bucket.fence, [start_of(ended), start_of(retried)])
     assert [verdict.yes for verdict in verdicts] == [False, False]
     assert await cluster.status(retried.key) is JobStatus.HELD_ON_MASTER

@@ -81,9 +81,7 @@ class Cancels(MasterState):
             self._bury(key, now, certain=certain)
 
     def _end_cancelled(self, row: JobRow, now: int) -> None:
-        self.jobs.change(
-            row, status=JobStatus.CANCELLED, bucket=None, gen=row.gen + 1, touched_us=now, finished_us=now
-        )
+        self.jobs.change(row, status=JobStatus.CANCELLED, bucket=None, gen=row.gen + 1, touched_us=now, finished_us=now)
         self._tell(row)
 
     def _owner(self, bucket: int | None) -> int | None:
