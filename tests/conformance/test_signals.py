@@ -90,3 +90,12 @@ async def test_a_hint_crosses_connections(cluster: Cluster) -> None:
     await asyncio.gather(*(bell.heard() for bell in bells))
     for subscription in subscriptions:
         subscription.close()
+
+
+@case("success", "signal")
+async def test_a_cancel_that_knows_no_owner_rings_for_all_workers(cluster: Cluster) -> None:
+    bell = Bell()
+    subscription = cluster.store.subscribe("workers", bell)
+    await cluster.store.cancel(cluster.job().key)
+    await bell.heard()
+    subscription.close()
