@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jobmaster.errors import NotRegistered as NotRegistered
     from jobmaster.errors import OutcomeUnknown as OutcomeUnknown
     from jobmaster.errors import Reject as Reject
+    from jobmaster.errors import ResultExpired as ResultExpired
     from jobmaster.errors import ResultTimeout as ResultTimeout
     from jobmaster.errors import Retry as Retry
     from jobmaster.errors import ScheduleSyntaxError as ScheduleSyntaxError
@@ -72,6 +73,7 @@ _NAMES_BY_MODULE: dict[str, tuple[str, ...]] = {
         "NotRegistered",
         "OutcomeUnknown",
         "Reject",
+        "ResultExpired",
         "ResultTimeout",
         "Retry",
         "ScheduleSyntaxError",

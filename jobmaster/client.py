@@ -143,7 +143,7 @@ class Client:
             timeout=plan.timeout,
             soft_timeout=plan.soft_timeout,
             max_retries=plan.max_retries,
-            keep_result=target.keep_result,
+            keep_result=settings.keep_result if target.keep_result is None else target.keep_result,
             reply_to=self._token,
             custom_id=plan.custom_id,
             is_data=target.is_data,

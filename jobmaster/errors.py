@@ -109,6 +109,10 @@ class ResultTimeout(JobMasterError, TimeoutError):  # noqa: N818 - a name of the
     """The result did not come within the timeout. The job itself goes on."""
 
 
+class ResultExpired(JobMasterError, LookupError):  # noqa: N818 - a name of the public API
+    """The job succeeded, and its result was cleared because `keep_result` had passed."""
+
+
 class JobFailed(JobMasterError):  # noqa: N818 - a name of the public API
     """The job ended as Failed.
 

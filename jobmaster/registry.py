@@ -138,7 +138,6 @@ class TaskDefinition:
             max_retries=limits.max_retries if "max_retries" in given else settings.default_max_retries,
             backoff=limits.backoff if "retry" in given else settings.retry,
             at_most_once=self.target.at_most_once,
-            keep_result=self.target.keep_result,
         )
 
     def stored(self, settings: Settings) -> Definition:

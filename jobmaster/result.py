@@ -10,11 +10,13 @@ from jobmaster.errors import (
     JobCancelled,
     JobFailed,
     JobMasterError,
+    ResultExpired,
     ResultTimeout,
     TimeLimitExceeded,
     WorkerLostError,
 )
 from jobmaster.model.durations import as_timedelta
+from jobmaster.model.job import RESULT_EXPIRED
 from jobmaster.model.states import CancelOutcome, JobStatus
 
 if TYPE_CHECKING:
@@ -37,9 +39,7 @@ class Result(Generic[R_co]):
 
     __slots__ = ("_accepted", "_client", "_final", "_key", "_returns", "id")
 
-    def __init__(
-        self, client: Client, key: JobKey, id: str, *, returns: object = None, accepted: bool = True
-    ) -> None:
+    def __init__(self, client: Client, key: JobKey, id: str, *, returns: object = None, accepted: bool = True) -> None:
         self._client = client
         self._key = key
         self.id = id
@@ -66,6 +66,7 @@ class Result(Generic[R_co]):
             ResultTimeout: it has not ended in time. The job goes on.
             JobFailed: it failed; has the type, text and traceback of its error.
             JobCancelled: it was cancelled.
+            ResultExpired: it succeeded, and its result was kept for `keep_result` only.
             ConfigurationError: called on a running event loop, or inside a job.
         """
         if self._final is None:
@@ -154,6 +155,11 @@ class Result(Generic[R_co]):
         if error is not None:
             raise error
         if state.result is None:
+            if state.reason == RESULT_EXPIRED:
+                raise ResultExpired(
+                    f"Job {self.id} succeeded, but its result was kept for keep_result only, which has passed. "
+                    "Raise keep_result of the task (or of the cluster) to read results later."
+                )
             return cast("R_co", None)
         value: Any = self._client.codec.decode_value(state.result, self._returns, what="result")
         return cast("R_co", value)

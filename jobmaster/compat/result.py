@@ -11,7 +11,7 @@ from jobmaster.compat.current import current_app
 from jobmaster.compat.exceptions import NoEffectWarning, TimeoutError  # noqa: A004 - Celery's name
 from jobmaster.compat.rebuilding import EXPIRED, exception_of, rebuilt
 from jobmaster.context import running_job
-from jobmaster.errors import ConfigurationError, JobCancelled, JobFailed, JobMasterError, ResultTimeout
+from jobmaster.errors import ConfigurationError, JobCancelled, JobFailed, JobMasterError, ResultExpired, ResultTimeout
 from jobmaster.model.states import JobStatus
 
 if TYPE_CHECKING:
@@ -120,8 +120,11 @@ class AsyncResult(Generic[R_co]):
         if error is not None:
             return rebuilt(error)
         if self._native.successful():
-            # It has been asked for, so that this does not wait.
-            return self._native.get(timeout=0)
+            try:
+                # It has been asked for, so that this does not wait.
+                return self._native.get(timeout=0)
+            except ResultExpired:
+                return None
         info = self._info()
         return None if info is None or info.error is None else exception_of(info.error.type, info.error.message)
 

@@ -50,6 +50,7 @@ class Janitor:
         while True:
             await asyncio.sleep(self._tuning.janitor_every * (0.75 + self._random() / 2))
             try:
+                await self.forget_results()
                 await self.clean()
                 await self._drain_orphans()
             except Refused as answer:
@@ -58,6 +59,19 @@ class Janitor:
                 await self._pause.wait_after(error)
             else:
                 self._pause.succeeded()
+
+    async def forget_results(self) -> int:
+        """Clear the results whose time has passed (keep_result); how many there were."""
+        gone = 0
+        while True:
+            count = await self._store.forget_results(limit=_BATCH)
+            gone += count
+            if count < _BATCH:
+                break
+            await asyncio.sleep(_PAUSE)
+        if gone:
+            logger.info("results_forgotten jobs=%d", gone)
+        return gone
 
     async def clean(self) -> int:
         """Apply the retention once; how many jobs left."""

@@ -20,4 +20,3 @@ class TaskPolicy(msgspec.Struct, frozen=True):
     max_retries: int = 3
     backoff: Backoff = Backoff()
     at_most_once: bool = False
-    keep_result: float | None = None

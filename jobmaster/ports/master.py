@@ -334,6 +334,13 @@ class MasterStore(Protocol):
         """
         ...
 
+    async def forget_results(self, *, limit: int) -> int:
+        """Clear the results of final jobs whose envelope's `keep_result` has passed, those first that it passed first.
+
+        A Succeeded job gets the reason "result expired". Returns how many were cleared.
+        """
+        ...
+
     async def aged(self, *, before_us: int, limit: int) -> list[bytes]:
         """Final jobs that finished before, each as one opaque record for `import_aged` of another cluster's store."""
         ...

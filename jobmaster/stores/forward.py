@@ -131,6 +131,9 @@ class MasterForward:
     async def purge(self, *, before_us: int, limit: int) -> int:
         return await self.master.purge(before_us=before_us, limit=limit)
 
+    async def forget_results(self, *, limit: int) -> int:
+        return await self.master.forget_results(limit=limit)
+
     async def aged(self, *, before_us: int, limit: int) -> list[bytes]:
         return await self.master.aged(before_us=before_us, limit=limit)
 

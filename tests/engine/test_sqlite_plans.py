@@ -210,6 +210,7 @@ VERBS: dict[str, Callable[[Transaction], object]] = {
     "requeue": lambda tx: cancel.requeue(tx, ENDED[0], None),
     "sweep": lambda tx: upkeep.sweep(tx, 0, BATCH),
     "purge": lambda tx: upkeep.purge(tx, NOW + JOBS, BATCH),
+    "forget results": lambda tx: upkeep.forget_results(tx, BATCH),
     "aged": lambda tx: upkeep.aged(tx, NOW + JOBS, BATCH),
     "commands": lambda tx: commands.unanswered(tx, 1),
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobmaster.model.aged import AgedJob, decode_aged, encode_aged
-from jobmaster.model.job import encode_envelope
+from jobmaster.model.job import RESULT_EXPIRED, encode_envelope, result_until_us
+from jobmaster.model.states import JobStatus
 from jobmaster.model.worker import Command, CommandReply
 from jobmaster.rules.storable import check_cluster, check_definition, check_text
 from jobmaster.stores.memory.queries import record_of
@@ -118,6 +119,17 @@ class Retention(MasterState):
                     del self.boots[worker.registration.name]
                 self.blamed = {(by, key) for by, key in self.blamed if by != worker.id}
 
+    async def forget_results(self, *, limit: int) -> int:
+        now = self._begin()
+        kept = ((_result_until(row), row) for row in self.jobs)
+        passed = sorted(((until, row.key) for until, row in kept if until is not None and until <= now))[:limit]
+        for _, key in passed:
+            row = self.jobs.get(key)
+            if row is not None:
+                succeeded = row.status is JobStatus.SUCCEEDED
+                self.jobs.change(row, result=None, reason=RESULT_EXPIRED if succeeded else row.reason)
+        return len(passed)
+
     async def aged(self, *, before_us: int, limit: int) -> list[bytes]:
         self._begin()
         return [self._encode_aged(row) for row in self._aged(before_us, limit)]
@@ -142,6 +154,10 @@ class Retention(MasterState):
         ended = [key for key, row in rows.items() if row is not None and row.status.is_final]
         self._delete(ended)
         return len(ended)
+
+
+def _result_until(row: JobRow) -> int | None:
+    return result_until_us(row.envelope, row.result, row.finished_us) if row.status.is_final else None
 
 
 def _finished(row: JobRow) -> tuple[int, JobKey]:

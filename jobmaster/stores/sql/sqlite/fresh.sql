@@ -106,6 +106,7 @@ CREATE TABLE jm_job (
 	trigger_kind INTEGER DEFAULT 1 NOT NULL, 
 	payload BLOB NOT NULL, 
 	result BLOB, 
+	result_until_us BIGINT, 
 	error BLOB, 
 	checkpoint BLOB, 
 	PRIMARY KEY (id)
@@ -122,6 +123,8 @@ CREATE INDEX jm_job_finished ON jm_job (finished_us) WHERE finished_us IS NOT NU
 CREATE INDEX jm_job_held ON jm_job (lane, priority, due_us) WHERE status = 2 AND reason <> 'unroutable';
 
 CREATE INDEX jm_job_open ON jm_job (bucket, status) WHERE status IN (3, 4, 6);
+
+CREATE INDEX jm_job_result ON jm_job (result_until_us) WHERE result_until_us IS NOT NULL;
 
 CREATE INDEX jm_job_unroutable ON jm_job (task) WHERE status = 2 AND reason = 'unroutable';
 

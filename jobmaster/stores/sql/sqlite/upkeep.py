@@ -28,7 +28,9 @@ SELECT id FROM jm_job WHERE status = 2 AND expires_us IS NOT NULL AND expires_us
 EXPIRE = "UPDATE jm_job SET status = 7, reason = 'expired', finished_us = ?, touched_us = ? WHERE id = ?"
 
 OLD = "SELECT id FROM jm_job WHERE finished_us IS NOT NULL AND finished_us < ? ORDER BY finished_us LIMIT ?"
-PASSED = "SELECT id FROM jm_job WHERE result_until_us IS NOT NULL AND result_until_us <= ? ORDER BY result_until_us LIMIT ?"
+PASSED = """
+SELECT id FROM jm_job WHERE result_until_us IS NOT NULL AND result_until_us <= ? ORDER BY result_until_us LIMIT ?
+"""
 FORGET = """
 UPDATE jm_job SET result = NULL, result_until_us = NULL, reason = CASE status WHEN ?1 THEN ?2 ELSE reason END
 WHERE id = ?3
