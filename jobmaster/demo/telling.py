@@ -69,10 +69,11 @@ class WordTelling:
         """Name the folder, the master and the worker."""
         title = Text(f"JobMaster {jobmaster.__version__}", style="bold")
         self._console.print(title.append("  counts the words of text files, one job each", style="not bold"))
-        self._fact("folder", f"{found.folder.absolute()}: {len(found.files):,} text files{_left_out(found)}")
+        self._fact("folder", f"{found.folder.absolute()}: {_number_of_files(found)}{_left_out(found)}")
         kept = "" if self._given_master else "  (deleted at the end)"
         self._fact("master", f"{jm.settings.master}{kept}")
         self._fact("worker", f"pid {worker.pid}, a process of its own (this one is {os.getpid()})")
+        self._fact("", f"{typed_command()} {' '.join(worker.arguments)}")
         self._console.print()
 
     @contextmanager
@@ -194,7 +195,11 @@ class WordTelling:
     def _fact(self, name: str, text: str, *, dim: bool = False) -> None:
         line = Text(f"  {name:<9}", style="dim")
         line.append(text, style="dim" if dim else "not dim")
-        self._console.print(line)
+        self._console.print(line, soft_wrap=True)
+
+
+def _number_of_files(found: Found) -> str:
+    return f"{len(found.files):,} text file{'' if len(found.files) == 1 else 's'}"
 
 
 def _left_out(found: Found) -> str:

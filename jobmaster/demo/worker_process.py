@@ -39,9 +39,10 @@ class WorkerProcess:
     def __init__(self, log: Path) -> None:
         self._log = log
         self.name = f"demo-{os.getpid()}"
+        self.arguments = ("worker", "-A", APP, "--name", self.name, "--grace", str(GRACE))
 
     def __enter__(self) -> Self:
-        command = [*jobmaster_command(), "worker", "-A", APP, "--name", self.name, "--grace", str(GRACE)]
+        command = [*jobmaster_command(), *self.arguments]
         with open(self._log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

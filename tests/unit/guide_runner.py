@@ -50,6 +50,7 @@ class Reader:
     def __init__(self, folder: Path, *, proven_elsewhere: tuple[str, ...] = ()) -> None:
         self.folder = folder
         self.typed: list[str] = []
+        self.written: list[str] = []
         self._skipped = proven_elsewhere
         self._staying: subprocess.Popen[bytes] | None = None
         self._log = folder.parent / "staying.log"
@@ -70,6 +71,7 @@ class Reader:
             named = re.match(r"# (\w+\.py)\n", block.text)
             if named:
                 (self.folder / named[1]).write_text(block.text, encoding="utf-8")
+                self.written.append(named[1].removesuffix(".py"))
             else:
                 self._printed = self._run([sys.executable, "-c", block.text], block)
         elif block.kind == "sh":

@@ -6,6 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 
 from jobmaster.cli.program import COMMANDS, program
@@ -31,10 +32,14 @@ def test_a_page_can_be_followed(page: str, tmp_path: Path) -> None:
     folder.mkdir()
 
     with Reader(folder, proven_elsewhere=PROVEN_ELSEWHERE) as reader:
-        for block in blocks_of(ROOT / page):
+        blocks = blocks_of(ROOT / page)
+        for block in blocks:
             # Diagrams: tests/unit/test_docs_diagrams.py. The demo's output: below.
             if block.kind != "mermaid" and DEMO not in block.text:
                 reader.follow(block)
+    code = "\n".join([*reader.typed, *(block.text for block in blocks if block.kind == "python")])
+    unused = [name for name in reader.written if not re.search(rf"\b(?:python|-A|from) {name}\b", code)]
+    assert unused == [], "files that nothing runs"
 
 
 @pytest.mark.backend("sqlite")
@@ -66,11 +71,15 @@ def test_links_lead_somewhere(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_in_running_text_exist(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
-    named = set(re.findall(r"`jobmaster ([a-z]+)", text))
+    named = set(re.findall(r"\bjobmaster ([a-z]+)(?: ([a-z]+))?", "\n".join(re.findall(r"`([^`\n]+)`", text))))
+    for name, inner in named:
+        command = program.get_command(click.Context(program), name)
+        if isinstance(command, click.Group) and inner:
+            assert inner in command.commands, f"jobmaster {name} {inner}"
     targets = set(re.findall(r"`make ([a-z-]+)", text))
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
 
-    assert named <= set(COMMANDS)
+    assert {name for name, _ in named} <= set(COMMANDS)
     assert {target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)} == set()
 
 
