@@ -59,6 +59,15 @@ class Call:
     kwargs: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a directed test does to a call: its reply is lost, or comes late; it is carried out after so many seconds."""
+
+    lost: bool = False
+    reply_after: float = 0.0
+    apply_after: float = 0.001
+
+
 class Server:
     """A store behind the network. `watch` is called after each verb that was carried out, with the call and its result."""
 
@@ -80,7 +89,8 @@ class Network:
         self.loop, self.rng, self.stats, self.rates = loop, rng, stats, rates
         self.world = contextvars.Context()
         self.on = True
-        self._slow_replies: set[int] = set()
+        self.script: Callable[[Call], Told | None] | None = None
+        self._slow_replies: dict[int, float] = {}
         self.ended: Callable[[Call], None] = lambda _: None
         """Called after each call that was carried out."""
         self.refused: Callable[[Call, Refused], None] = lambda *_: None
@@ -103,7 +113,10 @@ class Network:
         self.stats["calls"] += 1
         delay = rng.expovariate(1 / server.latency)
         fate = rng.random() if self.on else 1.0
-        if server.name in process.cut:
+        told = self.script(call) if self.script is not None else None
+        if told is not None:
+            self._follow(told, call, server, reply)
+        elif server.name in process.cut:
             self._struck("call into a cut")
             self._give_up(reply, certain=rng.random() < 0.5)
         elif fate < rates.fail:
@@ -130,13 +143,22 @@ class Network:
                     self._struck("delayed")
                     delay += rng.uniform(0.1, 1.8)
                 else:
-                    self._slow_replies.add(call.number)
+                    self._slow_replies[call.number] = rng.uniform(0.1, 1.8)
             self.later(delay, self._start, call, server, reply)
         try:
             return await reply
         except asyncio.CancelledError:
             self.doubted(call)
             raise
+
+    def _follow(self, told: Told, call: Call, server: Server, reply: asyncio.Future[Any]) -> None:
+        """Do to this call what a directed test wants."""
+        if told.lost:
+            self.doubted(call)
+            self._give_up(reply, certain=False)
+        if told.reply_after:
+            self._slow_replies[call.number] = told.reply_after
+        self.later(told.apply_after, self._start, call, server, None if told.lost else reply)
 
     def _struck(self, kind: str) -> None:
         self.stats["fault: " + kind] += 1
@@ -180,7 +202,7 @@ class Network:
         back = self.rng.expovariate(1 / server.latency)
         if call.number in self._slow_replies:
             self._struck("reply delayed")
-            back += self.rng.uniform(0.1, 1.8)
+            back += self._slow_replies.pop(call.number)
         self.later(back, _deliver, reply, result, error)
 
     def signal(self, process: Process, callback: Callable[[], None]) -> None:

@@ -7,7 +7,7 @@ import collections
 import logging
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -195,6 +195,23 @@ class World:
         living = [process for host in self.hosts for process in host.processes()]
         return living + [client for client in self.clients if client.alive]
 
+    def add_host(self, name: str, *, lanes: tuple[str, ...] = LANES) -> Host:
+        """A machine that boots now."""
+        host = Host(self, name, agent=self.config.agents[len(self.hosts) % len(self.config.agents)], lanes=lanes)
+        self.hosts.append(host)
+        host.boot()
+        return host
+
+    def enqueue(self, name: str, **fields: Any) -> Plan:
+        """A short job of the first lane, or what `fields` say, enqueued now by a client process of its own."""
+        values: dict[str, Any] = {"task": "short", "lane": "", "priority": 3, "lasts": 0.1} | fields
+        plan = Plan(key=JobKey(self.rng.randbytes(16)), name=name, **values)
+        self.plans[plan.key] = plan
+        process = Process(self.loop, f"client of {name}")
+        self.clients.append(process)
+        process.spawn(Producer(self, process)._enqueue(plan))
+        return plan
+
     def kill_producer(self) -> None:
         """kill -9 of the enqueuing process; another one goes on with the rest."""
         assert self.producer is not None
@@ -287,8 +304,8 @@ def _hangs(_number: int, frame: FrameType | None) -> None:
     raise Hang(f"a seed took {LONGEST_SEED:g} s of a processor{where}")
 
 
-def run_world(world: World) -> None:
-    """Run the story to its end. Equal seeds give equal stories."""
+def run_world(world: World, story: Coroutine[Any, Any, None] | None = None) -> None:
+    """Run the story, the world's own or another one, to its end. Equal seeds give equal stories."""
     state = random.getstate()
     random.seed(world.seed)
     silent = logging.root.manager.disable
@@ -298,7 +315,7 @@ def run_world(world: World) -> None:
     signal.signal(signal.SIGVTALRM, _hangs)
     signal.setitimer(signal.ITIMER_VIRTUAL, LONGEST_SEED)
     try:
-        main = world.loop.create_task(world.story(), context=world.network.world)
+        main = world.loop.create_task(story or world.story(), context=world.network.world)
         world.loop.run_until_complete(main)
     except (Spinning, Deadlock, Hang) as problem:
         world.checker.bad("no progress", str(problem))
