@@ -207,11 +207,23 @@ class Workers:
         """Give workers another number of slots until they restart. Raises as `ping`."""
         return self._send("concurrency", names, {"slots": slots}, timeout)
 
-    async def aset_concurrency(
-        self, slots: int, *names: str, timeout: float | timedelta = 5
-    ) -> Sequence[WorkerReply]:
+    async def aset_concurrency(self, slots: int, *names: str, timeout: float | timedelta = 5) -> Sequence[WorkerReply]:
         """`set_concurrency` for a running event loop."""
         return await self._asend("concurrency", names, {"slots": slots}, timeout)
+
+    def revoke(self, jobs: str | Sequence[str], *names: str, timeout: float | timedelta = 5) -> Sequence[WorkerReply]:
+        """Have workers end these jobs (ids) where they wait or run; the reply's `revoked` names those it had.
+
+        An order to workers that live now: one that begins later does not know of it. `jm.jobs.cancel` is for good.
+        Raises as `ping`.
+        """
+        return self._send("revoke", names, {"jobs": _ids(jobs)}, timeout)
+
+    async def arevoke(
+        self, jobs: str | Sequence[str], *names: str, timeout: float | timedelta = 5
+    ) -> Sequence[WorkerReply]:
+        """`revoke` for a running event loop."""
+        return await self._asend("revoke", names, {"jobs": _ids(jobs)}, timeout)
 
     def _send(
         self, verb: str, names: Sequence[str], args: Mapping[str, object], timeout: float | timedelta
@@ -377,6 +389,10 @@ def _bucket_info(bucket: Bucket, names: Mapping[int, str]) -> BucketInfo:
         owner=_name(bucket.owner, names),
         depth=bucket.depth,
     )
+
+
+def _ids(jobs: str | Sequence[str]) -> Sequence[str]:
+    return [jobs] if isinstance(jobs, str) else list(jobs)
 
 
 def _id_text(key: JobKey, custom_id: str | None) -> str:

@@ -94,6 +94,15 @@ def concurrency(invocation: Invocation, /, slots: int, names: tuple[str, ...], t
     _tell(invocation, invocation.app().workers.set_concurrency(slots, *names, timeout=timeout))
 
 
+@workers.command("revoke")
+@click.argument("job")
+@_order
+@pass_invocation
+def revoke(invocation: Invocation, /, job: str, names: tuple[str, ...], timeout: float) -> None:
+    """Have workers end JOB where it waits or runs; `jobs cancel` is for good."""
+    _tell(invocation, invocation.app().workers.revoke(job, *names, timeout=timeout))
+
+
 def _tell(invocation: Invocation, replies: Sequence[WorkerReply]) -> None:
     if not replies:
         raise Failure("No worker lives, so nobody answers. Start one: jobmaster worker -A myapp", code=UNREACHABLE)

@@ -1,4 +1,4 @@
-"""Orders from people: ping, stop, pause, resume, concurrency. They come with a grant and are answered in the master."""
+"""Orders from people: ping, stop, pause, resume, concurrency, revoke. They come with a grant and are answered in the master."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from jobmaster.errors import StoreUnavailable
+from jobmaster.model.ids import parse_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +89,8 @@ class Commands:
                 return {"ok": True, "paused": False}
             case "concurrency":
                 return self._set_concurrency(args.get("slots"))
+            case "revoke":
+                return self._revoke(args.get("jobs"))
         return {"ok": False, "error": f"this worker does not know the command {command.verb!r}"}
 
     def _set_concurrency(self, slots: object) -> dict[str, object]:
@@ -96,6 +99,15 @@ class Commands:
         self._runner.slots = slots
         self._runner.wake()
         return {"ok": True, "slots": slots}
+
+    def _revoke(self, jobs: object) -> dict[str, object]:
+        """What waits here ends as Cancelled, what runs is stopped, what comes later does not start."""
+        if not isinstance(jobs, list) or not jobs or not all(isinstance(job, str) and job for job in jobs):
+            return {"ok": False, "error": f"jobs must be a list of job ids, not {jobs!r:.80}"}
+        keys = {parse_key(job)[0]: job for job in jobs}
+        here = self._runner.holds(keys)
+        self._runner.cancel(list(keys))
+        return {"ok": True, "revoked": [keys[key] for key in here]}
 
 
 _MOST_SLOTS = 10_000

@@ -19,7 +19,7 @@ from jobmaster.model.states import JobStatus
 from jobmaster.rules import retry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from jobmaster.engine.finisher import Finisher
     from jobmaster.engine.lease import Lease
@@ -109,6 +109,11 @@ class Runner:
     def idle(self) -> bool:
         """True when nothing runs, nothing is asked for, and no outcome is on its way."""
         return not self.running and not self._asking and not self._granted and self._finisher.idle()
+
+    def holds(self, keys: Collection[JobKey]) -> list[JobKey]:
+        """Those of the keys whose jobs wait or run here."""
+        lives = self._lease.lives.values()
+        return [entry.key for life in lives for entry in life.entries.values() if entry.key in keys]
 
     def cancel(self, keys: list[JobKey]) -> None:
         """Tombstones (R19): what waits ends as Cancelled, what runs is stopped."""

@@ -321,7 +321,6 @@ def test_limits_end_runs(jm: JobMaster) -> None:
     async def endless() -> None:
         await asyncio.sleep(60)
 
-
     with jm, pytest.raises(TimeLimitExceeded):
         endless.delay().get(timeout=5)
 
@@ -423,6 +422,30 @@ def test_workers_answer_and_obey(jm: JobMaster) -> None:
         assert result.get(timeout=5) == "hi"
         with pytest.raises(NotRegistered, match="No living worker is called 'nobody'"):
             jm.workers.ping("nobody")
+
+
+def test_a_worker_is_told_to_revoke_what_it_runs_and_what_waits_there(jm: JobMaster) -> None:
+    running = threading.Event()
+
+    @jm.task
+    async def long() -> None:
+        running.set()
+        await asyncio.sleep(60)
+
+    with jm:
+        jm.workers.set_concurrency(1)
+        first = long.delay()
+        assert running.wait(5)
+        second = long.options(job_id="chosen").delay()
+        assert jm.workers.revoke([])[0].ok is False
+        revoked: set[str] = set()
+        deadline = time.monotonic() + 5
+        while len(revoked) < 2 and time.monotonic() < deadline:
+            revoked |= set(jm.workers.revoke([first.id, second.id, "unknown"])[0].reply["revoked"])
+        assert revoked == {first.id, "chosen"}
+        for result in (first, second):
+            with pytest.raises(JobCancelled):
+                result.get(timeout=8)
 
 
 def test_an_app_without_tasks_cannot_start(jm: JobMaster) -> None:
