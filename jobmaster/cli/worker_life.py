@@ -71,8 +71,9 @@ class WorkerLife:
 
     async def _run(self) -> int:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled, number)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup: the end of the terminal does not matter
+                loop.add_signal_handler(number, self._signalled, number)
         async with contextlib.AsyncExitStack() as stack:
             health = WorkerHealth()
             if self._health_port is not None:
@@ -134,11 +135,12 @@ class WorkerLife:
     def _ready(self, found: Found, promised: Sequence[Promise]) -> None:
         names = ",".join(plan.name for plan in found.plans)
         logger.info("worker_ready name=%s tasks=%d", names, len(found.tasks))
-        if self._as_json:
-            show_json(banner_facts(self._order, found, promised))
-        elif self._order.log_format == "text":
-            show_banner(self._order, found, promised)
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):  # nobody reads our output any more: no reason to stop
+            if self._as_json:
+                show_json(banner_facts(self._order, found, promised))
+            elif self._order.log_format == "text":
+                show_banner(self._order, found, promised)
+            sys.stdout.flush()
 
     # ---------------------------------------------------------------- --reload
 

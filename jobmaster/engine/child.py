@@ -154,9 +154,10 @@ class _Unready(Exception):  # noqa: N818 - carries an error through `asyncio.run
 
 
 def _listen_to_signals() -> None:
-    # Ctrl-C in a terminal reaches the whole group: the supervisor decides what follows. A handler, not SIG_IGN, which
-    # programs that a task starts would inherit.
-    signal.signal(signal.SIGINT, lambda _number, _frame: None)
+    # Ctrl-C in a terminal, and its end, reach the whole group: the supervisor decides what follows. A handler, not
+    # SIG_IGN, which programs that a task starts would inherit.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda _number, _frame: None)
     # Until the loop runs nothing has been started, so that there is nothing to stop gracefully.
     signal.signal(signal.SIGTERM, lambda _number, _frame: leave(0))
     if sys.__stderr__ is not None:

@@ -94,9 +94,9 @@ class WorkerProcess:
     def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)
 
-    def press_ctrl_c(self) -> None:
-        """What a terminal does: SIGINT to the supervisor and to all its engines."""
-        os.killpg(self.process.pid, signal.SIGINT)
+    def signal_all(self, number: signal.Signals) -> None:
+        """What a terminal does: the signal reaches the supervisor and all its engines."""
+        os.killpg(self.process.pid, number)
 
     def end(self, timeout: float = PATIENCE) -> int:
         """Wait for the end; the exit code."""

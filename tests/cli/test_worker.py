@@ -12,7 +12,7 @@ import urllib.request
 import psutil
 import pytest
 
-from tests.cli.terminal import Terminal
+from tests.cli.terminal import PROGRAM, Terminal
 
 pytestmark = pytest.mark.backend("sqlite")
 
@@ -113,18 +113,28 @@ def test_a_running_job_may_finish_within_the_grace_period(terminal: Terminal) ->
     assert terminal.json("jobs", "show", job)["status"] == "Succeeded"
 
 
-def test_ctrl_c_in_a_terminal_reaches_the_engines_too_and_stops_gracefully(terminal: Terminal) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_what_a_terminal_sends_to_all_processes_stops_gracefully(terminal: Terminal, number: signal.Signals) -> None:
     with terminal.worker("-A", "shop", "--engines", "2") as worker:
         worker.ready()
         job = terminal.enqueue("shop.until_released", n=1)
         terminal.until(lambda: "began 1" in terminal.ran(), "the job runs")
-        worker.press_ctrl_c()
+        worker.signal_all(number)
         worker.wait_for("stop_begins", times=2)
         terminal.write("release", "")
         assert worker.end() == 0
 
     assert terminal.json("jobs", "show", job)["status"] == "Succeeded"
     assert "KeyboardInterrupt" not in worker.output
+
+
+def test_a_worker_whose_output_nobody_reads_goes_on(terminal: Terminal) -> None:
+    command = f"{PROGRAM} worker -A shop --once | true"
+    job = terminal.enqueue("shop.hello", name="J")
+
+    subprocess.run(["sh", "-c", command], cwd=terminal.folder, env=terminal.environment, check=True, timeout=30)
+
+    assert terminal.json("jobs", "show", job)["status"] == "Succeeded"
 
 
 @pytest.mark.parametrize("pool", ["threads", "processes", "solo"])

@@ -93,7 +93,7 @@ def main(arguments: list[str]) -> NoReturn:
     die_with_parent(parent=parent, lifeline=lifeline)
     for descriptor in (peer, lifeline):  # programs that tasks start must not hold them open
         os.set_inheritable(descriptor, False)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
         # The engine decides when this process ends, also where systemd tells the whole group. A handler, not SIG_IGN,
         # which programs that a task starts would inherit.
         signal.signal(number, lambda _number, _frame: None)
