@@ -80,19 +80,26 @@ async def _others_live(questions: QueryStore) -> bool:
 
 
 async def _refuse_to_leave_agents(questions: QueryStore, settings: Settings) -> None:
-    """A cluster that goes back to standalone would leave the messages in its agents behind."""
-    if not settings.is_standalone:
+    """A cluster that goes back to standalone would leave the messages in its agents behind.
+
+    A bucket's depth is what its last owner published, and producers may have pushed since: only an agent whose buckets
+    are gone, because a drain has emptied and closed them, holds nothing for certain.
+    """
+    if not settings.is_standalone or not settings.protect_agents:
         return
-    left: dict[str, int] = {}
+    left: dict[str, list[int]] = {}
     for bucket in await questions.list_buckets():
         if bucket.agent != STANDALONE_AGENT:
-            left[bucket.agent] = left.get(bucket.agent, 0) + bucket.depth
-    waiting = {agent: depth for agent, depth in left.items() if depth}
-    if waiting:
-        told = ", ".join(f"{agent} ({depth:,})" for agent, depth in sorted(waiting.items()))
+            left.setdefault(bucket.agent, []).append(bucket.depth)
+    if left:
+        told = ", ".join(
+            f"{agent} ({len(depths):,} buckets, {sum(depths):,} messages when last counted)"
+            for agent, depths in sorted(left.items())
+        )
         raise ClusterMismatch(
-            f"Cluster {settings.cluster_id!r} has no agents= any more, but messages wait in its agents: {told}. "
-            "Start workers with the agents until they are empty, then go back to standalone."
+            f"Cluster {settings.cluster_id!r} has no agents= any more, but messages may wait in its agents: {told}. "
+            "Stop all other workers and run `jobmaster worker --mode drain` with the agents until `jobmaster buckets` "
+            "shows none of theirs; or set protect_agents=False to leave behind what they hold."
         )
 
 

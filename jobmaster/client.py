@@ -113,11 +113,7 @@ class Client:
             MessageTooLarge: the job is above `max_message_bytes`.
         """
         settings = self._settings()
-        if settings.cluster_mode is ClusterMode.ARCHIVED:
-            raise ClusterArchived(
-                f"Cluster {settings.cluster_id!r} is archived: it can be read, and takes no work. "
-                "Enqueue in another cluster, or set its cluster_mode to active."
-            )
+        self.require_writable()
         lane = target.lane if plan.lane is None else plan.lane
         priority = target.priority if plan.priority is None else plan.priority
         if settings.is_disabled(Priority(priority)):
@@ -167,6 +163,19 @@ class Client:
         ahead_us = plan.delay_us if plan.due_us is None else plan.due_us - now_us
         hold = durability == "master" or ahead_us > settings.transient_threshold * 1_000_000
         return Order(job=job, id=plan.custom_id or key_text(key), lane=lane, priority=priority, hold=hold)
+
+    def require_writable(self) -> None:
+        """Refuse to change anything in an archive.
+
+        Raises:
+            ClusterArchived: the cluster can be read only.
+        """
+        settings = self._settings()
+        if settings.cluster_mode is ClusterMode.ARCHIVED:
+            raise ClusterArchived(
+                f"Cluster {settings.cluster_id!r} is archived: it can be read, takes no work, and its jobs stay as they "
+                "are. Use another cluster, or set its cluster_mode to active."
+            )
 
     def accept(self, orders: Sequence[Order]) -> None:
         """Store the jobs; returns when stores have acknowledged all of them.

@@ -12,19 +12,18 @@ import msgspec
 
 from jobmaster.errors import ConfigurationError, NotRegistered, SerializationError
 from jobmaster.model.durations import as_seconds
-from jobmaster.model.ids import JobKey, key_text, parse_key
-from jobmaster.model.states import CancelOutcome, JobStatus, Priority
+from jobmaster.model.ids import JobKey, parse_key
+from jobmaster.model.states import CancelOutcome, JobStatus
 from jobmaster.model.worker import WorkerStatus
-from jobmaster.options import as_moment, moment_us, read_lane, read_priority
+from jobmaster.options import moment_us, read_lane, read_priority
 from jobmaster.ports import query as port
-from jobmaster.views import AttemptInfo, BucketInfo, JobError, JobInfo, JobPage, JobQuery, WorkerInfo, WorkerReply
+from jobmaster.presenting import attempt_info, bucket_info, job_info, worker_info
+from jobmaster.views import AttemptInfo, BucketInfo, JobInfo, JobPage, JobQuery, WorkerInfo, WorkerReply
 
 if TYPE_CHECKING:
     from jobmaster.client import Client
     from jobmaster.gateway import Gateway
-    from jobmaster.model.bucket import Bucket
-    from jobmaster.model.job import AttemptRecord, ErrorInfo, JobRecord
-    from jobmaster.model.worker import WorkerRecord
+    from jobmaster.model.job import JobRecord
 
 MOST_LISTED: Final = 1_000
 ASK_AGAIN_EVERY: Final = 0.05
@@ -80,33 +79,37 @@ class Jobs:
 
     def retry(self, job_id: str) -> bool:
         """Run an ended job again, with its retries as new. False: it has not ended, or nobody knows it."""
-        key = parse_key(job_id)[0]
+        key = self._writable(job_id)
         return self._client.ask(lambda gate: gate.store.requeue(key))
 
     async def aretry(self, job_id: str) -> bool:
         """`retry` for a running event loop."""
-        key = parse_key(job_id)[0]
+        key = self._writable(job_id)
         return await self._client.aask(lambda gate: gate.store.requeue(key))
 
     def cancel(self, job_id: str) -> CancelOutcome:
         """Cancel a job: see `Result.cancel`."""
-        key = parse_key(job_id)[0]
+        key = self._writable(job_id)
         return self._client.ask(lambda gate: gate.cancel(key))
 
     async def acancel(self, job_id: str) -> CancelOutcome:
         """`cancel` for a running event loop."""
-        key = parse_key(job_id)[0]
+        key = self._writable(job_id)
         return await self._client.aask(lambda gate: gate.cancel(key))
 
     def reschedule(self, job_id: str, when: datetime) -> bool:
         """Give a waiting job another moment (an aware datetime). False: it is too late for that."""
-        key, due_us = parse_key(job_id)[0], moment_us(when, "when")
+        key, due_us = self._writable(job_id), moment_us(when, "when")
         return self._client.ask(lambda gate: gate.store.reschedule(key, due_us))
 
     async def areschedule(self, job_id: str, when: datetime) -> bool:
         """`reschedule` for a running event loop."""
-        key, due_us = parse_key(job_id)[0], moment_us(when, "when")
+        key, due_us = self._writable(job_id), moment_us(when, "when")
         return await self._client.aask(lambda gate: gate.store.reschedule(key, due_us))
+
+    def _writable(self, job_id: str) -> JobKey:
+        self._client.require_writable()
+        return parse_key(job_id)[0]
 
     async def _list(self, gate: Gateway, query: JobQuery | None, limit: int, after: str | None) -> JobPage:
         if not 1 <= limit <= MOST_LISTED:
@@ -116,7 +119,7 @@ class Jobs:
             return JobPage(jobs=())
         page = await gate.questions.list_jobs(asked, limit=limit, after=after)
         names = await _worker_names(gate, [job.worker for job in page.jobs])
-        jobs = tuple(_job_info(job, names) for job in page.jobs)
+        jobs = tuple(job_info(job, names) for job in page.jobs)
         return JobPage(jobs=jobs, after=page.after, unlisted=page.unlisted)
 
     async def _get(self, gate: Gateway, job_id: str) -> JobInfo | None:
@@ -124,7 +127,7 @@ class Jobs:
         if record is None:
             return None
         names = await _worker_names(gate, [record.worker])
-        return _job_info(record, names, **self._payload(record))
+        return job_info(record, names, **self._payload(record))
 
     async def _count(self, gate: Gateway, query: JobQuery | None) -> dict[JobStatus, int]:
         asked = await _port_query(gate, query)
@@ -133,7 +136,7 @@ class Jobs:
     async def _attempts(self, gate: Gateway, job_id: str) -> Sequence[AttemptInfo]:
         records = await gate.questions.job_attempts(parse_key(job_id)[0])
         names = await _worker_names(gate, [record.worker for record in records])
-        return tuple(_attempt_info(record, names) for record in records)
+        return tuple(attempt_info(record, names) for record in records)
 
     def _payload(self, record: JobRecord) -> dict[str, Any]:
         """Arguments, metadata and result as plain data; what cannot be read is said, not raised."""
@@ -254,13 +257,13 @@ class Buckets:
 
 
 async def _list_workers(gate: Gateway) -> Sequence[WorkerInfo]:
-    return tuple(_worker_info(record) for record in await gate.questions.list_workers())
+    return tuple(worker_info(record) for record in await gate.questions.list_workers())
 
 
 async def _list_buckets(gate: Gateway) -> Sequence[BucketInfo]:
     buckets = await gate.questions.list_buckets()
     names = await _worker_names(gate, [bucket.owner for bucket in buckets])
-    return tuple(_bucket_info(bucket, names) for bucket in buckets)
+    return tuple(bucket_info(bucket, names) for bucket in buckets)
 
 
 async def _command(
@@ -321,91 +324,5 @@ async def _worker_names(gate: Gateway, ids: Sequence[int | None]) -> dict[int, s
     return {record.id: record.name for record in await gate.questions.workers_by_id(wanted)}
 
 
-def _job_info(record: JobRecord, names: Mapping[int, str], **payload: Any) -> JobInfo:
-    expires_us = record.envelope.expires_us if record.envelope is not None else None
-    return JobInfo(
-        id=_id_text(record.key, record.custom_id),
-        status=record.status,
-        task=record.task,
-        lane=record.lane or "default",
-        priority=Priority(record.priority),
-        created_at=as_moment(record.created_us),
-        scheduled_at=as_moment(record.scheduled_us),
-        due_at=as_moment(record.due_us),
-        started_at=_moment(record.started_us),
-        finished_at=_moment(record.finished_us),
-        expires_at=_moment(expires_us),
-        attempts=record.attempts,
-        failures=record.failures,
-        recoveries=record.recoveries,
-        worker=_name(record.worker, names),
-        bucket=record.bucket,
-        reason=record.reason,
-        error=_error(record.error),
-        in_master=record.in_master,
-        **payload,
-    )
-
-
-def _attempt_info(record: AttemptRecord, names: Mapping[int, str]) -> AttemptInfo:
-    return AttemptInfo(
-        attempt=record.attempt,
-        status=record.status,
-        worker=_name(record.worker, names),
-        started_at=_moment(record.started_us),
-        finished_at=_moment(record.finished_us),
-        error=_error(record.error),
-        reason=record.reason,
-    )
-
-
-def _worker_info(record: WorkerRecord) -> WorkerInfo:
-    return WorkerInfo(
-        id=record.id,
-        name=record.name,
-        status=record.status,
-        mode=record.mode,
-        agent=record.agent,
-        lanes=tuple(lane or "default" for lane in record.lanes),
-        host=record.host,
-        pid=record.pid,
-        slots=record.slots,
-        version=record.version,
-        started_at=as_moment(record.started_us),
-        renewed_at=as_moment(record.renewed_us),
-        lease_until=as_moment(record.lease_until_us),
-        stats=msgspec.json.decode(record.stats or b"{}"),
-    )
-
-
-def _bucket_info(bucket: Bucket, names: Mapping[int, str]) -> BucketInfo:
-    return BucketInfo(
-        id=bucket.id,
-        agent=bucket.agent,
-        lane=bucket.lane or "default",
-        priority=Priority(bucket.priority),
-        status=bucket.status,
-        epoch=bucket.epoch,
-        owner=_name(bucket.owner, names),
-        depth=bucket.depth,
-    )
-
-
 def _ids(jobs: str | Sequence[str]) -> Sequence[str]:
     return [jobs] if isinstance(jobs, str) else list(jobs)
-
-
-def _id_text(key: JobKey, custom_id: str | None) -> str:
-    return custom_id or key_text(key)
-
-
-def _moment(micros: int | None) -> datetime | None:
-    return None if micros is None else as_moment(micros)
-
-
-def _error(error: ErrorInfo | None) -> JobError | None:
-    return None if error is None else JobError(type=error.type, message=error.message, traceback=error.traceback)
-
-
-def _name(worker: int | None, names: Mapping[int, str]) -> str | None:
-    return None if worker is None else names.get(worker, f"worker {worker}")

@@ -115,11 +115,16 @@ class Result(Generic[R_co]):
         Returns:
             CANCELLED: certain, it will not start. REQUESTED: noted; its owner's answer decides, `get` tells.
             TOO_LATE: it had ended.
+
+        Raises:
+            ClusterArchived: the cluster can be read only.
         """
+        self._client.require_writable()
         return self._client.ask(lambda gate: gate.cancel(self._key))
 
     async def acancel(self) -> CancelOutcome:
         """`cancel` for a running event loop."""
+        self._client.require_writable()
         return await self._client.aask(lambda gate: gate.cancel(self._key))
 
     def __repr__(self) -> str:

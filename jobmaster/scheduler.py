@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Unpack
 
-from jobmaster.model.ids import parse_key
-from jobmaster.options import CallOptions, moment_us, plan_call
+from jobmaster.options import CallOptions, plan_call
 
 if TYPE_CHECKING:
     from jobmaster.app import JobMaster
@@ -63,20 +62,16 @@ class Scheduler:
 
     def cancel(self, job_id: str) -> CancelOutcome:
         """Cancel a job: see `Result.cancel`."""
-        key = parse_key(job_id)[0]
-        return self._app.client.ask(lambda gate: gate.cancel(key))
+        return self._app.jobs.cancel(job_id)
 
     async def acancel(self, job_id: str) -> CancelOutcome:
         """`cancel` for a running event loop."""
-        key = parse_key(job_id)[0]
-        return await self._app.client.aask(lambda gate: gate.cancel(key))
+        return await self._app.jobs.acancel(job_id)
 
     def reschedule(self, job_id: str, when: datetime) -> bool:
         """Give a waiting job another moment (an aware datetime). False: it is too late for that."""
-        key, due_us = parse_key(job_id)[0], moment_us(when, "when")
-        return self._app.client.ask(lambda gate: gate.store.reschedule(key, due_us))
+        return self._app.jobs.reschedule(job_id, when)
 
     async def areschedule(self, job_id: str, when: datetime) -> bool:
         """`reschedule` for a running event loop."""
-        key, due_us = parse_key(job_id)[0], moment_us(when, "when")
-        return await self._app.client.aask(lambda gate: gate.store.reschedule(key, due_us))
+        return await self._app.jobs.areschedule(job_id, when)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from jobmaster.errors import ConfigurationError
-from jobmaster.model.states import WorkerMode
+from jobmaster.model.states import ClusterMode, WorkerMode
 from jobmaster.settings import STANDALONE_AGENT, Settings, Worker
 from jobmaster.settings.declarations import SLOTS
 
@@ -77,6 +77,8 @@ def plan_workers(
         raise ConfigurationError(f"There is no pool {pool!r}. Pools are {', '.join(POOLS)}.")
     _check_pool(app, pool)
     declared = _by_lanes(_selected(settings, agent), lanes, mode) if lanes else _selected(settings, agent)
+    if once:  # coordinators have no end of their own; beside workers that run jobs they are not needed for it
+        declared = [worker for worker in declared if (mode or worker.mode).runs_jobs] or declared
     plans = []
     for number, worker in enumerate(declared):
         worker_mode = mode or worker.mode
@@ -84,6 +86,11 @@ def plan_workers(
             raise ConfigurationError(
                 f"App {app.cluster_id!r} has no task and no handler, so a worker could run nothing. Decorate a "
                 "function with @jm.task, import the modules that do (include=[...]), or name the right app."
+            )
+        if once and not (worker_mode.runs_jobs and settings.cluster_mode is ClusterMode.ACTIVE):
+            raise ConfigurationError(
+                f"A worker of mode {worker_mode.name.lower()} in a cluster that is "
+                f"{settings.cluster_mode.name.lower()} runs no jobs, so --once has no end to wait for. Leave it out."
             )
         chosen = name or worker.name or identity or default_worker_name()
         several = len(declared) > 1 and (name is not None or worker.name is None)
