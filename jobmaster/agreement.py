@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 AGREED: Final = ("lease", "renew_every", "time_zone", "retention")
 
 
-async def join_cluster(
-    master: MasterStore, questions: QueryStore, *, settings: Settings, registry: Registry
-) -> None:
+async def join_cluster(master: MasterStore, questions: QueryStore, *, settings: Settings, registry: Registry) -> None:
     """Compare the settings with those of the cluster, and write what this program brings: settings and definitions.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Values: frozen, typed, without input or output. Everything above may import them; they import only the project's errors."""
+"""Values: frozen, typed, without input or output. Everything may import them; they import only the project's errors."""

@@ -74,7 +74,7 @@ class Claimed(msgspec.Struct, frozen=True):
     now_us: int
     next_due_us: int | None = None
     fenced: list[int] = []
-    """Buckets whose fence did not hold: nothing was claimed for them. (Nor for one that is Completing, which is still owned.)"""
+    """Buckets whose fence did not hold: nothing was claimed for them. One that is Completing gets nothing, too."""
 
 
 class MasterStore(Protocol):

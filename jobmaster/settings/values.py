@@ -222,7 +222,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     protect_agents: Annotated[
-        bool, Rule(readers.read_flag, "an agent's name that now points to another store is refused")
+        bool,
+        Rule(
+            readers.read_flag,
+            "agents that may hold messages are not left behind: other stores under their names, or none, are refused",
+        ),
     ] = True
     durability: Annotated[
         Durability,

@@ -95,21 +95,23 @@ def test_an_agents_name_that_points_elsewhere_is_refused_unless_that_is_wanted(t
 
 def test_going_back_to_standalone_is_refused_while_an_agent_may_hold_messages() -> None:
     class WithBucket(MemoryStore):
-        buckets = [Bucket(id=1, agent="pg-1", lane="", priority=3, epoch=1, depth=3)]
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen = [Bucket(id=1, agent="pg-1", lane="", priority=3, epoch=1, depth=3)]
 
         async def list_buckets(self) -> list[Bucket]:
-            return self.buckets
+            return self.seen
 
     async def scenario() -> None:
         store = WithBucket()
         with pytest.raises(ClusterMismatch, match=r"messages may wait in its agents: pg-1 \(1 buckets, 3 messages"):
             await join(store)
         # Nobody has counted since its owner left: messages may have come.
-        store.buckets = [Bucket(id=1, agent="pg-1", lane="", priority=3, epoch=1, depth=0)]
+        store.seen = [Bucket(id=1, agent="pg-1", lane="", priority=3, epoch=1, depth=0)]
         with pytest.raises(ClusterMismatch, match="--mode drain"):
             await join(store)
         await join(store, protect_agents=False)
-        store.buckets = [Bucket(id=2, agent="standalone", lane="", priority=3, epoch=1, depth=7)]
+        store.seen = [Bucket(id=2, agent="standalone", lane="", priority=3, epoch=1, depth=7)]
         await join(store)
 
     asyncio.run(scenario())
