@@ -81,6 +81,31 @@ def pid() -> int:
     assert told["result"] in children
 
 
+def test_an_engine_carries_no_library_that_it_does_not_need(terminal: Terminal) -> None:
+    heavy = ["alembic", "click", "croniter", "flask", "kombu", "rich", "sqlalchemy"]
+    terminal.write(
+        "shop.py",
+        f"""
+import sys
+from jobmaster import JobMaster
+jm = JobMaster("shop")
+@jm.task
+def heavy() -> list:
+    return [name for name in {heavy} if name in sys.modules]
+""",
+    )
+    job = terminal.enqueue("shop.heavy")
+    done = terminal.run("-A", "shop", "worker", "--once")
+    supervisor = subprocess.run(
+        [sys.executable, "-c", f"import sys, jobmaster.supervising; print([n for n in {heavy} if n in sys.modules])"],
+        capture_output=True, text=True, check=True, timeout=30,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert terminal.json("jobs", "show", job)["result"] == []
+    assert supervisor.stdout == "[]\n"
+
+
 def test_sigterm_under_load_loses_nothing_and_runs_nothing_twice(terminal: Terminal) -> None:
     jobs = 300
     code = f"from shop import jm, hello; jm.enqueue_many([hello.job(name=str(n)) for n in range({jobs})])"
