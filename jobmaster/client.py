@@ -173,8 +173,8 @@ class Client:
         settings = self._settings()
         if settings.cluster_mode is ClusterMode.ARCHIVED:
             raise ClusterArchived(
-                f"Cluster {settings.cluster_id!r} is archived: it can be read, takes no work, and its jobs stay as they "
-                "are. Use another cluster, or set its cluster_mode to active."
+                f"Cluster {settings.cluster_id!r} is archived: it can be read, takes no work, and its jobs stay as "
+                "they are. Use another cluster, or set its cluster_mode to active."
             )
 
     def accept(self, orders: Sequence[Order]) -> None:

@@ -39,7 +39,7 @@ class ConfigurationError(JobMasterError, ValueError):
     """A setting, or a call, that cannot work as given. The text says what, why and what to do."""
 
 
-class ClusterMismatch(ConfigurationError):
+class ClusterMismatch(ConfigurationError):  # noqa: N818 - a name of the public API
     """Two places disagree about a cluster: its id, its lease, its retention, or where an agent is."""
 
 

@@ -1,4 +1,7 @@
-"""Orders from people: ping, stop, pause, resume, concurrency, revoke. They come with a grant and are answered in the master."""
+"""Orders from people: ping, stop, pause, resume, concurrency, revoke.
+
+They come with a grant and are answered in the master.
+"""
 
 from __future__ import annotations
 
@@ -67,6 +70,9 @@ class Commands:
                 await self._store.answer_command(command.id, self._answers[command.id])
             except StoreUnavailable as error:
                 await self._pause.wait_after(error)
+            except Exception:
+                logger.exception("command_not_answered verb=%s id=%d", command.verb, command.id)
+                return
             else:
                 self._pause.succeeded()
                 return
