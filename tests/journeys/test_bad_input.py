@@ -177,11 +177,11 @@ TABLE = {
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[tuple[Terminal, str]]:
+def project(tmp_path: Path) -> tuple[Terminal, str]:
     """A project with one accepted job in its database."""
     terminal = Terminal(tmp_path)
     terminal.write("shop.py", APP)
-    yield terminal, terminal.enqueue("shop.hello", name="first")
+    return terminal, terminal.enqueue("shop.hello", name="first")
 
 
 def started(terminal: Terminal, command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
