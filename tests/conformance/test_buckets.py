@@ -310,3 +310,20 @@ async def test_a_claim_beside_a_retirement_leaves_no_job_in_a_deleted_bucket(clu
     other = await cluster.other()
     await asyncio.gather(cluster.claim(bucket), other.retire(bucket.fence))
     assert (await cluster.row(job.key)).status is JobStatus.HELD_ON_MASTER
+
+
+async def test_a_bucket_that_is_given_up_is_clean_only_if_nothing_of_it_can_have_a_row(cluster: Cluster) -> None:
+    fresh = await cluster.owned("fresh")
+    await cluster.store.give_up(fresh.fence)
+    assert (await cluster.bucket_now(fresh)).clean
+    with_row = await cluster.owned("with-row")
+    await cluster.claimed(with_row)
+    await cluster.store.give_up(with_row.fence)
+    assert not (await cluster.bucket_now(with_row)).clean, "the row that left may have a message here"
+
+
+async def test_a_bucket_that_was_lost_stays_unclean_when_its_next_owner_gives_it_up(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    adopted = await cluster.adopted(bucket)
+    await cluster.store.give_up(adopted.fence)
+    assert not (await cluster.bucket_now(adopted)).clean

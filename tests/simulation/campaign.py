@@ -33,6 +33,12 @@ CALL_FAULTS = (
 OTHER_FAULTS = ("late boot", "job killed its process")
 FAULTS = tuple("fault: " + kind for kind in (*CALL_FAULTS, *ACTS, *OTHER_FAULTS))
 """Every kind of fault that a campaign must have shown."""
+DUTIES = tuple(
+    "done: " + verb
+    for verb in ("claim", "claim_drain", "close", "give_up", "hand_over", "mark_lost", "recover_before", "reread",
+                 "retire", "return_bucket")
+)  # fmt: skip
+"""What the protocol must have had to do, so that a clean campaign says something about it."""
 
 
 @dataclass
@@ -58,8 +64,8 @@ class Tally:
             self.violations.setdefault(kind, []).append(f"seed {result['seed']} ({result['config']}): {what}")
 
     def missing(self) -> list[str]:
-        """Kinds of faults that never struck."""
-        return [kind for kind in FAULTS if not self.stats[kind]]
+        """Kinds of faults that never struck, and duties that were never needed."""
+        return [kind for kind in (*FAULTS, *DUTIES) if not self.stats[kind]]
 
     def lines(self) -> Iterable[str]:
         """The report."""
@@ -142,6 +148,18 @@ def campaign(
             tally.add(json.loads(line))
     tally.seconds = time.perf_counter() - began
     return tally
+
+
+def first_violation(kinds: Sequence[str], *, config: str, broken: Sequence[str], within: int) -> str | None:
+    """The first violation of one of these kinds, looked for in growing pieces; None: not within so many seeds."""
+    begin, size = 0, 8
+    while begin < within:
+        tally = campaign(range(begin, min(begin + size, within)), config=config, broken=broken)
+        for kind in kinds:
+            if kind in tally.violations:
+                return f"{kind}: {tally.violations[kind][0]}"
+        begin, size = begin + size, size * 2
+    return None
 
 
 def _child(seeds: Sequence[int], config: str | None, broken: Sequence[str]) -> subprocess.Popen[bytes]:

@@ -172,8 +172,7 @@ class Checker:
         if seen.lost_at is not None:
             self.recovery_times.append(now - seen.lost_at)
             seen.lost_at = None
-        if seen.starts:
-            self._world.stats["repeated starts"] += 1
+        self._world.stats["repeated starts" if seen.starts else "jobs started"] += 1
         if row is None or (row.status, row.gen) != (JobStatus.PROCESSING, assignment.gen):
             seen.unrecorded += 1
         seen.excuses = 0
@@ -217,6 +216,8 @@ class Checker:
         seen = self.jobs[run.key]
         if ended.end is End.RETURNED:
             seen.ends += 1
+        if ended.end is End.RAISED:
+            self._world.stats["failures by plan"] += 1
         if ended.end is End.INTERRUPTED:
             seen.handed_back += 1
             seen.excuses += 1

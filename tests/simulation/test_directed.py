@@ -256,6 +256,31 @@ def test_a_bucket_that_was_shut_under_its_owner_is_opened_again():
     assert not world.checker.violations
 
 
+# ---------------------------------------------------------------------------------------------------------- R3
+
+
+async def two_copies_of_a_job_in_one_worker(world: World) -> None:
+    """A late copy lies in another bucket of the same owner, unmarked, while the first one runs."""
+    host = world.add_host("w0")
+    await asyncio.sleep(2.0)
+    plan = world.enqueue("copied", lasts=3.0)
+    await asyncio.sleep(0.5)
+    world.checker.doubtful(plan.key)
+    other = next(row for row in master_of(world).buckets.values() if (row.lane, row.priority) == ("", 5))
+    now_us = world.store_us()
+    copy = NewJob(plan.key, plan.envelope(now_us), plan.payload(now_us), due_us=now_us)
+    await world.servers["fast"].store.push(other.id, [copy])
+    await asyncio.sleep(10.0)
+    world.left = [len(life.entries) for life in host.engines[host.children()[0]].lease.lives.values()]
+
+
+def test_a_job_never_runs_twice_at_once_in_a_process():
+    world = told(two_copies_of_a_job_in_one_worker)
+    assert not world.checker.violations
+    assert status_of(world, "copied") is JobStatus.SUCCEEDED
+    assert not any(world.left), "a copy stayed in memory"
+
+
 # ------------------------------------------------------------------------------- what protocol.md 6 left to be shown
 
 

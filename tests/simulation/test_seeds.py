@@ -23,15 +23,15 @@ def test_no_promise_is_broken_in_200_seeds_and_every_fault_has_struck():
     print(*tally.lines(), sep="\n")
     assert not tally.violations
     assert tally.seeds == SEEDS
-    assert not tally.missing(), "these faults never struck, so nothing was shown about them"
+    assert not tally.missing(), "these faults never struck, or these duties never had to do anything"
     assert tally.stats["starts"] > SEEDS * 10, "hardly anything ran"
     assert tally.cpu <= CPU_SECONDS
 
 
 @pytest.mark.parametrize(("seed", "config", "why"), REGRESSIONS)
 def test_a_seed_that_failed_once_stays_clean(seed, config, why):
-    tally = campaign([seed], config=config)
-    assert not tally.violations, why
+    result, _ = run_seed(seed, config)
+    assert not result["violations"], why
 
 
 def test_equal_seeds_give_equal_histories():
@@ -46,7 +46,9 @@ def _trace(seed: int, config: str) -> bytes:
     return subprocess.run([*command, "--trace", "all"], check=True, capture_output=True, env=environment).stdout
 
 
-def test_without_faults_nothing_is_repeated():
-    result, _ = run_seed(1, "calm")
-    assert not result["violations"]
-    assert not result["stats"].get("repeated starts without failures")
+def test_without_faults_no_start_is_repeated_but_for_failures():
+    for seed in range(5):
+        result, _ = run_seed(seed, "calm")
+        assert not result["violations"]
+        assert result["stats"]["repeated starts"] <= result["stats"]["failures by plan"]
+        assert not result["stats"].get("starts after final")

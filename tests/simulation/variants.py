@@ -16,6 +16,7 @@ from jobmaster.engine.fetcher import Fetcher
 from jobmaster.engine.intake import Intake
 from jobmaster.engine.janitor import Janitor
 from jobmaster.engine.lease import Lease
+from jobmaster.engine.life import Life
 from jobmaster.engine.ownership import Ownership
 from jobmaster.engine.stopping import GracefulStop
 from jobmaster.stores.memory.variants import GUARDS
@@ -28,20 +29,14 @@ class Variant:
     """A rule that is taken away.
 
     Attributes:
-        rule: its number in protocol.md.
+        rule: its name in protocol.md.
         guards: guards that the stores leave out.
         patches: (object, attribute, replacement) in the engine.
-        expect: violations of which at least one must be seen; empty: none is expected, README.md says why.
-        seeds: within how many seeds.
-        config: the configuration in which it shows.
     """
 
     rule: str
     guards: tuple[str, ...] = ()
     patches: tuple[Patch, ...] = ()
-    expect: tuple[str, ...] = ()
-    seeds: int = 40
-    config: str = "harsh"
 
 
 async def _nothing(*_args: object, **_options: object) -> None:
@@ -93,18 +88,18 @@ class _Replaced:
         return getattr(self._store, name)
 
 
-async def _given_up_at_once(stop: GracefulStop, life: Any) -> None:
+async def _given_up_and_kept(stop: GracefulStop, life: Any) -> None:
     """Gives the bucket up while its jobs still run, and goes on with them."""
-    if life.open and not getattr(stop, "_left", None):
-        stop._left = set()  # type: ignore[attr-defined]
-    if life.open and life.bucket.id not in stop._left:  # type: ignore[attr-defined]
+    left = stop.__dict__.setdefault("_left", set())
+    if life.open and life.bucket.id not in left:
         with contextlib.suppress(Exception):
             await stop._store.give_up(life.fence)
-            stop._left.add(life.bucket.id)  # type: ignore[attr-defined]
-    await _give_up_if_quiet(stop, life)
+            left.add(life.bucket.id)
+    if not _busy(life):
+        stop._lease.drop(life)
 
 
-_give_up_if_quiet = GracefulStop._give_up_if_quiet
+_busy = Life.busy
 _SETTLES_LATE = property(lambda _lease: 0, lambda _lease, _count: None)
 
 VARIANTS: dict[str, Variant] = {
@@ -118,7 +113,7 @@ VARIANTS: dict[str, Variant] = {
     "no_adopt": Variant("R7 named: new life", patches=((Lease, "_adopt", lambda _lease, _bucket: None),)),
     "grant_open": Variant("R7 renewal grants", patches=((Ownership, "_open_missing", _granted_by_opening),)),
     "claim_late": Variant("R14'a", patches=((Lease, "counted", _SETTLES_LATE),)),
-    "disown_early": Variant("R22' nothing runs", patches=((GracefulStop, "_give_up_if_quiet", _given_up_at_once),)),
+    "disown_early": Variant("R22' nothing runs", patches=((GracefulStop, "_give_up", _given_up_and_kept), (Life, "busy", lambda _life: False))),
     "no_lock+no_row_guard": Variant("R12 both", guards=("no_lock", "no_row_guard")),
     "loose_close+no_janitor": Variant("R1 and R18", ("loose_close",), ((Janitor, "_drain_orphans", _nothing),)),
     "no_retire+no_sweep": Variant("R16 and R17'", ("no_retire",), ((Coordinator, "_sweep", _nothing),)),
@@ -143,3 +138,40 @@ def removed(names: Sequence[str]) -> Iterator[frozenset[str]]:
                 stack.callback(setattr, owner, attribute, getattr(owner, attribute, None))
                 setattr(owner, attribute, replacement)
         yield frozenset(guards)
+
+
+@dataclass(frozen=True)
+class Caught:
+    """In which configuration the simulation catches a variant: by one of these violations, within so many seeds."""
+
+    config: str
+    by: tuple[str, ...]
+    within: int = 40
+
+
+CAUGHT: dict[str, Caught] = {
+    "no_fence": Caught("harsh", ("zombie outcome (assignment)", "zombie outcome (bucket)")),
+    "no_epoch": Caught("harsh", ("zombie outcome (bucket)",), 80),
+    "no_row_guard": Caught("harsh", ("zombie outcome (assignment)",)),
+    "no_lock": Caught("harsh", ("zombie outcome (bucket)",), 200),
+    "no_lock+no_row_guard": Caught("harsh", ("zombie outcome (assignment)", "zombie outcome (bucket)")),
+    "early_ack": Caught("split", ("removed before the master knew",)),
+    "ack_by_job": Caught("standalone", ("message left behind",)),
+    "no_reconcile": Caught("standalone", ("stuck",)),
+    "no_cut": Caught("split", ("taken from its runner",)),
+    "no_self_fence": Caught("harsh", ("start without lease",), 80),
+    "no_life_check": Caught("split", ("unexplained extra start",), 80),
+    "no_adopt": Caught("split", ("stuck",)),
+    "no_recover": Caught("lanes", ("illegal move Processing -> Queued", "taken from its runner", "stuck"), 120),
+    "no_recover_reconcile": Caught("lanes", ("stuck",)),
+    "recover_all": Caught("lanes", ("taken from its runner",), 80),
+    "naive_drain": Caught("harsh", ("taken from another owner",), 200),
+    "count_all": Caught("harsh", ("quarantined without enough starts",), 80),
+    "deaf_renewals": Caught("backlog", ("start a lease after a cancel",), 120),
+    "no_tombstone": Caught("lanes", ("start a lease after a cancel", "start after a certain cancel")),
+    "no_retire+no_sweep": Caught("lanes", ("stuck",), 80),
+    "claim_no_own+no_sweep": Caught("lanes", ("stuck",), 80),
+    "hold_over": Caught("harsh", ("row vanished",)),
+    "disown_early": Caught("harsh", ("start without lease",), 120),
+}
+"""What random faults show. The rest is in `test_directed.py`, in the conformance suite, or argued in README.md."""

@@ -109,7 +109,7 @@ class SimPool:
         place = _Place(run, done)
         self._places[run.key] = place
         lasts = plan.lasts * world.rng.uniform(0.5, 1.5)
-        if plan.task == "killer" and world.network.on:
+        if plan.task == "killer" and world.network.on and world.config.tempo:
             world.strike("job killed its process")
             world.network.later(lasts, self._process.kill, "SIGSEGV")
             return

@@ -56,6 +56,8 @@ class Config:
     renew: float = 1.8
     slots: int = 3
     grace: float = 6.0
+    drain_after: float = 6.0
+    """After so long without an adopter a bucket is drained."""
     buffer: int = 3
     """Waiting jobs of one bucket in memory."""
     most_buckets: int = 2
@@ -85,7 +87,7 @@ class Config:
             claim_every=1.0,
             sweep_every=3.0,
             overdue_after=5.0,
-            drain_after=6.0,
+            drain_after=self.drain_after,
             janitor_every=4.0,
             unreachable_after=3.0,
             max_buckets_per_priority=self.most_buckets,
@@ -106,6 +108,7 @@ CONFIGS = {
             common_lanes=1,
             tempo=1.6,
             most_buckets=1,
+            drain_after=2.0,
             slow_commits=0.04,
             rates=FaultRates(fail=0.02, lose_reply=0.05, late=0.05, double=0.03, slow=0.06),
         ),
