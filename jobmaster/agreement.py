@@ -39,6 +39,25 @@ async def join_cluster(master: MasterStore, questions: QueryStore, *, settings: 
     await master.save_definitions([definition.stored(settings) for definition in registry])
 
 
+async def require_same_cluster(master: MasterStore, settings: Settings) -> None:
+    """Refuse a master of another cluster, before a job of this one gets into it. A new master belongs to nobody yet.
+
+    Raises:
+        ClusterMismatch: it belongs to another cluster; the text names both.
+    """
+    stored = await master.load_cluster()
+    if stored is not None:
+        _require_same(stored, settings)
+
+
+def _require_same(stored: ClusterRecord, settings: Settings) -> None:
+    if stored.cluster != settings.cluster_id:
+        raise ClusterMismatch(
+            f"The master {settings.master} belongs to cluster {stored.cluster!r}, and this app is "
+            f"{settings.cluster_id!r}. Give each cluster a database of its own, or use the same id."
+        )
+
+
 async def _agree(master: MasterStore, questions: QueryStore, settings: Settings) -> None:
     ours = agreed_values(settings)
     while True:
@@ -48,11 +67,7 @@ async def _agree(master: MasterStore, questions: QueryStore, settings: Settings)
             if await master.save_cluster(record):
                 return
             continue  # somebody else was first: compare with what they wrote
-        if stored.cluster != settings.cluster_id:
-            raise ClusterMismatch(
-                f"The master {settings.master} belongs to cluster {stored.cluster!r}, and this app is "
-                f"{settings.cluster_id!r}. Give each cluster a database of its own, or use the same id."
-            )
+        _require_same(stored, settings)
         theirs: dict[str, Any] = msgspec.json.decode(stored.settings)
         merged = {**ours, "agents": {**theirs.get("agents", {}), **ours["agents"]}}
         faults = contradictions(theirs, ours, protect_agents=settings.protect_agents)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 import jobmaster
-from jobmaster.agreement import join_cluster
+from jobmaster.agreement import join_cluster, require_same_cluster
 from jobmaster.errors import ConfigurationError
 from jobmaster.execution import TaskWorkload
 from jobmaster.gateway import Connections
@@ -67,7 +67,18 @@ async def open_connections(settings: Settings) -> Connections:
         ConfigurationError: there is no driver, or no store, for an address.
         StoreUnavailable: a store cannot be reached.
         SchemaError: the database's schema is another version's.
+        ClusterMismatch: the master belongs to another cluster.
     """
+    connections = await _open(settings)
+    try:
+        await require_same_cluster(connections.store, settings)
+    except BaseException:
+        await connections.close()
+        raise
+    return connections
+
+
+async def _open(settings: Settings) -> Connections:
     if settings.is_standalone:
         store = await open_database(settings.master, settings, standalone=True)
         return Connections(
