@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from jobmaster.errors import StoreUnavailable
 from jobmaster.model.job import decode_envelope, unreadable_envelope
 from jobmaster.ports.answers import Refused
 from jobmaster.ports.master import ClaimRequest
@@ -85,7 +84,7 @@ class Claimer:
             answer = await self._store.claim(requests, window_us=self._tuning.window_us)
         except Refused:
             return False
-        except StoreUnavailable as error:
+        except Exception as error:  # noqa: BLE001 - no error of a store ends a worker (I8)
             await self._pause.wait_after(error)
             return False
         self._pause.succeeded()

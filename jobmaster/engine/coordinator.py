@@ -6,7 +6,6 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from jobmaster.errors import StoreUnavailable
 from jobmaster.ports.answers import Refused
 
 if TYPE_CHECKING:
@@ -100,7 +99,9 @@ class Coordinator:
                     logger.info("drain_ended bucket=%d", bucket.id)
                     return
                 since = self._clock.monotonic()
-            except StoreUnavailable as error:
+            except Refused:
+                raise
+            except Exception as error:  # noqa: BLE001 - no error of a store ends a worker (I8)
                 if self._clock.monotonic() - since > self._tuning.unreachable_after:
                     await self._store.return_bucket(bucket.fence)
                     return
@@ -113,7 +114,7 @@ class Coordinator:
                 await step()
             except Refused as answer:
                 logger.debug("chore_refused duty=%s answer=%s", duty, answer)
-            except StoreUnavailable as error:
+            except Exception as error:  # noqa: BLE001 - no error of a store ends a worker (I8)
                 await pause.wait_after(error)
             else:
                 pause.succeeded()

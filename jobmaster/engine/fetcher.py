@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from jobmaster.engine.life import Entry, Life
-from jobmaster.errors import StoreUnavailable
 from jobmaster.model.job import decode_envelope, unreadable_envelope
 from jobmaster.ports.answers import Refused
 
@@ -126,7 +125,7 @@ class Fetcher:
             await step
         except Refused:
             self._lease.drop(life)
-        except StoreUnavailable as error:
+        except Exception as error:  # noqa: BLE001 - no error of a store ends a worker (I8)
             life.read_wanted = True
             await self._pause.wait_after(error)
         else:

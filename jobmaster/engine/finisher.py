@@ -7,9 +7,14 @@ changes nothing and removes no message; its life is over.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
-from jobmaster.errors import StoreUnavailable
+from msgspec.structs import replace
+
+from jobmaster.errors import SerializationError, StoreUnavailable
+from jobmaster.model.job import ErrorInfo
+from jobmaster.model.states import JobStatus
 from jobmaster.ports.answers import Refused
 
 if TYPE_CHECKING:
@@ -22,6 +27,11 @@ if TYPE_CHECKING:
     from jobmaster.ports.store import Store
 
 Item = tuple["Entry", "Outcome"]
+
+logger = logging.getLogger("jobmaster.engine")
+
+_TRIES = 3
+"""A batch that failed so often for an unexpected reason is divided, until the outcome is alone that is at fault."""
 
 
 class Finisher:
@@ -95,14 +105,32 @@ class Finisher:
     async def _flush(self, life: Life, batch: list[Item], *, ended: bool | None) -> None:
         self._in_flight += len(batch)
         try:
-            answered = await self._until_answered(life, [outcome for _, outcome in batch], ended=ended)
-            if answered:
+            if await self._written(life, [outcome for _, outcome in batch], ended=ended):
                 for entry, _ in batch:
                     self.settled(entry, life.forget(entry))
         finally:
             self._in_flight -= len(batch)
 
-    async def _until_answered(self, life: Life, outcomes: list[Outcome], *, ended: bool | None) -> bool:
+    async def _written(self, life: Life, outcomes: list[Outcome], *, ended: bool | None) -> bool:
+        """False: the life is over. One outcome that can't be stored holds up no other, and fails its job."""
+        try:
+            return await self._until_answered(life, outcomes, ended=ended)
+        except Exception as error:  # noqa: BLE001 - no error of a store ends a worker (I8)
+            if len(outcomes) == 1:
+                logger.error("outcome_not_storable job=%s error=%r", outcomes[0].key.hex(), error)  # noqa: TRY400
+                return await self._until_answered(life, [_failed(outcomes[0], error)], ended=None, for_ever=True)
+            half = len(outcomes) // 2
+            first = await self._written(life, outcomes[:half], ended=ended)
+            return first and await self._written(life, outcomes[half:], ended=ended)
+
+    async def _until_answered(
+        self, life: Life, outcomes: list[Outcome], *, ended: bool | None, for_ever: bool = False
+    ) -> bool:
+        """Repeat the same batch until the store answers; False when the life is over.
+
+        Raises what is no trouble of the store, but of this batch; not if `for_ever`.
+        """
+        unexpected = 0
         while not life.dropped:
             if not self._lease.trusted():
                 await self._pause.wait(0)
@@ -116,7 +144,25 @@ class Finisher:
                 self._lease.drop(life)
             except StoreUnavailable as error:
                 await self._pause.wait_after(error)
+            except Exception as error:
+                unexpected += 1
+                if not for_ever and (isinstance(error, SerializationError) or unexpected >= _TRIES):
+                    raise
+                await self._pause.wait_after(error)
             else:
                 self._pause.succeeded()
                 return True
         return False
+
+
+def _failed(outcome: Outcome, error: Exception) -> Outcome:
+    """What is written in place of an outcome that no store takes."""
+    return replace(
+        outcome,
+        status=JobStatus.FAILED,
+        delay_us=0,
+        result=None,
+        checkpoint=None,
+        reason="its outcome could not be stored",
+        error=ErrorInfo(type(error).__name__, str(error)),
+    )

@@ -12,7 +12,6 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from jobmaster.errors import StoreUnavailable
 from jobmaster.ports.answers import Refused
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class Intake:
                 await self._steps(life)
             except Refused:
                 self._lease.drop(life)
-            except StoreUnavailable as error:
+            except Exception as error:  # noqa: BLE001 - no error of a store ends a worker (I8)
                 self.reachable = False
                 await self._pause.wait_after(error)
                 if self._clock.monotonic() - since > self._tuning.unreachable_after:
@@ -103,9 +102,10 @@ class Intake:
         """The agent can't be reached from here: somebody else may."""
         try:
             await self._store.return_bucket(life.fence)
-        except (Refused, StoreUnavailable) as error:
-            logger.debug("bucket_kept bucket=%d error=%s", life.bucket.id, error)
-            if isinstance(error, StoreUnavailable):
-                self.add(life)
-                return
+        except Refused as error:
+            logger.debug("bucket_not_returned bucket=%d error=%s", life.bucket.id, error)
+        except Exception as error:  # noqa: BLE001 - no error of a store ends a worker (I8)
+            logger.debug("bucket_kept bucket=%d error=%r", life.bucket.id, error)
+            self.add(life)
+            return
         self._lease.drop(life)

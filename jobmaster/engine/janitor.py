@@ -6,7 +6,6 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from jobmaster.errors import StoreUnavailable
 from jobmaster.ports.answers import Refused
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class Janitor:
                 await self._drain_orphans()
             except Refused as answer:
                 logger.debug("chore_refused duty=janitor answer=%s", answer)
-            except StoreUnavailable as error:
+            except Exception as error:  # noqa: BLE001 - no error of a store ends a worker (I8)
                 await self._pause.wait_after(error)
             else:
                 self._pause.succeeded()
@@ -95,10 +94,11 @@ class Janitor:
         if self._archive is None:
             return 0
         records = await self._store.aged(before_us=before_us, limit=_BATCH)
-        if records:
-            safe = await self._archive.import_aged(records)
-            await self._store.delete_final(safe)
-        return len(records)
+        if not records:
+            return 0
+        safe = await self._archive.import_aged(records)
+        await self._store.delete_final(safe)
+        return len(safe)
 
     async def _drain_orphans(self) -> None:
         """R18: messages in buckets that the master does not know go to the master as held jobs."""

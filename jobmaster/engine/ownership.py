@@ -7,7 +7,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from jobmaster.engine.lease import matching
-from jobmaster.errors import StoreUnavailable
 from jobmaster.model.bucket import NewBucket
 from jobmaster.model.states import BucketStatus
 from jobmaster.model.worker import Demand
@@ -88,7 +87,7 @@ class Ownership:
                 await self._reopen()
             except Refused as answer:
                 logger.debug("ownership_refused answer=%s", answer)
-            except StoreUnavailable as error:
+            except Exception as error:  # noqa: BLE001 - no error of a store ends a worker (I8)
                 await self._pause.wait_after(error)
                 self._wake.set()
             else:

@@ -6,6 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from jobmaster.errors import StoreUnavailable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -30,10 +32,18 @@ class Backoff:
 
     async def wait_after(self, error: Exception) -> None:
         """Wait before the next try; the first failure of a row is logged as a warning, later ones at debug level."""
-        level = logging.DEBUG if self._failures else logging.WARNING
-        logger.log(level, "store_does_not_answer duty=%s error=%s", self._duty, error)
+        self._tell(error)
         self._failures += 1
         await self.wait(self._failures)
+
+    def _tell(self, error: Exception) -> None:
+        expected = isinstance(error, StoreUnavailable)
+        if self._failures:
+            logger.debug("store_does_not_answer duty=%s error=%r", self._duty, error)
+        elif expected:
+            logger.warning("store_does_not_answer duty=%s error=%s", self._duty, error)
+        else:
+            logger.error("duty_failed duty=%s error=%r: it is tried again", self._duty, error, exc_info=error)
 
     async def wait(self, failures: int) -> None:
         """Wait as after so many failures."""

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Protocol
 
 from jobmaster.engine.life import Entry, Life, Stage
 from jobmaster.engine.persistence import Backoff
-from jobmaster.errors import StoreUnavailable
+from jobmaster.errors import SerializationError, StoreUnavailable
 from jobmaster.model.job import Start
 from jobmaster.model.run import Halt
 from jobmaster.model.states import JobStatus
 from jobmaster.ports.answers import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from jobmaster.engine.lease import Lease
     from jobmaster.engine.store_clock import StoreClock
     from jobmaster.model.job import Verdict
     from jobmaster.ports.store import Store
 
+logger = logging.getLogger("jobmaster.engine")
+
 _BATCH = 500
+_TRIES = 3
+"""A batch that failed so often for an unexpected reason is divided, until the job is alone that is at fault."""
 
 
 class Answer(Protocol):
@@ -48,7 +53,7 @@ class Starter:
         self._store_clock = store_clock
         self._draw_nonce = draw_nonce
         self._pause = pause
-        self._asked: dict[tuple[int, bytes, int], Entry] = {}
+        self._asked: dict[Entry, None] = {}
         self._wake = asyncio.Event()
         self.under_way = 0
         """Jobs in a batch that is not answered yet: the graceful stop waits for them (R22')."""
@@ -81,15 +86,15 @@ class Starter:
     def _add(self, entry: Entry) -> None:
         if not entry.nonce:
             entry.nonce = self._draw_nonce()
-        self._asked[entry.life.bucket.id, entry.key, entry.gen] = entry
+        self._asked[entry] = None
         self._wake.set()
 
     def _next_batch(self) -> tuple[Life | None, list[Entry]]:
         life: Life | None = None
         batch: list[Entry] = []
-        for place, entry in list(self._asked.items()):
+        for entry in list(self._asked):
             if not entry.alive:
-                del self._asked[place]
+                del self._asked[entry]
                 if entry.stage is Stage.ASKING:
                     self.answered(entry, yes=False)
                 continue
@@ -97,7 +102,7 @@ class Starter:
                 life = entry.life
             if entry.life is life and len(batch) < _BATCH:
                 batch.append(entry)
-                del self._asked[place]
+                del self._asked[entry]
         return life, batch
 
     async def _send(self, life: Life, batch: list[Entry]) -> None:
@@ -107,14 +112,29 @@ class Starter:
             entry.recorded = entry.stage is not Stage.WAITING
         starts = [self._describe(entry) for entry in batch]
         try:
-            verdicts = await self._until_answered(life, starts)
+            verdicts = await self._verdicts(life, starts)
         finally:
             self.under_way -= len(batch)
-        for index, entry in enumerate(batch):
-            self._apply(entry, starts[index], verdicts[index] if verdicts else None)
+        for entry, start, verdict in zip(batch, starts, verdicts, strict=True):
+            self._apply(entry, start, verdict)
+
+    async def _verdicts(self, life: Life, starts: list[Start]) -> Sequence[Verdict | None]:
+        """One for each start; None: its life is over, or nothing can be stored about it."""
+        try:
+            return await self._until_answered(life, starts) or [None] * len(starts)
+        except Exception as error:  # noqa: BLE001 - no error of a store ends a worker (I8)
+            if len(starts) == 1:
+                logger.error("start_not_storable job=%s error=%r", starts[0].key.hex(), error)  # noqa: TRY400
+                return [None]
+            half = len(starts) // 2
+            return [*await self._verdicts(life, starts[:half]), *await self._verdicts(life, starts[half:])]
 
     async def _until_answered(self, life: Life, starts: list[Start]) -> list[Verdict] | None:
-        """Repeat the same batch until the store answers; None when the life is over."""
+        """Repeat the same batch until the store answers; None when the life is over.
+
+        Raises what is no trouble of the store, but of this batch.
+        """
+        unexpected = 0
         while not life.dropped:
             if not self._lease.trusted():
                 await self._pause.wait(0)
@@ -124,6 +144,11 @@ class Starter:
             except Refused:
                 self._lease.drop(life)
             except StoreUnavailable as error:
+                await self._pause.wait_after(error)
+            except Exception as error:
+                unexpected += 1
+                if isinstance(error, SerializationError) or unexpected >= _TRIES:
+                    raise
                 await self._pause.wait_after(error)
             else:
                 self._pause.succeeded()

@@ -11,7 +11,6 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from jobmaster.errors import StoreUnavailable
 from jobmaster.model.run import Halt
 from jobmaster.ports.answers import Refused
 
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("jobmaster.engine")
 
 _LOOK_EVERY = 0.02
+_LONGEST_ROUND = 0.5
+"""Seconds after which the clock is looked at again, however slowly the store answers."""
 _LAST_WORDS = 2.0
 """Seconds that a stop may take beyond its grace to write outcomes and give buckets up."""
 
@@ -77,8 +78,7 @@ class GracefulStop:
                 halted = True
                 self._halt_all()
             self._write_off_stuck(now >= end_at - _LAST_WORDS / 2)
-            for life in list(self._lease.lives.values()):
-                await self._give_up_if_quiet(life)
+            await self._give_up_the_quiet(seconds=min(_LONGEST_ROUND, max(end_at - now, 0.0)))
             await asyncio.sleep(_LOOK_EVERY)
         await self._end_lease()
         logger.info("stop_ended seconds=%.2f", self._clock.monotonic() - begun)
@@ -94,9 +94,21 @@ class GracefulStop:
             logger.warning("runs_written_off count=%d", len(stuck))
             self._runner.write_off(stuck)
 
-    async def _give_up_if_quiet(self, life: Life) -> None:
-        if life.busy() or not self._lease.trusted() or self._starter.pending():
+    async def _give_up_the_quiet(self, *, seconds: float) -> None:
+        """All together; what is not answered in this time is asked again (a repeat is safe)."""
+        if not self._lease.trusted() or self._starter.pending():
             return
+        quiet = [life for life in self._lease.lives.values() if not life.busy()]
+        try:
+            async with asyncio.timeout(seconds):
+                errors = await asyncio.gather(*(self._give_up(life) for life in quiet))
+                for error in filter(None, errors):
+                    await self._pause.wait_after(error)
+                    return
+        except TimeoutError:
+            return
+
+    async def _give_up(self, life: Life) -> Exception | None:
         try:
             if life.open:
                 await self._store.give_up(life.fence)
@@ -104,10 +116,10 @@ class GracefulStop:
                 await self._store.return_bucket(life.fence)
         except Refused:
             pass
-        except StoreUnavailable as error:
-            await self._pause.wait_after(error)
-            return
+        except Exception as error:  # noqa: BLE001 - no error of a store ends a worker (I8)
+            return error
         self._lease.drop(life)
+        return None
 
     async def _end_lease(self) -> None:
         if not self._lease.worker:
@@ -115,5 +127,5 @@ class GracefulStop:
         try:
             async with asyncio.timeout(_LAST_WORDS):
                 await self._store.end_worker(self._lease.worker)
-        except (StoreUnavailable, Refused, TimeoutError) as error:
-            logger.warning("lease_not_ended error=%s: it ends by itself", error)
+        except Exception as error:  # noqa: BLE001 - no error of a store ends a worker (I8)
+            logger.warning("lease_not_ended error=%r: it ends by itself", error)

@@ -95,6 +95,7 @@ async def running_engine(
     name: str = "w1",
     boot: int | None = None,
     lease: float = 1.0,
+    archive: Any = None,
     **tuning: Any,
 ) -> AsyncIterator[Running]:
     """An engine that has its first grant; stopped at the end where the test did not do it."""
@@ -117,6 +118,7 @@ async def running_engine(
             mode=numbers.mode or WorkerMode.FULL,
         ),
         tasks=lambda: ["add"],
+        archive=archive,
         seed=hash(name),
     )
     keeper = LeaseKeeper(
