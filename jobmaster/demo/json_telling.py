@@ -41,7 +41,7 @@ class JsonTelling:
 
         yield show
 
-    def end(self, checked: Checked, found: Found, *, once: bool) -> None:
+    def end(self, checked: Checked, found: Found, worker: WorkerProcess, *, once: bool) -> None:
         """Print the object."""
         told = {
             "as_planned": checked.is_as_planned,

@@ -62,7 +62,7 @@ def run(order: Order) -> int:
             sent = _send(plan_jobs(found))
             _watch(sent, worker, tell)
             checked = check(sent, found, worker.pid)
-            tell.end(checked, found, once=order.once)
+            tell.end(checked, found, worker, once=order.once)
             if not order.once:
                 _stay(worker, tell)
         finally:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from jobmaster.demo.story import Sent
     from jobmaster.demo.worker_process import WorkerProcess
 
+MOST_SHOWN = 10
+"""Lines of a list that may be long."""
 Show = Callable[[], int]
 """Looks at the jobs, shows how they are, and answers how many have ended."""
 
@@ -43,7 +45,7 @@ class Telling(Protocol):
         """Give what is called again and again while jobs run."""
         ...
 
-    def end(self, checked: Checked, found: Found, *, once: bool) -> None:
+    def end(self, checked: Checked, found: Found, worker: WorkerProcess, *, once: bool) -> None:
         """Say how it ended, and what can be tried next."""
         ...
 
@@ -82,6 +84,10 @@ class WordTelling:
         look = Look(sent)
         if not self._console.is_terminal:
             yield self._lines(look)
+            self._console.print()
+            for row in self._console.render_lines(table_of(look), pad=False):
+                self._console.print("".join(segment.text for segment in row).rstrip())
+            self._console.print()
             return
         with Live(console=self._console, auto_refresh=False, vertical_overflow="visible") as live:
 
@@ -93,7 +99,7 @@ class WordTelling:
             yield show
         self._console.print()
 
-    def end(self, checked: Checked, found: Found, *, once: bool) -> None:
+    def end(self, checked: Checked, found: Found, worker: WorkerProcess, *, once: bool) -> None:
         """The merged result, the failed job's traceback, the verdict, and what to try."""
         self._result(checked)
         if checked.failed is not None and checked.failed.error is not None:
@@ -104,9 +110,10 @@ class WordTelling:
         if checked.is_as_planned:
             self._console.print(Text(f"All {checked.jobs:,} jobs ended as planned.", style="bold green"))
         else:
-            self._console.print(Text("Not as planned:", style="bold red"))
-            for difference in checked.differences:
-                self._console.print(Text(f"  {difference}", style="red"))
+            self._differences(checked.differences)
+            self._heading("What the worker said last")
+            for line in worker.last_words(MOST_SHOWN).splitlines():
+                self._console.print(Text(f"  {line}", style="dim"))
         self._console.print()
         self._try_next(checked, found, once=once)
 
@@ -124,28 +131,23 @@ class WordTelling:
             if line != last:
                 self._console.print(f"  {look.seconds:4.1f} s  {line}")
                 last = line
-            if look.ended == look.total:
-                self._console.print()
-                for row in self._console.render_lines(table_of(look), pad=False):
-                    self._console.print("".join(segment.text for segment in row).rstrip())
-                self._console.print()
             return look.ended
 
         return show
 
     def _result(self, checked: Checked) -> None:
-        self._heading("Result, each number checked")
+        self._heading("Result, each number checked" if checked.is_as_planned else "Result")
         changed = f" ({checked.left_out:,} changed meanwhile, and are left out)" if checked.left_out else ""
         self._fact("files", f"{checked.files:,}{changed}")
         self._fact("words", f"{checked.words:,}, of them {checked.distinct:,} different")
         top = [f"{word} {count:,}" for word, count in checked.most]
-        self._fact("top", "   ".join(top[:5]))
-        if top[5:]:
-            self._fact("", "   ".join(top[5:]))
+        for start in range(0, len(top), 5):
+            self._fact("" if start else "top", "   ".join(top[start : start + 5]))
         if checked.late is not None:
             late = f"{checked.late * 1000:.0f} ms after its time"
             self._fact("on time", f"the due job started {late} (planned: up to {LATEST * 1000:.0f})")
-        self._fact("ran in", f"process {', '.join(map(str, checked.processes))}, a child of the worker")
+        if checked.processes:
+            self._fact("ran in", f"process {', '.join(map(str, checked.processes))}, a child of the worker")
         self._fact("checked", "words: by other code, in this process; the moment: by the", dim=True)
         self._fact("", "master and by the job; the process: by what each job saw", dim=True)
         self._console.print()
@@ -188,6 +190,13 @@ class WordTelling:
         self._console.print(Text(f"  # {what}", style="dim"))
         for command in commands:
             self._console.print(Text(f"  {command}", style="cyan"), soft_wrap=True)
+
+    def _differences(self, differences: Sequence[str]) -> None:
+        self._console.print(Text("Not as planned:", style="bold red"))
+        for difference in differences[:MOST_SHOWN]:
+            self._console.print(Text(f"  {difference}", style="red"))
+        if differences[MOST_SHOWN:]:
+            self._console.print(Text(f"  and {len(differences) - MOST_SHOWN:,} more", style="red"))
 
     def _heading(self, text: str) -> None:
         self._console.print(Text(text, style="bold"))

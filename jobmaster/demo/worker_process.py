@@ -22,7 +22,6 @@ APP = "jobmaster.demo.app"
 GRACE = 1
 READY_WITHIN = 30.0
 _LOOK_EVERY = 0.03
-_SHOWN_LINES = 20
 
 
 class WorkerEndedError(JobMasterError):
@@ -77,12 +76,15 @@ class WorkerProcess:
                 raise self.ended()
             time.sleep(_LOOK_EVERY)
 
+    def last_words(self, lines: int) -> str:
+        """The end of what it has said."""
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:])
+
     def ended(self) -> WorkerEndedError:
         """What to raise where it has ended."""
-        said = "\n".join(self._log.read_text(errors="replace").splitlines()[-_SHOWN_LINES:])
         code = self._process.poll()
         what = f"was not ready within {READY_WITHIN:g} s" if code is None else f"ended with exit code {code}"
-        return WorkerEndedError(f"The worker (pid {self.pid}) {what}. It said:\n{said}")
+        return WorkerEndedError(f"The worker (pid {self.pid}) {what}. It said:\n{self.last_words(20)}")
 
     def _stop(self) -> None:
         if self.is_alive:

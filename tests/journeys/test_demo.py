@@ -287,7 +287,11 @@ def test_what_is_not_as_planned_is_told_and_fails(
     )  # fmt: skip
 
     assert done.returncode == 1, done.stdout + done.stderr
-    shown = done.stdout[done.stdout.index("Not as planned:") : done.stdout.index("Try next")].strip().splitlines()[1:]
+    shown = (
+        done.stdout[done.stdout.index("Not as planned:") : done.stdout.index("What the worker")]
+        .strip()
+        .splitlines()[1:]
+    )
     assert len(shown) == len(told), shown
     unmatched = [pattern for pattern in told if not any(re.fullmatch(f"  {pattern}", line) for line in shown)]
     assert unmatched == [], shown
