@@ -20,4 +20,5 @@ def demo(ctx: click.Context, invocation: Invocation, /, arguments: tuple[str, ..
 
     if invocation.as_json and "--json" not in arguments:
         arguments = (*arguments, "--json")
+    invocation.as_json = "--json" in arguments  # errors, too
     ctx.exit(main(arguments))

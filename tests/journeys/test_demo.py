@@ -327,6 +327,13 @@ def test_bad_arguments_are_told_before_anything_is_started(place: Path, argument
     assert done.stdout == ""
 
 
+def test_an_error_is_json_where_that_is_asked_for(place: Path) -> None:
+    done = demo("--json", "--dir", "nowhere", place=place)
+
+    assert done.returncode == 2
+    assert json.loads(done.stderr)["error"]["type"] == "ConfigurationError"
+
+
 def test_make_demo_is_this_program() -> None:
     told = subprocess.run(
         ["make", "-n", "demo", "ARGS=--once", "DIR=some folder"], cwd=ROOT, capture_output=True, text=True, check=True
