@@ -19,6 +19,7 @@ HOST: Final = "127.0.0.1"
 LONGEST_REQUEST: Final = 4096
 REQUEST_WITHIN: Final = 5.0
 READY_WITHIN: Final = 4.0
+CLOSE_WITHIN: Final = 1.0
 
 Facts = dict[str, Any]
 
@@ -63,7 +64,9 @@ class HealthServer:
         """Listen no more."""
         if self._server is not None:
             self._server.close()
-            await self._server.wait_closed()
+            with contextlib.suppress(TimeoutError):  # a client that says nothing must not hold up the end
+                async with asyncio.timeout(CLOSE_WITHIN):
+                    await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
