@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -45,11 +46,15 @@ def run(statement: str) -> tuple[float, float, set[str]]:
     return wall, cpu, set(modules)
 
 
+def within(budget: float, times: list[tuple[float, float]]) -> None:
+    """A busy machine must not decide: the median in processor time, and the fastest by the clock."""
+    assert statistics.median(cpu for _, cpu in times) < budget, times
+    assert min(wall for wall, _ in times) < budget, times
+
+
 def test_importing_the_package_stays_within_its_budget() -> None:
     run(PACKAGE)  # the first one may have to compile
-    times = [run(PACKAGE)[0] for _ in range(RUNS)]
-
-    assert statistics.median(times) < BUDGET_MS, times
+    within(BUDGET_MS, [run(PACKAGE)[:2] for _ in range(RUNS)])
 
 
 def test_using_every_public_name_stays_within_its_budget() -> None:
@@ -77,8 +82,13 @@ def test_the_command_line_explains_itself_within_200_ms() -> None:
     command = [str(Path(sys.executable).with_name("jobmaster")), "--help"]
     times = []
     for _ in range(RUNS):
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), _cpu_of_children()
         subprocess.run(command, capture_output=True, check=True, timeout=60)
-        times.append((time.perf_counter() - started) * 1000)
+        times.append(((time.perf_counter() - started) * 1000, (_cpu_of_children() - cpu) * 1000))
 
-    assert statistics.median(times) < HELP_BUDGET_MS, times
+    within(HELP_BUDGET_MS, times)
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
