@@ -54,7 +54,8 @@ class Host:
 
     def kill_child(self) -> None:
         """SIGKILL of an engine (or the kernel's out-of-memory killer)."""
-        for process in self.children()[:1]:
+        children = self.children()
+        for process in self.world.rng.sample(children, min(1, len(children))):
             process.kill(self.world.rng.choice(("SIGKILL", "SIGSEGV", "out of memory")))
 
     def kill_tree(self) -> None:

@@ -112,6 +112,7 @@ CONFIGS = {
             slow_commits=0.04,
             rates=FaultRates(fail=0.02, lose_reply=0.05, late=0.05, double=0.03, slow=0.06),
         ),
+        Config("engines", agents=("fast",), hosts=2, engines=2),
         Config("backlog", agents=("fast",), priorities=(3,), jobs=60, pause=0.12, slots=2, faults_last=26.0),
         Config("two-agents", agents=("fast", "near"), hosts=4),
         Config(
@@ -124,7 +125,7 @@ CONFIGS = {
         Config("calm", agents=("fast",), tempo=0.0, rates=NO_FAULTS),
     )
 }
-CAMPAIGN = ("standalone", "split", "two-agents", "harsh", "lanes", "backlog")
+CAMPAIGN = ("standalone", "split", "two-agents", "harsh", "lanes", "backlog", "engines")
 """What a seed runs: the configurations take turns."""
 
 
