@@ -272,7 +272,7 @@ def test_a_coordinator_and_a_drain_worker_run_no_jobs_and_an_execution_worker_do
             os.killpg(hand.process.pid, signal.SIGKILL)  # the boss finds what it owned
             hand.end()
         terminal.until(
-            lambda: {bucket["status"] for bucket in terminal.json("buckets")} <= {"lost", "draining"},
+            lambda: {bucket["status"] for bucket in terminal.json("buckets")} <= {"Lost", "ReadyToDrain", "Draining"},
             "the coordinator has marked the buckets of the dead worker",
         )
         boss.signal()
