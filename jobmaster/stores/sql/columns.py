@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, SmallInteger, Unicode, text
-from sqlalchemy.dialects import mssql, mysql, postgresql, sqlite
+from sqlalchemy import BINARY, NVARCHAR, UUID, BigInteger, Column, Integer, LargeBinary, SmallInteger, Unicode, text
+from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.types import TypeEngine
 
 NAME = 255
@@ -22,9 +22,9 @@ def key() -> TypeEngine[Any]:
     """A job's 16 bytes."""
     return (
         LargeBinary(16)
-        .with_variant(postgresql.UUID(as_uuid=False), "postgresql")
-        .with_variant(mysql.BINARY(16), "mysql", "mariadb")
-        .with_variant(mssql.BINARY(16), "mssql")
+        .with_variant(UUID(as_uuid=False), "postgresql")
+        .with_variant(BINARY(16), "mysql", "mariadb")
+        .with_variant(BINARY(16), "mssql")
     )
 
 
@@ -50,7 +50,7 @@ def text_type(length: int) -> TypeEngine[Any]:
     return (
         Unicode(length)
         .with_variant(mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
-        .with_variant(mssql.NVARCHAR(length, collation="Latin1_General_100_BIN2"), "mssql")
+        .with_variant(NVARCHAR(length, collation="Latin1_General_100_BIN2"), "mssql")
     )
 
 
