@@ -76,7 +76,7 @@ class Running:
         )  # fmt: skip
         os.close(theirs)
         self.output = ""
-        self._reader = threading.Thread(target=self._read, args=(ours,))
+        self._reader = threading.Thread(target=self._read, args=(ours,), daemon=True)
         self._reader.start()
 
     def wait_for(self, found: Callable[[str], object]) -> None:
@@ -112,6 +112,24 @@ class Running:
                     self.output += part.decode(errors="replace")
             except OSError:  # a terminal whose last program has ended
                 return
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def start(place: Path) -> Iterator[Start]:
+    """Starts demos; one that still runs when its test has failed is ended."""
+    started: list[Running] = []
+
+    def begin(*arguments: str, columns: int | None = None, **more: str) -> Running:
+        started.append(Running(*arguments, place=place, columns=columns, **more))
+        return started[-1]
+
+    yield begin
+    for running in started:
+        if running.process.poll() is None:
+            running.end(signal.SIGTERM)
 
 
 def test_its_numbers_are_those_of_the_files_and_it_ends_in_time(texts: Path, place: Path) -> None:
@@ -165,8 +183,8 @@ def test_its_words_fit_a_pipe_and_a_database_of_ones_own_is_kept(texts: Path, pl
 
 
 @pytest.mark.parametrize(("columns", "wanted"), [(80, {"NO_COLOR": "1"}), (120, {})])
-def test_on_a_terminal_a_table_is_drawn_anew(texts: Path, place: Path, columns: int, wanted: dict[str, str]) -> None:
-    running = Running("--once", "--dir", str(texts), place=place, columns=columns, **wanted)
+def test_on_a_terminal_a_table_is_drawn_anew(texts: Path, start: Start, columns: int, wanted: dict[str, str]) -> None:
+    running = start("--once", "--dir", str(texts), columns=columns, **wanted)
 
     assert running.end() == 0
     assert running.output.count("count words: documents") > 3  # drawn while jobs ran
@@ -177,11 +195,11 @@ def test_on_a_terminal_a_table_is_drawn_anew(texts: Path, place: Path, columns: 
     assert len(plain.split("\n")) == 11  # head, eight kinds, and the empty line: nothing is broken in two
 
 
-def test_every_command_that_it_prints_works(texts: Path, place: Path) -> None:
-    running = Running("--dir", str(texts), place=place)
+def test_every_command_that_it_prints_works(texts: Path, place: Path, start: Start) -> None:
+    running = start("--dir", str(texts))
     running.wait_for(lambda output: "Ctrl-C stops the worker" in output)
     shown = running.output[running.output.index("The worker stays.") :]
-    commands = [line.strip() for line in shown.splitlines() if line.startswith(("  export ", f"  {PROGRAM} "))]
+    commands = [line.strip() for line in shown.splitlines() if re.match(r"  (export|\S*/jobmaster) ", line)]
     assert len(commands) == 9
 
     script = "set -eu\n" + "\n".join(f"echo '>>>'; {command}" for command in commands)
@@ -204,8 +222,8 @@ def test_every_command_that_it_prints_works(texts: Path, place: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_ended_in_the_middle_it_leaves_nothing(texts: Path, place: Path, number: int) -> None:
-    running = Running("--once", "--dir", str(texts), place=place)
+def test_ended_in_the_middle_it_leaves_nothing(texts: Path, start: Start, number: int) -> None:
+    running = start("--once", "--dir", str(texts))
     running.wait_for(lambda output: re.search(r"ended \d+ of 8", output))
     processes = [psutil.Process(running.worker), *psutil.Process(running.worker).children(recursive=True)]
 
@@ -218,8 +236,8 @@ def test_ended_in_the_middle_it_leaves_nothing(texts: Path, place: Path, number:
     assert psutil.wait_procs(processes, timeout=10)[1] == []
 
 
-def test_a_worker_that_is_gone_is_told(texts: Path, place: Path) -> None:
-    running = Running("--once", "--dir", str(texts), place=place)
+def test_a_worker_that_is_gone_is_told(texts: Path, start: Start) -> None:
+    running = start("--once", "--dir", str(texts))
     running.wait_for(lambda output: re.search(r"ended \d+ of 8", output))
     engines = psutil.Process(running.worker).children(recursive=True)
 
@@ -298,8 +316,8 @@ def test_what_is_not_as_planned_is_told_and_fails(
     assert "ended as planned" not in done.stdout
 
 
-def test_a_file_that_changes_meanwhile_is_left_out_and_said(texts: Path, place: Path) -> None:
-    running = Running("--once", "--dir", str(texts), place=place)
+def test_a_file_that_changes_meanwhile_is_left_out_and_said(texts: Path, start: Start) -> None:
+    running = start("--once", "--dir", str(texts))
     running.wait_for(lambda output: "worker  " in output)
     (texts / "a.md").write_text("something else\n", encoding="utf-8")
 
