@@ -19,14 +19,17 @@ def main() -> int:
     """Exit code 1 when a promise was broken."""
     if os.environ.get("PYTHONHASHSEED") != "0":
         os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
+        again = [sys.executable, "-m", "tests.simulation", *sys.argv[1:]]
+        os.execv(sys.executable, again)  # noqa: S606 - this very program again, with the order of sets fixed
     from tests.simulation.variants import VARIANTS
     from tests.simulation.world import CONFIGS
 
     parser = argparse.ArgumentParser(prog="tests.simulation", description="The engine under simulated faults.")
     parser.add_argument("--seeds", type=int, default=200, help="how many seeds")
     parser.add_argument("--seed", type=int, default=0, help="the first of them")
-    parser.add_argument("--config", choices=sorted(CONFIGS), help="one configuration for all seeds; else they take turns")
+    parser.add_argument(
+        "--config", choices=sorted(CONFIGS), help="one configuration for all seeds; else they take turns"
+    )
     parser.add_argument("--break", dest="broken", action="append", default=[], choices=sorted(VARIANTS))
     parser.add_argument("--trace", help="print what happened to these jobs and buckets (j12,b3), or to all")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)

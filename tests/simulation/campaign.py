@@ -69,7 +69,8 @@ class Tally:
 
     def lines(self) -> Iterable[str]:
         """The report."""
-        yield f"{self.seeds} seeds, {self.stats['calls']} calls, {self.stats['starts']} starts in {self.seconds:.0f} s ({self.cpu:.0f} s of processors)"
+        done = f"{self.seeds} seeds, {self.stats['calls']} calls, {self.stats['starts']} starts"
+        yield f"{done} in {self.seconds:.0f} s ({self.cpu:.0f} s of processors)"
         for kind in FAULTS:
             yield f"  {kind:45} {self.stats[kind]:8}"
         for kind in sorted(set(self.stats) - set(FAULTS)):
@@ -79,10 +80,8 @@ class Tally:
             yield f"  settled after the faults: p50 {ranked[len(ranked) // 2]:.0f} s, longest {ranked[-1]:.0f} s"
         if self.recoveries:
             ranked = sorted(self.recoveries)
-            yield (
-                f"  restart after a death: p50 {ranked[len(ranked) // 2]:.1f} s, p99 {ranked[len(ranked) * 99 // 100]:.1f} s"
-                f", longest {ranked[-1]:.1f} s"
-            )
+            half, most = ranked[len(ranked) // 2], ranked[len(ranked) * 99 // 100]
+            yield f"  restart after a death: p50 {half:.1f} s, p99 {most:.1f} s, longest {ranked[-1]:.1f} s"
         for kind, seen in sorted(self.violations.items(), key=lambda item: -len(item[1])):
             yield f"  VIOLATION {kind}: {len(seen)} seeds, first {seen[0]}"
         if not self.violations:

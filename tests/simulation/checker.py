@@ -257,8 +257,11 @@ class Checker:
             self.bad("row vanished", key)
             return
         self.rows[key] = new
-        self._world.trace(key, f"row {old.status if old else 'absent'} -> {new.status} gen {new.gen} bucket {new.bucket}"
-                          f" failures {new.failures} recoveries {new.recoveries} {new.reason!r} by {call.verb} of {call.process}")
+        self._world.trace(
+            key,
+            f"row {old.status if old else 'absent'} -> {new.status} gen {new.gen} bucket {new.bucket}"
+            f" failures {new.failures} recoveries {new.recoveries} {new.reason!r} by {call.verb} of {call.process}",
+        )
         seen = self.jobs.get(key)
         if seen is None:
             self.bad("phantom row", key)
@@ -273,11 +276,14 @@ class Checker:
             if old is not None:
                 seen.due_us = new.due_us
             self._check_taken(key, old, call)
-        if new.status is JobStatus.PROCESSING and (old is None or (old.status, old.nonce) != (new.status, new.nonce)):
-            if not any(under.gen == new.gen for running in self.running.values() if (under := running.get(key))):
-                seen.recorded.add((new.gen, new.nonce))
+        if new.status is JobStatus.PROCESSING and not self._runs(key, new.gen):
+            seen.recorded.add((new.gen, new.nonce))
         if new.status.is_final and not was.is_final:
             self._became_final(seen, old, new, call)
+
+    def _runs(self, key: JobKey, gen: int) -> bool:
+        """This very assignment of the job runs in some process already."""
+        return any(under.gen == gen for running in self.running.values() if (under := running.get(key)))
 
     def _became_final(self, seen: _Seen, old: RowView | None, new: RowView, call: Call) -> None:
         key = seen.plan.key

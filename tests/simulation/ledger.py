@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from jobmaster.model.ids import JobKey
-    from jobmaster.ports.answers import Refused
     from jobmaster.model.job import Message
+    from jobmaster.ports.answers import Refused
     from tests.simulation.network import Call
     from tests.simulation.world import World
+
 
 class WatchedJobs(JobTable):
     """A job table that tells of every change."""
@@ -105,7 +106,10 @@ class Ledger:
 
     def refused(self, call: Call, answer: Refused) -> None:
         """For traces."""
-        self._world.trace(f"b{getattr(call.args[0], 'bucket', '')}" if call.args else None, f"{call.verb} of {call.process} refused: {answer}")
+        self._world.trace(
+            f"b{getattr(call.args[0], 'bucket', '')}" if call.args else None,
+            f"{call.verb} of {call.process} refused: {answer}",
+        )
 
     def message_left(self, message: Message, *, moved: bool) -> None:
         """It was removed, or moved to another bucket."""

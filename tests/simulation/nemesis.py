@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tests.simulation.hosts import Host
     from tests.simulation.world import World
-
-ACTS = (
-    "child killed",
-    "tree killed",
-    "supervisor killed",
-    "child paused",
-    "host paused shortly",
-    "host paused longer than the lease",
-    "cut from the master",
-    "cut from the agent",
-    "cut from everything",
-    "store down",
-    "graceful stop",
-    "rolling restart",
-    "producer killed",
-)
 
 
 class Nemesis:
@@ -53,53 +38,69 @@ class Nemesis:
     def strike(self, act: str) -> None:
         """One act against somebody who is there to suffer it."""
         world = self._world
-        rng = world.rng
-        living = [host for host in world.hosts if host.up]
         if act == "producer killed":
             world.strike(act)
             world.kill_producer()
             return
+        living = [host for host in world.hosts if host.up]
         if not living:
             return
-        host = rng.choice(living)
+        host = world.rng.choice(living)
         world.strike(act)
         world.trace(None, f"nemesis: {act} ({host.name})")
-        if act == "child killed":
-            host.kill_child()
-        elif act == "tree killed":
-            host.kill_tree()
-            world.after(rng.uniform(0.2, 1.5 * world.config.lease), host.boot)
-        elif act == "supervisor killed":
-            host.kill_supervisor()
-            world.after(rng.uniform(0.2, 8.0), host.boot)
-        elif act == "child paused":
-            self._pause(host, rng.uniform(1.0, 1.5 * world.config.lease), whole=False)
-        elif act == "host paused shortly":
-            self._pause(host, rng.uniform(0.3, 0.6 * world.config.lease), whole=True)
-        elif act == "host paused longer than the lease":
-            self._pause(host, rng.uniform(1.05, 2.0) * world.config.lease, whole=True)
-        elif act.startswith("cut"):
-            self._cut(host, act)
-        elif act == "store down":
-            self._down(rng.choice(list(world.servers)), rng.uniform(0.5, 5.0))
-        elif act == "graceful stop":
-            again = rng.uniform(0.5, 3.0) if rng.random() < 0.3 else None
-            host.stop(rng.uniform(0.1, 5.0), again_after=again)
-        elif act == "rolling restart":
-            for index, other in enumerate(living):
-                world.after(index * rng.uniform(1.0, 3.0), other.stop, 0.5)
+        _DEEDS[act](self, host)
+
+    def _kill_child(self, host: Host) -> None:
+        host.kill_child()
+
+    def _kill_tree(self, host: Host) -> None:
+        host.kill_tree()
+        self._world.after(self._world.rng.uniform(0.2, 1.5 * self._world.config.lease), host.boot)
+
+    def _kill_supervisor(self, host: Host) -> None:
+        host.kill_supervisor()
+        self._world.after(self._world.rng.uniform(0.2, 8.0), host.boot)
+
+    def _pause_child(self, host: Host) -> None:
+        self._pause(host, self._world.rng.uniform(1.0, 1.5 * self._world.config.lease), whole=False)
+
+    def _pause_shortly(self, host: Host) -> None:
+        self._pause(host, self._world.rng.uniform(0.3, 0.6 * self._world.config.lease), whole=True)
+
+    def _pause_long(self, host: Host) -> None:
+        self._pause(host, self._world.rng.uniform(1.05, 2.0) * self._world.config.lease, whole=True)
+
+    def _cut_master(self, host: Host) -> None:
+        self._cut(host, list(self._world.servers)[:1])
+
+    def _cut_agent(self, host: Host) -> None:
+        servers = list(self._world.servers)
+        self._cut(host, servers[1:] or servers)
+
+    def _cut_all(self, host: Host) -> None:
+        self._cut(host, list(self._world.servers))
+
+    def _store_down(self, _host: Host) -> None:
+        rng = self._world.rng
+        self._down(rng.choice(list(self._world.servers)), rng.uniform(0.5, 5.0))
+
+    def _stop(self, host: Host) -> None:
+        rng = self._world.rng
+        again = rng.uniform(0.5, 3.0) if rng.random() < 0.3 else None
+        host.stop(rng.uniform(0.1, 5.0), again_after=again)
+
+    def _roll(self, _host: Host) -> None:
+        living = [host for host in self._world.hosts if host.up]
+        for index, host in enumerate(living):
+            self._world.after(index * self._world.rng.uniform(1.0, 3.0), host.stop, 0.5)
 
     def _pause(self, host: Host, lasts: float, *, whole: bool) -> None:
         for process in host.processes() if whole else host.children():
             process.pause()
             self._world.after(lasts, process.go_on)
 
-    def _cut(self, host: Host, act: str) -> None:
-        rng, servers = self._world.rng, list(self._world.servers)
-        if act == "cut from the master":
-            servers = servers[:1]
-        elif act == "cut from the agent":
-            servers = servers[1:] or servers
+    def _cut(self, host: Host, servers: list[str]) -> None:
+        rng = self._world.rng
         lasts = rng.choice((rng.uniform(0.3, 2.0), rng.uniform(2.0, 1.6 * self._world.config.lease)))
         who = host.processes()
         if rng.random() < 0.4:
@@ -113,3 +114,20 @@ class Nemesis:
         for process in self._world.processes():
             process.cut.add(server)
             self._world.after(lasts, process.cut.discard, server)
+
+
+_DEEDS: dict[str, Callable[[Nemesis, Host], None]] = {
+    "child killed": Nemesis._kill_child,
+    "tree killed": Nemesis._kill_tree,
+    "supervisor killed": Nemesis._kill_supervisor,
+    "child paused": Nemesis._pause_child,
+    "host paused shortly": Nemesis._pause_shortly,
+    "host paused longer than the lease": Nemesis._pause_long,
+    "cut from the master": Nemesis._cut_master,
+    "cut from the agent": Nemesis._cut_agent,
+    "cut from everything": Nemesis._cut_all,
+    "store down": Nemesis._store_down,
+    "graceful stop": Nemesis._stop,
+    "rolling restart": Nemesis._roll,
+}
+ACTS = (*_DEEDS, "producer killed")

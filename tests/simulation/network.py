@@ -1,4 +1,4 @@
-"""The way between a process and a store: calls are delayed, fail, lose their reply, apply late or twice; signals too.
+"""The way between a process and a store: calls are delayed, fail, lose their reply, apply late or twice.
 
 A call is carried out outside of all processes: the death of its caller does not stop it.
 """
@@ -61,7 +61,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Told:
-    """What a directed test does to a call: its reply is lost, or comes late; it is carried out after so many seconds."""
+    """What a directed test does to a call: it is carried out late, its reply comes late, or never."""
 
     lost: bool = False
     reply_after: float = 0.0
@@ -69,7 +69,7 @@ class Told:
 
 
 class Server:
-    """A store behind the network. `watch` is called after each verb that was carried out, with the call and its result."""
+    """A store behind the network, `latency` seconds away (mean)."""
 
     def __init__(self, name: str, store: Any, latency: float) -> None:
         self.name, self.store, self.latency = name, store, latency
@@ -185,8 +185,11 @@ class Network:
             result = await getattr(server.store, call.verb)(*call.args, **call.kwargs)
         except Exception as problem:  # noqa: BLE001 - answers of the store, handed to the caller as they are
             error = problem
-        if error is None and call.verb in COUNTED and result not in (0, [], False) and (
-            result is not None or call.verb not in MEANT
+        if (
+            error is None
+            and call.verb in COUNTED
+            and result not in (0, [], False)
+            and (result is not None or call.verb not in MEANT)
         ):
             self.stats["done: " + call.verb] += 1
         self.ended(call)
@@ -259,9 +262,7 @@ class RemoteStore:
 
     def subscribe(self, topic: str, callback: Callable[[], None]) -> _Subscription:
         self._process.check()
-        return _Subscription(
-            self._server.store.subscribe(topic, lambda: self._network.signal(self._process, callback))
-        )
+        return _Subscription(self._server.store.subscribe(topic, lambda: self._network.signal(self._process, callback)))
 
     async def close_store(self) -> None:
         """The process closes its own connection; the server stays."""

@@ -1,4 +1,4 @@
-"""Client processes: they enqueue through the real acceptor, repeat what is unknown with the same id, cancel, and may die."""
+"""Client processes: they enqueue through the real acceptor, repeat what is unknown, cancel, and may die."""
 
 from __future__ import annotations
 

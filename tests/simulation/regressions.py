@@ -12,7 +12,11 @@ REGRESSIONS: list[tuple[int, str, str]] = [
     (26, "two-agents", "a bucket given up as clean held a message whose row had gone back (test_buckets: clean)"),
     (23, "harsh", "the same; a job ran twice at once in one process (test_directed: two copies)"),
     (178, "two-agents", "two copies of a job ran at once in one process (test_directed: two copies)"),
-    (303, "harsh", "evidence that came after the recovery was counted again (test_leases: evidence after the recovery)"),
+    (
+        303,
+        "harsh",
+        "evidence that came after the recovery was counted again (test_leases: evidence after the recovery)",
+    ),
     (18, "harsh", "starts without a lease between the moved trust and the answer (test_directed: trust comes back)"),
     (13, "lanes", "the answer to an early row was taken as permission to start (test_directed: early row)"),
     (105, "lanes", "an engine crashed when it was asked twice for the same hungry bucket"),

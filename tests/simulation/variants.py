@@ -13,7 +13,6 @@ from typing import Any
 from jobmaster.engine import life as life_module
 from jobmaster.engine.coordinator import Coordinator
 from jobmaster.engine.fetcher import Fetcher
-from jobmaster.engine.intake import Intake
 from jobmaster.engine.janitor import Janitor
 from jobmaster.engine.lease import Lease
 from jobmaster.engine.life import Life
@@ -113,7 +112,10 @@ VARIANTS: dict[str, Variant] = {
     "no_adopt": Variant("R7 named: new life", patches=((Lease, "_adopt", lambda _lease, _bucket: None),)),
     "grant_open": Variant("R7 renewal grants", patches=((Ownership, "_open_missing", _granted_by_opening),)),
     "claim_late": Variant("R14'a", patches=((Lease, "counted", _SETTLES_LATE),)),
-    "disown_early": Variant("R22' nothing runs", patches=((GracefulStop, "_give_up", _given_up_and_kept), (Life, "busy", lambda _life: False))),
+    "disown_early": Variant(
+        "R22' nothing runs",
+        patches=((GracefulStop, "_give_up", _given_up_and_kept), (Life, "busy", lambda _life: False)),
+    ),
     "no_lock+no_row_guard": Variant("R12 both", guards=("no_lock", "no_row_guard")),
     "loose_close+no_janitor": Variant("R1 and R18", ("loose_close",), ((Janitor, "_drain_orphans", _nothing),)),
     "no_retire+no_sweep": Variant("R16 and R17'", ("no_retire",), ((Coordinator, "_sweep", _nothing),)),

@@ -24,11 +24,11 @@ class ProcessDied(BaseException):
     """Raised by the handles of a killed process, so that what is left of it has no effect outside."""
 
 
-class Deadlock(Exception):
+class Deadlock(Exception):  # noqa: N818 - what it is
     """Nothing is scheduled any more, and the simulation has not ended."""
 
 
-class Spinning(Exception):
+class Spinning(Exception):  # noqa: N818 - what it is
     """The simulation goes on for ever without time passing."""
 
 
@@ -85,7 +85,7 @@ class Process:
             gated.thaw(self.loop)
 
     def kill(self, reason: str = "SIGKILL") -> None:
-        """SIGKILL: nothing of it runs any more. Its tasks are kept until the simulation ends, so that none is closed."""
+        """SIGKILL: nothing of it runs any more. Its tasks are kept to the end, so that none is closed before."""
         if not self.alive:
             return
         self.alive, self.died, self._frozen = False, reason, []

@@ -1,4 +1,4 @@
-"""The users' code of a simulation: jobs that do what their plan says, and a pool that tells the checker about each run."""
+"""The users' code of a simulation: jobs that do what their plan says, in a pool that tells the checker of each run."""
 
 from __future__ import annotations
 

@@ -235,9 +235,7 @@ class World:
     def _make_plans(self) -> Iterator[Plan]:
         rng = self.rng
         for number in range(self.config.jobs):
-            task = rng.choices(
-                ("short", "long", "once", "failing", "killer", "deaf"), (40, 18, 22, 14, 2, 0.5)
-            )[0]
+            task = rng.choices(("short", "long", "once", "failing", "killer", "deaf"), (40, 18, 22, 14, 2, 0.5))[0]
             plan = Plan(
                 key=JobKey(rng.randbytes(16)),
                 name=f"j{number}",
@@ -299,12 +297,13 @@ class World:
                 return
 
 
-class Hang(KeyboardInterrupt):  # noqa: N818 - the loop lets only this kind through
+class Hang(KeyboardInterrupt):
     """Some code runs for ever without giving the loop back."""
 
 
 def _hangs(_number: int, frame: FrameType | None) -> None:
-    where = "" if frame is None else f" at {Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}"
+    code = frame.f_code if frame else None
+    where = f" in {Path(code.co_filename).name} {code.co_name}" if code else ""
     raise Hang(f"a seed took {LONGEST_SEED:g} s of a processor{where}")
 
 
