@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from jobmaster.errors import WorkerLostError as WorkerLostError
     from jobmaster.model.backoff import Backoff as Backoff
     from jobmaster.model.message_data import MessageData as MessageData
+    from jobmaster.model.message_data import Metadata as Metadata
     from jobmaster.model.states import CancelOutcome as CancelOutcome
     from jobmaster.model.states import JobStatus as JobStatus
     from jobmaster.model.states import Priority as Priority
@@ -57,7 +58,7 @@ _NAMES_BY_MODULE: dict[str, tuple[str, ...]] = {
     "result": ("Result",),
     "task": ("Job", "Task"),
     "views": ("JobQuery",),
-    "model.message_data": ("MessageData",),
+    "model.message_data": ("MessageData", "Metadata"),
     "model.backoff": ("Backoff",),
     "model.states": ("CancelOutcome", "JobStatus", "Priority"),
     "errors": (

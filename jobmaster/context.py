@@ -13,7 +13,7 @@ from jobmaster.errors import ConfigurationError, JobCancelled
 from jobmaster.model.states import Priority
 
 if TYPE_CHECKING:
-    from jobmaster.model.message_data import MessageData
+    from jobmaster.model.message_data import JobMetadata, MessageData
     from jobmaster.registry import TaskDefinition
 
 _log = logging.getLogger("jobmaster.job")
@@ -34,7 +34,6 @@ class JobContext:
         max_retries: how many further attempts a failure may have.
         lane: the job's lane.
         priority: the job's priority.
-        metadata: the plain data kept beside the job.
         scheduled_at: when the job was due (aware, UTC).
         deadline: when its hard time limit ends it (aware, UTC), or None.
         worker: name of the worker that runs it.
@@ -71,7 +70,7 @@ class JobContext:
         self.max_retries = max_retries
         self.lane = lane
         self.priority = priority
-        self.metadata = dict(metadata or {})
+        self._metadata = dict(metadata or {})
         self.scheduled_at = scheduled_at
         self.deadline = deadline
         self.worker = worker
@@ -89,6 +88,13 @@ class JobContext:
         from jobmaster.model.message_data import MessageData
 
         return MessageData(self.kwargs)
+
+    @cached_property
+    def metadata(self) -> JobMetadata:
+        """The plain data kept beside the job: a mapping with typed getters."""
+        from jobmaster.model.message_data import JobMetadata
+
+        return JobMetadata(self._metadata)
 
     @property
     def cancelled(self) -> bool:

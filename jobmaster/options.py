@@ -195,11 +195,13 @@ def read_retries(value: object) -> int:
 
 
 def read_metadata(value: object) -> dict[str, object]:
-    """Metadata: a dict with text keys and plain values.
+    """Metadata: a dict with text keys and plain values, or a `Metadata` bag.
 
     Raises:
         ConfigurationError: it is something else.
     """
+    if not isinstance(value, dict) and callable(as_json := getattr(value, "to_json", None)):
+        value = as_json()
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise ConfigurationError(f"metadata is {value!r}, but must be a dict with text as keys, like {{'tenant': 1}}.")
     try:

@@ -9,6 +9,7 @@ where the stored value cannot be read as x. What is read as what: `coercion`.
 
 from __future__ import annotations
 
+import base64
 import copy
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
@@ -51,6 +52,7 @@ class Entries(Mapping[str, object]):
     """
 
     __slots__ = ("_entries",)
+    _to_bytes = staticmethod(coercion.to_bytes)
 
     def __init__(self, entries: Mapping[str, object] | None = None) -> None:
         self._entries: dict[str, object] = {}
@@ -149,11 +151,11 @@ class Entries(Mapping[str, object]):
 
     def get_bytes(self, key: str) -> bytes:
         """The entry as bytes."""
-        return self._get(key, coercion.to_bytes)
+        return self._get(key, self._to_bytes)
 
     def try_get_bytes(self, key: str) -> bytes | None:
         """The entry as bytes, or None."""
-        return self._try_get(key, coercion.to_bytes)
+        return self._try_get(key, self._to_bytes)
 
     def get_enum(self, key: str, enum_type: type[E]) -> E:
         """The entry as member of `enum_type`, found by value, else by name."""
@@ -283,10 +285,40 @@ class MessageData(EditableEntries):
     __slots__ = ()
 
 
+def _bytes_of_text(value: object) -> bytes:
+    """Bytes as metadata keep them: base64."""
+    if not isinstance(value, str):
+        return coercion.to_bytes(value)
+    try:
+        return base64.b64decode(value, validate=True)
+    except ValueError:
+        raise ValueError("This text is no base64, so it holds no bytes.") from None
+
+
+class JobMetadata(Entries):
+    """The labels of a job as its task reads them: plain JSON, read by typed getters."""
+
+    __slots__ = ()
+    _to_bytes = staticmethod(_bytes_of_text)
+
+
 class Metadata(EditableEntries):
     """Labels of a job, such as its tenant or team, that are shown and searched for beside its input."""
 
     __slots__ = ()
+    _to_bytes = staticmethod(_bytes_of_text)
+
+    def to_json(self) -> dict[str, object]:
+        """The entries as metadata are stored: what JSON does not have is text, which the typed getters read back."""
+        return {key: _json_form(value) for key, value in self._entries.items()}
+
+
+def _json_form(value: object) -> object:
+    if isinstance(value, Decimal | UUID):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else copy.deepcopy(value)
 
 
 def _checked_key(key: object) -> str:

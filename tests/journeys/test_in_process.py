@@ -8,7 +8,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -24,6 +26,7 @@ from jobmaster import (
     JobQuery,
     JobStatus,
     MessageData,
+    Metadata,
     NotRegistered,
     Priority,
     Reject,
@@ -123,7 +126,16 @@ def test_a_bound_task_gets_its_context_and_a_detached_one_in_a_plain_call(jm: Jo
     @jm.task(bind=True, metadata={"team": "images"}, max_retries=7, lane="bulk", priority="high")
     def resize(ctx: JobContext, path: str) -> list:
         assert ctx.is_detached or current_job() is ctx
-        return [ctx.task, ctx.kwargs, ctx.attempt, ctx.max_retries, ctx.lane, int(ctx.priority), ctx.metadata, ctx.id]
+        return [
+            ctx.task,
+            ctx.kwargs,
+            ctx.attempt,
+            ctx.max_retries,
+            ctx.lane,
+            int(ctx.priority),
+            dict(ctx.metadata),
+            ctx.id,
+        ]
 
     with jm:
         result = resize.options(metadata={"tenant": "a"}).delay(path="a.png")
@@ -133,6 +145,30 @@ def test_a_bound_task_gets_its_context_and_a_detached_one_in_a_plain_call(jm: Jo
     assert resize(path="b.png")[-1] == ""
     with pytest.raises(ConfigurationError, match="outside of a job"):
         current_job()
+
+
+def test_metadata_is_written_and_read_by_typed_setters_and_getters(jm: JobMaster) -> None:
+    number, moment = uuid4(), datetime(2026, 11, 21, 12, tzinfo=UTC)
+    seen: list[object] = []
+
+    @jm.task(bind=True, metadata={"team": "a", "size": 3})
+    def look(ctx: JobContext) -> None:
+        data = ctx.metadata
+        seen.extend([data["team"], data.get_int("size"), data.get_decimal("price"), data.get_datetime("at")])
+        seen.extend([data.get_uuid("id"), data.get_bytes("raw"), data.get_bool("yes"), data.get_enum("rank", Priority)])
+        seen.extend([data.try_get_str("nothing"), data.get_json("tags")])
+        with pytest.raises(KeyError, match="nothing"):
+            data.get_str("nothing")
+
+    labels = (
+        Metadata().set_decimal("price", Decimal("1.10")).set_datetime("at", moment).set_uuid("id", number)
+        .set_bytes("raw", b"\x00\xff").set_bool("yes", True).set_enum("rank", Priority.HIGH).set_json("tags", ["x"])
+    )  # fmt: skip
+    with jm:
+        result = look.options(metadata=labels).delay()
+        result.get(timeout=5)
+    assert seen == ["a", 3, Decimal("1.10"), moment, number, b"\x00\xff", True, Priority.HIGH, None, ["x"]]
+    assert jm.jobs.get(result.id).metadata["raw"] == "AP8="
 
 
 def test_failures_are_retried_by_rule_and_told_with_their_traceback(jm: JobMaster) -> None:
