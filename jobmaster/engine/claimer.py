@@ -48,6 +48,7 @@ class Claimer:
         self._pause = pause
         self._wake = asyncio.Event()
         self._next_due_us: int | None = None
+        self._full: list[Life] = []
         self.closed = False
         self.arrived: Callable[[list[Entry]], None] = lambda _entries: None
         self.unreadable: Callable[[Entry], None] = lambda _entry: None
@@ -55,6 +56,12 @@ class Claimer:
     def wake(self) -> None:
         """Held jobs may have come, or room for them."""
         self._wake.set()
+
+    def room(self) -> None:
+        """Jobs left memory: buckets that were full may claim again."""
+        if self._full and any(self._has_room(life) for life in self._full):
+            self._full = []
+            self._wake.set()
 
     async def run(self) -> None:
         """Claim until cancelled."""
@@ -70,11 +77,17 @@ class Claimer:
 
     async def _claim(self) -> bool:
         """One claim for all lanes and priorities. True: there may be more at once."""
-        lives = self._emptiest()
+        emptiest = self._emptiest()
+        lives = [life for life in emptiest if self._has_room(life)]
+        self._full = [life for life in emptiest if not self._has_room(life)]
         requests = [
-            ClaimRequest(life.fence, life.bucket.lane, life.bucket.priority, limit)
+            ClaimRequest(
+                life.fence,
+                life.bucket.lane,
+                life.bucket.priority,
+                min(self._tuning.claim_limit, self._tuning.buffer_per_bucket - life.waiting),
+            )
             for life in lives
-            if (limit := min(self._tuning.claim_limit, self._tuning.buffer_per_bucket - life.waiting)) > 0
         ]
         if not requests:
             self._next_due_us = None
@@ -127,6 +140,9 @@ class Claimer:
             self._waiting.add(entry, now_us)
         if entries:
             self.arrived(entries)
+
+    def _has_room(self, life: Life) -> bool:
+        return self._tuning.buffer_per_bucket - life.waiting >= self._tuning.least_room
 
     def _emptiest(self) -> list[Life]:
         """Per lane and priority the open life with the most room."""

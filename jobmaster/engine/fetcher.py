@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("jobmaster.engine")
 
-_LEAST_ROOM = 0.25
-"""A bucket is read again when so much of its buffer is free: one read for many jobs, not one for each."""
-
 
 class Fetcher:
     """Reads the buckets of all open lives."""
@@ -76,8 +73,10 @@ class Fetcher:
 
     def room(self) -> None:
         """Jobs left memory: lives that were full may be read again."""
-        if any(life.more and self._has_room(life) for life in self._lease.lives.values()):
-            self._wake.set()
+        for life in self._lease.lives.values():
+            if (life.more or life.read_wanted) and self._has_room(life):
+                self._wake.set()
+                return
 
     async def run(self) -> None:
         """Read until cancelled."""
@@ -162,8 +161,7 @@ class Fetcher:
             self.arrived(entries)
 
     def _has_room(self, life: Life) -> bool:
-        free = self._tuning.buffer_per_bucket - life.waiting
-        return free >= max(1, self._tuning.buffer_per_bucket * _LEAST_ROOM)
+        return self._tuning.buffer_per_bucket - life.waiting >= self._tuning.least_room
 
     def _envelope(self, message: Message) -> Envelope | None:
         try:
@@ -178,7 +176,10 @@ class Fetcher:
             wait = min(wait, self._tuning.reread_every)
         store_now = self._store_clock.now_us()
         for life in [] if self.closed else self._lease.open_lives():
-            if life.more and self._has_room(life):
+            if not self._has_room(life):
+                life.read_wanted = life.read_wanted or life.next_due_us is not None  # as soon as there is room
+                continue
+            if life.more:
                 await asyncio.sleep(0)
                 return
             if life.next_due_us is not None:

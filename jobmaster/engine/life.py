@@ -148,11 +148,16 @@ class Life:
         identity = (entry.key, entry.gen)
         if self.entries.get(identity) is entry:
             del self.entries[identity]
-        if entry.seq is not None:
-            self.removed[entry.seq] = None
-            if len(self.removed) > _REMEMBERED:
-                self.removed.popitem(last=False)
+        self.message_removed(entry)
         return self.twins.pop(identity, [])
+
+    def message_removed(self, entry: Entry) -> None:
+        """Its message has left the agent: a read that was under way must not bring it again."""
+        if entry.seq is None:
+            return
+        self.removed[entry.seq] = None
+        while len(self.removed) > _REMEMBERED:
+            self.removed.popitem(last=False)
 
     def held(self) -> list[tuple[JobKey, int]]:
         """The rows that this life has in memory (R8)."""

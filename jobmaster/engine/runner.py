@@ -74,8 +74,9 @@ class Runner:
         self._wake = asyncio.Event()
         self._granted: deque[Entry] = deque()
         self._asking = 0
-        self._suspects = 0
+        self._suspects: set[Entry] = set()
         self._asked_suspects: set[Entry] = set()
+        self._dropped = False
         self.slots = tuning.slots
         self.paused = False
         self.closed = False
@@ -98,6 +99,9 @@ class Runner:
         """Start what may start, until cancelled."""
         while True:
             self._wake.clear()
+            if self._dropped:  # once for all lives that were dropped together
+                self._dropped = False
+                self._waiting.drop_dead()
             self._waiting.promote(self._store_clock.now_us())
             self._start_granted()
             started = self._start_waiting()
@@ -130,6 +134,12 @@ class Runner:
         while len(self.cancelled) > _TOMBSTONES:
             del self.cancelled[next(iter(self.cancelled))]
 
+    def claimed(self, entries: list[Entry]) -> None:
+        """The master gave these jobs out: a tombstone of them was lifted since (a person lets the job run again)."""
+        for entry in entries:
+            self.cancelled.pop(entry.key, None)
+        self.wake()
+
     def unreadable(self, entry: Entry) -> None:
         """A message that no envelope can be read from: its job ends as Failed, for people to see."""
         self._end_unstarted(entry, JobStatus.FAILED, "unreadable")
@@ -153,8 +163,7 @@ class Runner:
         """The life is not ours any more: what waits is forgotten, what runs is stopped, outcomes count for nothing."""
         for entry in [entry for entry in self.running.values() if entry.life is life]:
             self.halt(entry, Halt.SHUTDOWN)
-        self._waiting.drop_dead()
-        self._granted = deque(entry for entry in self._granted if not entry.life.dropped)
+        self._dropped = True
         self.wake()
 
     # ---------------------------------------------------------------- starting
@@ -252,7 +261,8 @@ class Runner:
         entry.started_us = self._store_clock.now_us()
         entry.started_at = self._clock.monotonic()
         entry.place = self._link.running(entry.key, suspect=entry.suspect)
-        self._suspects += entry.suspect
+        if entry.suspect:
+            self._suspects.add(entry)
         self.running[entry.key] = entry
         self.counts["started"] += 1
         run = self._describe(entry, policy)
@@ -288,7 +298,7 @@ class Runner:
         self.running.pop(entry.key, None)
         self.limits.forget(entry)
         self._link.ended(entry.place)
-        self._suspects -= entry.suspect
+        self._suspects.discard(entry)
         self.wake()
         if not entry.alive:
             return

@@ -177,8 +177,8 @@ class Starter:
         yes = verdict is not None and verdict.yes and entry.alive
         if yes and verdict is not None and not waited:
             entry.attempts, entry.recoveries = verdict.attempt, max(entry.recoveries, verdict.recoveries)
-            if entry.envelope.at_most_once and entry.seq is not None:
-                entry.life.removed[entry.seq] = None
+            if entry.envelope.at_most_once:
+                entry.life.message_removed(entry)
                 entry.seq = None
         stage = entry.stage
         if not yes and entry.alive and stage is not Stage.ENDED:

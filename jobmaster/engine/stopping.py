@@ -62,19 +62,17 @@ class GracefulStop:
         self.hurry = False
         """Set by a second signal: what runs is stopped at once."""
 
-    async def run(self, grace: float) -> None:
-        """Stop within about `grace` seconds."""
+    async def run(self, stop_by: Callable[[], float]) -> None:
+        """Stop by about that moment (monotonic seconds), which may still come nearer."""
         begun = self._clock.monotonic()
-        halt_at = begun + grace - min(self._tuning.hand_back_before_grace_ends, grace / 5)
-        end_at = begun + grace + _LAST_WORDS
-        logger.info("stop_begins running=%d grace=%.1f", len(self._runner.running), grace)
+        logger.info("stop_begins running=%d grace=%.1f", len(self._runner.running), stop_by() - begun)
         halted = False
         while self._lease.lives or not self._runner.idle():
-            now = self._clock.monotonic()
+            now, end_at = self._clock.monotonic(), stop_by() + _LAST_WORDS
             if now >= end_at:
                 logger.warning("stop_leaves buckets=%d running=%d", len(self._lease.lives), len(self._runner.running))
                 break
-            if not halted and (now >= halt_at or self.hurry):
+            if not halted and (self.hurry or now >= stop_by() - self._handing_back(stop_by() - begun)):
                 halted = True
                 self._halt_all()
             self._write_off_stuck(now >= end_at - _LAST_WORDS / 2)
@@ -82,6 +80,9 @@ class GracefulStop:
             await asyncio.sleep(_LOOK_EVERY)
         await self._end_lease()
         logger.info("stop_ended seconds=%.2f", self._clock.monotonic() - begun)
+
+    def _handing_back(self, grace: float) -> float:
+        return min(self._tuning.hand_back_before_grace_ends, grace / 5)
 
     def _halt_all(self) -> None:
         for entry in list(self._runner.running.values()):

@@ -52,6 +52,11 @@ class Tuning(msgspec.Struct, frozen=True):
     """Stop by itself when nothing waits, nothing runs and nothing is held that is due within the window."""
 
     @property
+    def least_room(self) -> int:
+        """A bucket gets more when so much of its buffer is free: one statement for many jobs, not one for each."""
+        return max(1, self.buffer_per_bucket // 4)
+
+    @property
     def window_us(self) -> int:
         """The onboarding window in microseconds."""
         return round(self.onboarding_window * SECOND)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random as random_module
 import re
 from typing import TYPE_CHECKING
@@ -98,7 +99,7 @@ class Engine:
         self._pools = (async_pool, sync_pool)
         self._random = random_module.Random(seed)  # noqa: S311 - jitter and nonces, no secrets
         self._stopping: asyncio.Event = asyncio.Event()
-        self._grace = tuning.grace
+        self._stop_by = math.inf
         self._stats_cache: dict[str, object] = {}
         self.ready = asyncio.Event()
         """Set when the first grant was taken in and, where jobs run, every bucket that this worker serves is open."""
@@ -205,7 +206,7 @@ class Engine:
         self.starter.settled = self._refused_start
         self.finisher.settled = self._settled
         self.fetcher.arrived = self._arrived
-        self.claimer.arrived = self._arrived
+        self.claimer.arrived = self.runner.claimed
         self.fetcher.unreadable = self.claimer.unreadable = self.runner.unreadable
         self.lease.make_report = self._report
         self.lease.on_new = self.intake.add
@@ -229,7 +230,7 @@ class Engine:
                 self.lease.report(soon=True)
                 await self._stopping.wait()
                 self._close()
-                await self.graceful_stop.run(self._grace)
+                await self.graceful_stop.run(lambda: self._stop_by)
                 for task in tasks:
                     task.cancel()
         finally:
@@ -239,10 +240,8 @@ class Engine:
                 await pool.close()
 
     def stop(self, grace: float) -> None:
-        """Begin the graceful stop; a second call hurries it (what runs is handed back at once)."""
-        if self._stopping.is_set():
-            self.graceful_stop.hurry = True
-        self._grace = min(grace, self._grace)
+        """Begin the graceful stop, of at most `grace` seconds from now. A later call can only bring its end nearer."""
+        self._stop_by = min(self._stop_by, self._clock.monotonic() + min(grace, self._tuning.grace))
         self._stopping.set()
 
     def abort(self) -> None:
@@ -424,6 +423,7 @@ class Engine:
         if twins and not entry.life.dropped:
             self.fetcher.take(entry.life, twins, guarded=True)
         self.fetcher.room()
+        self.claimer.room()
         self.runner.wake()
 
     def _refused_start(self, entry: Entry) -> None:

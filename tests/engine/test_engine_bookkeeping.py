@@ -1,0 +1,122 @@
+"""What an engine counts and remembers: nothing drifts, nothing grows, nobody waits for what nobody will do."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from jobmaster.engine import life as life_module
+from jobmaster.model.job import Fence, Start, Verdict
+from jobmaster.model.states import CancelOutcome, JobStatus
+from jobmaster.ports.master import Claimed
+from tests.engine.one_engine import final, new_job, push, running_engine, until
+from tests.engine.pool_workload import FunctionWorkload
+from tests.engine.wrapped_store import Wrapped
+
+
+async def at_once(argument: object) -> object:
+    return argument
+
+
+async def sleep(argument: float) -> float:
+    await asyncio.sleep(argument)
+    return argument
+
+
+async def test_numbers_of_removed_messages_are_forgotten_of_at_most_once_jobs_too(store: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(life_module, "_REMEMBERED", 10)
+    jobs = [new_job("at_once", n, at_most_once=True) for n in range(50)]
+    await push(store, *jobs)
+    async with running_engine(store, FunctionWorkload(at_once)) as running:
+        await final(store, *[job.key for job in jobs])
+        assert all(len(life.removed) <= 10 for life in running.engine.lease.lives.values())
+
+
+async def test_a_job_that_a_person_runs_again_after_a_cancel_runs(store: Any) -> None:
+    job = new_job("at_once", 7, delay=3600)
+    await store.hold([job])
+    async with running_engine(store, FunctionWorkload(at_once)) as running:
+        assert (await store.cancel(job.key)).outcome is CancelOutcome.CANCELLED
+        running.engine.lease.report(soon=True)
+        await until(lambda: job.key in running.engine.runner.cancelled)
+        assert await store.requeue(job.key)
+        assert [state.status for state in await final(store, job.key)] == [JobStatus.SUCCEEDED]
+
+
+async def test_a_run_that_is_found_suspect_while_it_runs_blocks_no_later_suspect(store: Any) -> None:
+    """The early row's answer may bring a blame that nobody knew of when the run began."""
+
+    async def blames(fence: Fence, starts: Sequence[Start]) -> list[Verdict]:
+        verdicts = await store.take_over(fence, starts)
+        return [msgspec.structs.replace(verdict, recoveries=1) for verdict in verdicts]
+
+    async def suspects(*arguments: Any, **options: Any) -> Claimed:
+        claimed: Claimed = await store.claim(*arguments, **options)
+        jobs = [msgspec.structs.replace(job, recoveries=1) for job in claimed.jobs]
+        return msgspec.structs.replace(claimed, jobs=jobs)
+
+    long, suspect = new_job("sleep", 1.6), new_job("at_once")
+    await push(store, long)
+    async with running_engine(
+        Wrapped(store, take_over=blames, claim=suspects), FunctionWorkload(at_once, sleep), claim_every=0.1
+    ):
+        await final(store, long.key)
+        await store.hold([suspect])
+        await final(store, suspect.key)
+
+
+async def test_a_full_bucket_is_not_asked_again_and_again_about_jobs_that_fall_due(store: Any) -> None:
+    reads = 0
+
+    async def read(*arguments: Any, **options: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return await store.read(*arguments, **options)
+
+    await push(store, *[new_job("at_once", n, delay=9) for n in range(60)])
+    # The window moves on: what was out of it when the buffer was filled comes into it while there is no room.
+    await push(store, *[new_job("at_once", n, delay=2.2) for n in range(30)])
+    counted = Wrapped(store, read=read)
+    async with running_engine(
+        counted, FunctionWorkload(at_once), buffer_per_bucket=20, onboarding_window=2.0, read_every=5.0
+    ) as running:
+        await until(lambda: len(running.engine.waiting) == 20)
+        before, begun = reads, time.monotonic()
+        await asyncio.sleep(1.0)
+        assert len(running.engine.waiting) == 20
+        assert reads - before <= 40 * (time.monotonic() - begun)
+
+
+async def test_held_jobs_are_claimed_as_fast_as_they_run(store: Any) -> None:
+    jobs = [new_job("at_once", n) for n in range(600)]
+    await store.hold(jobs)
+    async with running_engine(store, FunctionWorkload(at_once), buffer_per_bucket=50, claim_every=5.0, lease=10.0):
+        await final(store, *[job.key for job in jobs], timeout=8.0)
+
+
+async def test_entries_of_two_lives_of_one_bucket_are_asked_about_both(store: Any) -> None:
+    """The bucket was lost and regained while the starter was busy: the old entry must be answered all the same."""
+    gate = asyncio.Event()
+
+    async def waits(fence: Fence, starts: Sequence[Start]) -> list[Verdict]:
+        await gate.wait()
+        return await store.take_over(fence, starts)
+
+    async with running_engine(Wrapped(store, take_over=waits), FunctionWorkload(at_once), lease=30.0) as running:
+        engine = running.engine
+        blocker, job = new_job("at_once", at_most_once=True), new_job("at_once", at_most_once=True)
+        await push(store, blocker)
+        await until(lambda: engine.starter.under_way)
+        await push(store, job)
+        await until(lambda: engine.runner._asking == 2)
+        (old,) = [life for life in engine.lease.lives.values() if life.entries]
+        engine.lease.drop(old)
+        engine.lease.report(soon=True)
+        await until(lambda: engine.runner._asking >= 3)
+        gate.set()
+        await final(store, job.key, blocker.key)
+        await until(lambda: engine.runner._asking == 0)

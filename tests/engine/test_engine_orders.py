@@ -1,0 +1,64 @@
+"""Orders to stop: what comes twice, and what an engine that replaces itself gives its other runs."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from jobmaster.model.states import JobStatus
+from tests.engine.one_engine import final, new_job, push, running_engine, until
+from tests.engine.pool_workload import FunctionWorkload
+from tests.engine.wrapped_store import Wrapped
+
+
+async def sleep(argument: float) -> float:
+    await asyncio.sleep(argument)
+    return argument
+
+
+@pytest.fixture
+def gate():
+    """Blocked threads go on when the test is over."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+async def test_a_stop_that_is_delivered_twice_hurries_nobody(store: Any) -> None:
+    """Each renewal brings a command again until its answer is stored."""
+    answering = asyncio.Event()
+
+    async def answer_command(command: int, reply: bytes) -> None:
+        await answering.wait()
+        await store.answer_command(command, reply)
+
+    job = new_job("sleep", 1.0)
+    await push(store, job)
+    wrapped = Wrapped(store, answer_command=answer_command)
+    async with running_engine(wrapped, FunctionWorkload(sleep)) as running:
+        engine = running.engine
+        await until(lambda: engine.runner.running)
+        await store.send_command([engine.lease.worker], "stop", b"{}")
+        engine.lease.report(soon=True)
+        await until(lambda: engine.commands._queue.qsize() >= 1)
+        answering.set()
+        await running.task
+    assert [state.status for state in await final(store, job.key)] == [JobStatus.SUCCEEDED]
+
+
+async def test_an_owner_that_stops_a_condemned_engine_itself_hurries_nobody(store: Any, gate: threading.Event) -> None:
+    """So does an engine inside the user's process: there is no supervisor that would replace it."""
+
+    def block(_: object) -> None:
+        gate.wait(60)
+
+    stuck, neighbour = new_job("block", timeout=0.2, max_retries=0), new_job("sleep", 2.5)
+    await push(store, stuck, neighbour)
+    async with running_engine(store, FunctionWorkload(block, sleep)) as running:
+        running.engine._link._on_condemned = lambda _reason: running.engine.stop(10.0)  # type: ignore[attr-defined]
+        await running.task
+    states = {state.key: state.status for state in await final(store, stuck.key, neighbour.key)}
+    assert states == {stuck.key: JobStatus.FAILED, neighbour.key: JobStatus.SUCCEEDED}
