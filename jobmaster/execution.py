@@ -43,6 +43,7 @@ class TaskWorkload:
         codec: reads arguments, writes results.
         settings: limits of results, defaults of tasks.
         injector: makes handlers, with what their constructors ask for.
+        in_threads: sync tasks run in threads of this process.
     """
 
     def __init__(
@@ -52,8 +53,10 @@ class TaskWorkload:
         codec: Codec,
         settings: Settings,
         injector: Injector,
+        in_threads: bool = False,
     ) -> None:
         self._registry = registry
+        self._in_threads = in_threads
         self._codec = codec
         self._settings = settings
         self._injector = injector
@@ -66,7 +69,7 @@ class TaskWorkload:
             return None
         known = self._policies.get(task)
         if known is None or known[0] is not definition:
-            known = self._policies[task] = (definition, definition.policy(self._settings))
+            known = self._policies[task] = (definition, definition.policy(self._settings, in_threads=self._in_threads))
         return known[1]
 
     async def invoke_async(self, run: Run) -> Ended:

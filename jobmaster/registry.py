@@ -125,16 +125,25 @@ class TaskDefinition:
             plain = [known.replace(annotation=known.empty) for known in self.signature.parameters.values()]
             raise TypeError(f"{self.name}: {error}. Its parameters are {inspect.Signature(plain)}.") from None
 
-    def policy(self, settings: Settings) -> TaskPolicy:
-        """Its limits, with the cluster's settings where it has none of its own."""
+    def policy(self, settings: Settings, *, in_threads: bool = False) -> TaskPolicy:
+        """Its limits, with the cluster's settings where it has none of its own.
+
+        Args:
+            settings: the cluster's.
+            in_threads: sync tasks run in threads: there the cluster's default is the soft limit only, because a hard
+                one costs the whole process where a thread does not listen.
+        """
         limits, given = self.limits, self.limits.given
-        default = settings.default_timeout
-        timeout = limits.timeout if "timeout" in given else default
+        timeout, soft_timeout = limits.timeout, limits.soft_timeout
+        if "timeout" not in given:
+            timeout = settings.default_timeout
+            if in_threads and not self.is_async:
+                timeout, soft_timeout = None, soft_timeout or settings.default_timeout
         return TaskPolicy(
             name=self.name,
             is_async=self.is_async,
             timeout=timeout,
-            soft_timeout=limits.soft_timeout,
+            soft_timeout=soft_timeout,
             max_retries=limits.max_retries if "max_retries" in given else settings.default_max_retries,
             backoff=limits.backoff if "retry" in given else settings.retry,
             at_most_once=self.target.at_most_once,

@@ -176,7 +176,7 @@ def build_engine(
     from jobmaster.engine.worker import Engine
 
     settings = app.settings
-    workload = workload_of(app)
+    workload = workload_of(app, pool=plan.pool)
     return Engine(
         store=store,
         link=link,
@@ -224,9 +224,15 @@ def tuning_of(settings: Settings, plan: WorkerPlan) -> Tuning:
     )
 
 
-def workload_of(app: JobMaster) -> TaskWorkload:
-    """The app's tasks, as an engine or a process of its pool runs them."""
-    return TaskWorkload(app.registry, codec=app.codec, settings=app.settings, injector=app.injector)
+def workload_of(app: JobMaster, *, pool: str = "processes") -> TaskWorkload:
+    """The app's tasks, as an engine with this pool for sync tasks, or a process of the pool, runs them."""
+    return TaskWorkload(
+        app.registry,
+        codec=app.codec,
+        settings=app.settings,
+        injector=app.injector,
+        in_threads=pool in {"threads", "solo"},
+    )
 
 
 def _sync_pool(workload: TaskWorkload, plan: WorkerPlan, processes: PoolLaunch | None) -> Pool:

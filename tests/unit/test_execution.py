@@ -23,6 +23,7 @@ from jobmaster.execution import TaskWorkload
 from jobmaster.model.ids import new_job_key
 from jobmaster.model.job import Envelope
 from jobmaster.model.run import End, Ended, Run
+from jobmaster.runtime import workload_of
 
 
 @pytest.fixture
@@ -281,3 +282,26 @@ def test_policies_follow_the_task_and_else_the_cluster() -> None:
     )  # fmt: skip
     assert (theirs.timeout, theirs.max_retries, theirs.at_most_once, theirs.is_async) == (7.0, 9, False, False)
     assert workload(jm).policy("nobody") is None
+
+
+def test_the_cluster_s_default_limit_is_a_soft_one_in_threads_and_a_hard_one_elsewhere() -> None:
+    jm = JobMaster("p", master="sqlite:////tmp/never-opened.db", default_timeout=7)
+
+    @jm.task(name="sync")
+    def sync() -> None: ...
+
+    @jm.task(name="own", timeout=3)
+    def own() -> None: ...
+
+    @jm.task(name="on_loop")
+    async def on_loop() -> None: ...
+
+    def limits(name: str, *, pool: str) -> tuple[float | None, float | None]:
+        policy = workload_of(jm, pool=pool).policy(name)
+        assert policy is not None
+        return policy.soft_timeout, policy.timeout
+
+    assert limits("sync", pool="threads") == limits("sync", pool="solo") == (7.0, None)
+    assert limits("sync", pool="processes") == (None, 7.0)
+    assert limits("own", pool="threads") == (None, 3.0)
+    assert limits("on_loop", pool="threads") == (None, 7.0)
