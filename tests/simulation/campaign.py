@@ -6,14 +6,17 @@ Python's hashes of texts and bytes are fixed before the processes start, because
 from __future__ import annotations
 
 import collections
+import contextlib
 import gc
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import IO
 
 from tests.simulation.nemesis import ACTS
 
@@ -138,13 +141,20 @@ def campaign(
     """Run the seeds in child processes of their own."""
     tally, began = Tally(), time.perf_counter()
     shares = [seeds[index::processes] for index in range(processes)]
-    children = [_child(share, config, broken) for share in shares if share]
-    for child in children:
-        output, errors = child.communicate()
-        if child.returncode:
-            raise RuntimeError(f"a shard of the simulation failed:\n{errors.decode()[-4000:]}")
-        for line in output.splitlines():
-            tally.add(json.loads(line))
+    with contextlib.ExitStack() as files:
+        # Files, not pipes: a child whose pipe is full would wait for the one that is read before it.
+        outputs = [files.enter_context(tempfile.TemporaryFile()) for share in shares if share]
+        errors = [files.enter_context(tempfile.TemporaryFile()) for _ in outputs]
+        places = zip(outputs, errors, strict=True)
+        children = [_child(share, config, broken, *place) for share, place in zip(shares, places, strict=False)]
+        for child, output, error in zip(children, outputs, errors, strict=True):
+            child.wait()
+            output.seek(0)
+            error.seek(0)
+            if child.returncode:
+                raise RuntimeError(f"a shard of the simulation failed:\n{error.read().decode()[-4000:]}")
+            for line in output:
+                tally.add(json.loads(line))
     tally.seconds = time.perf_counter() - began
     return tally
 
@@ -161,10 +171,12 @@ def first_violation(kinds: Sequence[str], *, config: str, broken: Sequence[str],
     return None
 
 
-def _child(seeds: Sequence[int], config: str | None, broken: Sequence[str]) -> subprocess.Popen[bytes]:
+def _child(
+    seeds: Sequence[int], config: str | None, broken: Sequence[str], output: IO[bytes], errors: IO[bytes]
+) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tests.simulation", "--shard", ",".join(map(str, seeds))]
     command += ["--config", config] if config else []
     for name in broken:
         command += ["--break", name]
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    return subprocess.Popen(command, stdout=output, stderr=errors, env=environment)
