@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,16 +17,13 @@ from jobmaster.errors import ClusterMismatch
 from jobmaster.model.definition import ClusterRecord
 from jobmaster.model.durations import duration_text
 from jobmaster.model.worker import WorkerStatus
-from jobmaster.settings import STANDALONE_AGENT
+from jobmaster.settings import AGREED, STANDALONE_AGENT
 
 if TYPE_CHECKING:
     from jobmaster.ports.master import MasterStore
     from jobmaster.ports.query import QueryStore
     from jobmaster.registry import Registry
     from jobmaster.settings import Agent, Settings
-
-AGREED: Final = ("lease", "renew_every", "time_zone", "retention")
-
 
 async def join_cluster(master: MasterStore, questions: QueryStore, *, settings: Settings, registry: Registry) -> None:
     """Compare the settings with those of the cluster, and write what this program brings: settings and definitions.
@@ -119,10 +116,7 @@ async def _refuse_to_leave_agents(questions: QueryStore, settings: Settings) -> 
 def agreed_values(settings: Settings) -> dict[str, Any]:
     """The values that all workers must have in common, as plain data. No secret is in them."""
     return {
-        "lease": duration_text(settings.lease),
-        "renew_every": duration_text(settings.renew_every),
-        "time_zone": settings.time_zone,
-        "retention": _text(settings.retention),
+        **{name: _text(getattr(settings, name)) for name in AGREED},
         "agents": {agent.name: fingerprint(agent) for agent in settings.agents},
     }
 
@@ -152,5 +146,7 @@ def fingerprint(agent: Agent) -> str:
     return hashlib.sha256(place.encode()).hexdigest()[:16]
 
 
-def _text(seconds: float | None) -> str:
-    return "none" if seconds is None else duration_text(seconds)
+def _text(value: object) -> str:
+    if value is None:
+        return "none"
+    return duration_text(value) if isinstance(value, int | float) else str(value)

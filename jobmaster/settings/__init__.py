@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     # The same names once more, for type checkers; a test compares the two lists.
-    from jobmaster.settings.agreement import agreed_values as agreed_values
-    from jobmaster.settings.agreement import disagreements as disagreements
+    from jobmaster.settings.agreement import AGREED as AGREED
     from jobmaster.settings.arguments import Duration as Duration
     from jobmaster.settings.arguments import SettingArguments as SettingArguments
     from jobmaster.settings.declarations import Agent as Agent
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from jobmaster.settings.values import Survives as Survives
 
 _NAMES_BY_MODULE: dict[str, tuple[str, ...]] = {
-    "agreement": ("agreed_values", "disagreements"),
+    "agreement": ("AGREED",),
     "arguments": ("Duration", "SettingArguments"),
     "declarations": ("Agent", "Worker"),
     "dsn": ("Dsn", "parse_dsn", "redacted", "require_driver"),

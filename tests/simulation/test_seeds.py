@@ -18,9 +18,10 @@ CPU_SECONDS = 180.0
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_no_promise_is_broken_in_200_seeds_and_every_fault_has_struck():
+def test_no_promise_is_broken_in_200_seeds_and_every_fault_has_struck(capsys):
     tally = campaign(range(SEEDS), processes=2)
-    print(*tally.lines(), sep="\n")
+    with capsys.disabled():  # how often each fault struck is part of what `make test` says
+        print("", *tally.lines(), sep="\n")
     assert not tally.violations
     assert tally.seeds == SEEDS
     assert not tally.missing(), "these faults never struck, or these duties never had to do anything"

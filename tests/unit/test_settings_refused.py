@@ -13,7 +13,6 @@ import pytest
 from jobmaster.errors import ConfigurationError
 from jobmaster.model.backoff import Backoff
 from jobmaster.model.states import Priority
-from jobmaster.settings.agreement import agreed_values, disagreements
 from jobmaster.settings.arguments import SettingArguments
 from jobmaster.settings.declarations import Agent, Worker
 from jobmaster.settings.resolution import resolve
@@ -255,19 +254,6 @@ def test_an_archive_is_archived_and_has_neither_agents_nor_workers_that_run_jobs
     faults = archive_faults(source, bad)
     assert len(faults) == 3
     assert all("archive_to of cluster 'shop' is 'old'" in fault for fault in faults)
-
-
-def test_processes_of_a_cluster_must_agree_on_lease_clock_and_retention(tmp_path: Path) -> None:
-    stored = agreed_values(settings_of(tmp_path, "shop"))
-    resolved = resolve("shop", {"lease": 20, "retention": None, "grace": 1}, folder=str(tmp_path), environ={})
-
-    faults = disagreements(resolved.settings, stored, origins=resolved.origins)
-
-    assert stored == {"lease": 10.0, "renew_every": 3.0, "time_zone": "UTC", "retention": 2_592_000.0}
-    assert len(faults) == 2
-    assert "lease is 20s here (app), but 10s in the master of cluster 'shop'" in faults[0]
-    assert "retention is none here (app), but 30d in the master" in faults[1]
-    assert disagreements(settings_of(tmp_path, "shop"), {}, origins={}) == []
 
 
 def test_type_checkers_know_exactly_the_settings_that_there_are() -> None:
