@@ -281,6 +281,56 @@ def test_a_coordinator_and_a_drain_worker_run_no_jobs_and_an_execution_worker_do
     assert terminal.ran() == ["hello J"]
 
 
+def test_a_worker_that_contradicts_the_cluster_is_refused_with_both_values(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path)
+    with terminal.worker("-A", "shop", "-n", "first") as worker:
+        worker.ready()
+        for name, value, told in [
+            ("LEASE", "20", "lease is 10s in the cluster and 20s here"),
+            ("TIME_ZONE", "Europe/Berlin", "time_zone is UTC in the cluster and Europe/Berlin here"),
+            ("RETENTION", "3600", "retention is 30d in the cluster and 1h here"),
+        ]:
+            done = terminal.run("-A", "shop", "worker", **{f"JOBMASTER_{name}": value})
+            assert done.returncode == 1, done.stdout + done.stderr
+            assert told in done.stderr
+            assert "stop all workers first" in done.stderr
+            assert "Traceback" not in done.stderr
+        worker.signal()
+        assert worker.end() == 0
+
+
+STUBBORN = """
+import time
+from jobmaster import JobMaster
+
+jm = JobMaster("stubborn")
+
+@jm.task(max_retries=0, timeout=None)
+def stays() -> None:
+    print("it stays", flush=True)
+    while True:
+        try:
+            time.sleep(60)
+        except BaseException:
+            pass
+"""
+
+
+def test_a_third_signal_ends_even_a_worker_whose_job_does_not_listen(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path)
+    terminal.write("stubborn.py", STUBBORN)
+    assert terminal.run("-A", "stubborn", "run", "stubborn.stays").returncode == 0
+    with terminal.worker("-A", "stubborn", "--grace", "60") as worker:
+        worker.wait_for("it stays")
+        for times in (1, 2, 3):
+            worker.signal()
+            worker.wait_for(f"times={times}")
+        started = time.monotonic()
+        worker.end()
+        assert time.monotonic() - started < 5
+    assert "Succeeded" not in terminal.run("-A", "stubborn", "jobs", "list").stdout
+
+
 @pytest.mark.parametrize(
     ("typed", "environment"),
     [(("--mode", "coordinator"), {}), (("--mode", "drain"), {}), ((), {"JOBMASTER_CLUSTER_MODE": "passive"})],
