@@ -1,0 +1,52 @@
+"""What an app expects of an acceptance, and a store that promises less (`survives=`)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+import pytest
+
+from jobmaster import JobMaster
+from jobmaster.cli.banner import warn_of_promises
+from jobmaster.runtime import start_up
+from jobmaster.supervising import Found, Promise
+from tests.unit.faulty_store import FaultyStore, connections
+
+pytestmark = pytest.mark.backend("memory")
+
+WEAK = Promise(store="pg-1", survives="process", evidence="synchronous_commit is off")
+UNKNOWN = Promise(store="nats-1", survives="unknown", evidence="the server does not say its sync_interval")
+STRONG = Promise(store="master", survives="host", evidence="synchronous=FULL")
+
+
+def app(tmp_path: Path, survives: str) -> JobMaster:
+    return JobMaster("promises", master=f"sqlite:///{tmp_path}/never-opened.db", survives=survives)
+
+
+@pytest.mark.parametrize(
+    ("survives", "told", "silent"),
+    [("host", ["pg-1", "synchronous_commit is off", 'survives="process"', "nats-1"], []), ("process", [], ["pg-1"])],
+)
+def test_the_command_names_stores_that_promise_less_than_the_app_asks_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], survives: str, told: list[str], silent: list[str]
+) -> None:
+    found = Found(settings=app(tmp_path, survives).settings, plans=[], tasks=[])
+
+    warn_of_promises(found, [STRONG, WEAK, UNKNOWN])
+
+    written = capsys.readouterr().err
+    assert [part for part in told if part not in written] == []
+    assert [part for part in [*silent, "master"] if part in written] == []
+
+
+@pytest.mark.parametrize(("survives", "warnings"), [("host", 1), ("process", 0)])
+def test_a_worker_inside_a_program_logs_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, survives: str, warnings: int
+) -> None:
+    jm = app(tmp_path, survives)
+    with caplog.at_level(logging.WARNING, "jobmaster"):
+        asyncio.run(start_up(jm, connections(FaultyStore())))
+
+    assert sum("weak_durability survives=nothing expected=host" in line for line in caplog.messages) == warnings
