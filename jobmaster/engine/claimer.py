@@ -122,7 +122,7 @@ class Claimer:
         entries = []
         for job in answer.jobs:
             life = lives.get(job.bucket)
-            if life is None or life.dropped:
+            if life is None or not life.open:
                 continue
             try:
                 envelope = decode_envelope(job.payload)

@@ -168,14 +168,21 @@ class Ownership:
                 return  # one a grant: producers must find their ways
 
     async def _close(self, life: Life) -> None:
+        """Meanwhile nothing of it starts, and what a claim still brings is left to the master."""
         async with life.reading:
-            await self._store.complete(life.fence)
-            if await self._store.close(life.fence):
-                await self._store.retire(life.fence)
-                logger.info("bucket_closed bucket=%d", life.bucket.id)
-                self._lease.drop(life)
-            else:
-                await self._store.reopen(life.fence)
+            if life.dropped or life.entries:  # the read that was waited for has brought jobs
+                return
+            life.open = False
+            try:
+                await self._store.complete(life.fence)
+                if await self._store.close(life.fence):
+                    await self._store.retire(life.fence)
+                    logger.info("bucket_closed bucket=%d", life.bucket.id)
+                    self._lease.drop(life)
+                else:
+                    await self._store.reopen(life.fence)
+            finally:
+                life.open = not life.dropped
 
     async def _reopen(self) -> None:
         """A closing that was not carried through, or that applied late, must not leave a bucket that takes nothing."""

@@ -232,7 +232,7 @@ class MasterStore(Protocol):
         ...
 
     async def retire(self, fence: Fence) -> None:
-        """R16: own(b), exclusively (owner, or drainer).
+        """R16: own(b), exclusively (owner, or drainer), and Completing or Draining: it was not opened again.
 
         Recover every row that points at the bucket; delete the bucket. Messages that are left in the same database
         come to the master as in a drain. A repeat is Fenced: it is done.

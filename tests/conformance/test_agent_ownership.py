@@ -101,6 +101,7 @@ async def test_closing_again_says_the_same(cluster: Cluster) -> None:
     bucket = await cluster.owned()
     assert await cluster.store.close(bucket.fence)
     assert await cluster.store.close(bucket.fence)
+    await cluster.store.complete(bucket.fence)
     await cluster.store.retire(bucket.fence)
     assert await cluster.store.close(bucket.fence)
 

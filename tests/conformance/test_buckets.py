@@ -298,9 +298,20 @@ async def test_only_the_owner_or_the_drainer_retires_a_bucket(cluster: Cluster) 
 @case("repeat", "retire")
 async def test_retiring_again_is_fenced(cluster: Cluster) -> None:
     bucket = await cluster.owned()
+    await cluster.store.complete(bucket.fence)
     await cluster.store.retire(bucket.fence)
     with pytest.raises(Fenced):
         await cluster.store.retire(bucket.fence)
+
+
+async def test_a_retirement_that_comes_after_the_bucket_was_opened_again_takes_nothing_away(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    await cluster.store.complete(bucket.fence)
+    await cluster.store.reopen(bucket.fence)
+    job = await cluster.running(bucket)
+    with pytest.raises(Fenced):
+        await cluster.store.retire(bucket.fence)
+    assert await cluster.status(job.key) is JobStatus.PROCESSING
 
 
 @case("race", "retire")
@@ -308,7 +319,12 @@ async def test_a_claim_beside_a_retirement_leaves_no_job_in_a_deleted_bucket(clu
     bucket = await cluster.owned()
     (job,) = await cluster.held()
     other = await cluster.other()
-    await asyncio.gather(cluster.claim(bucket), other.retire(bucket.fence))
+
+    async def close() -> None:
+        await other.complete(bucket.fence)
+        await other.retire(bucket.fence)
+
+    await asyncio.gather(cluster.claim(bucket), close())
     assert (await cluster.row(job.key)).status is JobStatus.HELD_ON_MASTER
 
 

@@ -190,6 +190,7 @@ async def test_a_tombstone_ends_a_job_that_is_drained(cluster: Cluster) -> None:
 async def test_a_retirement_loses_no_message_that_was_left(cluster: Cluster) -> None:
     bucket = await cluster.owned()
     message = await cluster.message(bucket)
+    await cluster.store.complete(bucket.fence)
     await cluster.store.retire(bucket.fence)
     for orphan in await cluster.store.unknown_buckets(await cluster.store.orphans([])):
         while not await cluster.store.drain_orphan(orphan, limit=10):

@@ -158,6 +158,7 @@ def test_orphans_of_every_agent_are_found_and_drained() -> None:
         store, buckets = await opened(MemoryMaster(), {"a": MemoryAgent(), "b": MemoryAgent()})
         for bucket in buckets.values():
             await pushed(store, bucket)
+            await store.complete(bucket.fence)
             await store.retire(bucket.fence)
         found = await store.unknown_buckets(await store.orphans([]))
         assert sorted(found) == sorted(bucket.id for bucket in buckets.values())

@@ -112,7 +112,12 @@ class Buckets(MasterState):
 
     async def retire(self, fence: Fence) -> None:
         async with self._owned_alone(fence) as bucket:
+            self._check_closing(bucket)
             self._retire(bucket)
+
+    def _check_closing(self, bucket: BucketRow) -> None:
+        if bucket.status not in (BucketStatus.COMPLETING, BucketStatus.DRAINING):
+            raise Fenced(f"bucket {bucket.id} is {bucket.status}: it was opened again, and is in use")
 
     def _retire(self, bucket: BucketRow) -> None:
         self._take_back_all(bucket, self._begin())

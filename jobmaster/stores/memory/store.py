@@ -156,6 +156,7 @@ class MemoryStore(MemoryMaster, MemoryAgent):
     async def retire(self, fence: Fence) -> None:
         row = self._row_to_fence(fence)
         async with self._owned_alone(fence) as bucket, row.lock.exclusive():
+            self._check_closing(bucket)
             left = self._first(bucket.id, limit=LAST)
             self._drain_in(fence, left)
             self._remove(bucket.id, [message.seq for message in left])

@@ -175,8 +175,8 @@ def reopen(transaction: Transaction, fence: Fence) -> None:
 
 
 def retire(transaction: Transaction, fence: Fence) -> None:
-    """R16."""
-    own(transaction, fence)
+    """R16. Applied late, after the bucket was opened again, it must not take away what is in use."""
+    own(transaction, fence, statuses=(COMPLETING, DRAINING))
     recover(transaction, pointing(transaction, fence.bucket))
     if transaction.standalone:
         while not _empty_a_part(transaction, fence.bucket, limit=LEFT_AT_ONCE):
