@@ -1,4 +1,4 @@
-"""How a job gets into a store (R1 to R3, architecture.md 4.1): bucket, other bucket, master, and what is never done.
+"""How a job gets into a store (docs/protocol.md, R1 to R3): bucket, other bucket, master, and what is never done.
 
 Another store is asked only after a certain refusal. After an unknown outcome the same message is repeated to the same
 bucket, marked, until it is answered or the time is over.

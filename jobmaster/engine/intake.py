@@ -50,7 +50,7 @@ class Intake:
         self._opened = opened
         self._queue: asyncio.Queue[Life] = asyncio.Queue()
         self.reachable = True
-        """False while the agent does not answer: the engine asks for no adoption (protocol.md 6, honest limits)."""
+        """False while the agent does not answer: the engine asks for no adoption."""
 
     def add(self, life: Life) -> None:
         """A bucket was granted that is not in memory."""

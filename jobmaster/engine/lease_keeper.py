@@ -1,4 +1,4 @@
-"""Renews the leases of engine processes, outside of the event loops that run users' code (protocol.md R6, R7).
+"""Renews the leases of engine processes, outside of the event loops that run users' code (R6, R7).
 
 One statement renews all children with what each last reported. Only one renewal is under way at a time; they are
 numbered for each worker, so that one which applies late changes nothing. An answer is the only grant there is.

@@ -1,4 +1,4 @@
-"""The graceful stop (R22', architecture.md 6): nothing new, let go of what waits, finish what runs, hand back the rest.
+"""The graceful stop (R22'): nothing new, let go of what waits, finish what runs, hand back the rest.
 
 Order: no start, read or claim any more; the keeper is told (no adoption); buckets of which only waiting entries are
 left are given up, one after the other, as their last run ends. Five seconds before the grace ends, what still runs is

@@ -1,6 +1,6 @@
 """The agent: a durable, fast buffer of messages, one bucket per owner.
 
-Rules of the protocol (docs/architecture.md) are named as R1 to R24. Promises common to all verbs:
+The rules of docs/protocol.md are named R1 to R24. Promises common to all verbs:
 
 - Each verb is one atomic step, and safe when repeated, reordered, or applied after its caller gave up.
 - Errors: `Refused`/`Fenced` certainly no effect; `StoreUnavailable` certainly no effect; `OutcomeUnknown` maybe.
@@ -85,9 +85,8 @@ class Agent(Protocol):
 
         In order of arrival, at most `limit`. `cursor` None reads from the start. A message not yet due is left, and is
         found by a later read with the cursor given then. Reading changes nothing. Where the agent and the master are
-        one
-        database, no read looks further ahead than `MasterRules.window_us`: what is due later can still be cancelled
-        for certain.
+        one database, no read looks further ahead than `MasterRules.window_us`: what is due later can still be
+        cancelled for certain.
 
         Raises:
             Fenced: the agent's row carries a higher epoch.

@@ -1,4 +1,4 @@
-"""Between an engine and the keeper of its lease (architecture.md 6): shared memory and two message queues.
+"""Between an engine and the keeper of its lease: shared memory and two message queues.
 
 The keeper is the supervisor process, a thread of an in-process worker, or a coroutine of the simulation. It renews the
 lease with what the engine last reported; a report stays true for as long as it is not replaced (its `cut_us` says

@@ -1,4 +1,4 @@
-"""How long a renewal can be trusted, and when to ask again (protocol.md R7, architecture.md 6 and I7)."""
+"""How long a renewal can be trusted, and when to ask again (docs/protocol.md: R7, I7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which bucket takes a new job: of two drawn at random the emptier one (architecture.md 4.1)."""
+"""Which bucket takes a new job: of two drawn at random the emptier one."""
 
 from __future__ import annotations
 

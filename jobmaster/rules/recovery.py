@@ -1,7 +1,4 @@
-"""Who is to blame when a process dies, and what becomes of a row that its owner lost (architecture.md 6.
-
-Protocol.md 1).
-"""
+"""Who is to blame when a process dies, and what becomes of a row that its owner lost (docs/protocol.md: *recover*)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a dead engine process is started again, and when that is hopeless (architecture.md 6 and 9)."""
+"""When a dead engine process is started again, and when that is hopeless."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What follows from the end of an execution: a final status or another attempt, and when (architecture.md 7)."""
+"""What follows from the end of an execution: a final status or another attempt, and when."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which priority gets the next free slot: shares by weight, nothing reserved, nobody starved (architecture.md 4.3).
+"""Which priority gets the next free slot: shares by weight, nothing reserved, nobody starved.
 
 Stride scheduling (Waldspurger and Weihl, 1995): each priority has a pass value that grows by 1/weight with every
 start; the lowest pass of those that have work goes next. One that was idle joins at the present pass of the others,

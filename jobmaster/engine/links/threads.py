@@ -1,4 +1,4 @@
-"""An engine inside the user's own process, with the keeper of its lease in a thread beside it (architecture.md 6).
+"""An engine inside the user's own process, with the keeper of its lease in a thread beside it.
 
 Both ends are one object: what is shared memory between processes is a plain attribute here, and messages are callbacks
 on the other side's loop.

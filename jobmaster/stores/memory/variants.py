@@ -1,7 +1,7 @@
 """The stores in memory with one guard removed, so that simulation and conformance suite can show that they notice.
 
-`without(MemoryStore, ["no_fence"])` is the store without R12's fence. Names as in docs/architecture.md (protocol
-sections 4 and 6). Each guard is a small override here and nowhere else: the plain store has no switches.
+`without(MemoryStore, ["no_fence"])` is the store without R12's fence. The rules are those of
+docs/protocol.md. Each guard is a small override here and nowhere else: the plain store has no switches.
 """
 
 from __future__ import annotations
@@ -145,6 +145,13 @@ class NoRetire(Buckets):
     """R16 retire: rows that still point at a bucket stay behind when it is deleted."""
 
     def _take_back_all(self, bucket: BucketRow, now: int) -> None:
+        pass
+
+
+class RetireAny(Buckets):
+    """R16, R24: a retirement that applies late deletes a bucket that was opened again."""
+
+    def _check_closing(self, bucket: BucketRow) -> None:
         pass
 
 
@@ -325,6 +332,7 @@ GUARDS: dict[str, tuple[type[Any], ...]] = {
     "msgid_job": (KeyByJob,),
     "ack_by_job": (AckByJob,),
     "no_retire": (NoRetire,),
+    "retire_any": (RetireAny,),
     "count_all": (CountAll,),
     "amo_no_nonce": (NoNonce,),
     "release_all": (ReleaseAll,),

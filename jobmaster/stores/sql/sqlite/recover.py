@@ -1,4 +1,4 @@
-"""What becomes of rows that their owner lost or lets go: recover(row) and hold(row) of protocol.md 1."""
+"""What becomes of rows that their owner lost or lets go: *recover* and *hold* of docs/protocol.md."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class State(NamedTuple):
     due_us: int
 
     def mine(self, bucket: int, gen: int) -> bool:
-        """Whether the row is of this assignment (protocol.md 1)."""
+        """Whether the row is of this assignment (docs/protocol.md: *mine*)."""
         return self.bucket == bucket and self.gen == gen
 
     @property
