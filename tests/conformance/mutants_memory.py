@@ -40,6 +40,10 @@ VARIANTS = [
     memory("naive_drain", "test_drains.test_a_drain_takes_no_job_from_its_present_owner"),
     memory("msgid_job", "test_accepting.test_a_copy_in_another_bucket_does_not_swallow_a_repeated_push"),
     memory("ack_by_job", "test_reading.test_removing_one_copy_leaves_the_copy_in_another_bucket"),
+    memory(
+        "retire_any",
+        "test_buckets.test_a_retirement_that_comes_after_the_bucket_was_opened_again_takes_nothing_away",
+    ),
     memory("no_retire", "test_buckets.test_a_retired_bucket_leaves_no_row_behind"),
     memory("count_all", "test_buckets.test_the_adopter_recovers_what_the_old_owner_had_in_memory"),
     memory("amo_no_nonce", "test_both_halves.test_a_repeated_take_over_is_told_from_a_second_life"),

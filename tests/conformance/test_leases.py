@@ -277,3 +277,14 @@ async def test_renewals_carry_commands_until_they_are_answered(cluster: Cluster)
         assert (command.id, command.verb, command.args) == (number, "ping", b'{"a": 1}')
     await cluster.store.answer_command(number, b"{}")
     assert (await cluster.renew(worker)).commands == []
+
+
+@case("success", "renew")
+async def test_a_grant_says_how_many_workers_live(cluster: Cluster) -> None:
+    first, second = await cluster.worker("first"), await cluster.worker("second")
+    assert (await cluster.renew(first)).workers == 2
+    await cluster.store.end_worker(second)
+    assert (await cluster.renew(first)).workers == 1
+    await cluster.worker("third")
+    cluster.later(11)
+    assert (await cluster.renew(first)).workers == 1, "the third has not renewed"
