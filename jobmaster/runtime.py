@@ -219,7 +219,7 @@ def tuning_of(settings: Settings, plan: WorkerPlan) -> Tuning:
         finish_max=settings.finish_flush,
         retention=settings.retention,
         grace=plan.grace,
-        default_timeout=settings.default_timeout,
+        claims_per_second=float(settings.claims_per_second),
         drain_once=plan.once,
     )
 

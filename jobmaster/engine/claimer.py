@@ -154,7 +154,8 @@ class Claimer:
         return list(best.values())
 
     async def _sleep(self) -> None:
-        wait = self._tuning.claim_every
+        # Signals and known due times come first; what is asked without any is shared by all workers of the cluster.
+        wait = max(self._tuning.claim_every, self._lease.workers / self._tuning.claims_per_second)
         if self._next_due_us is not None:
             until = (self._next_due_us - self._tuning.window_us - self._store_clock.now_us()) / 1e6
             wait = min(wait, max(until, 0.02))

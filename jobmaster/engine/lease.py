@@ -39,6 +39,8 @@ class Lease:
         self.cut_us = 0
         self.cancels_upto = 0
         self.gone = False
+        self.workers = 1
+        """How many workers of the cluster live, this one included."""
         self.granted: list[Callable[[Grant], None]] = []
         """Called after a grant was taken in, in order."""
         self.on_new: Callable[[Life], None] = lambda _life: None
@@ -95,6 +97,7 @@ class Lease:
             if bucket.id not in self.lives:
                 self._adopt(bucket)
         self.cut_us = grant.now_us
+        self.workers = max(1, grant.workers)
         self.cancels_upto = max(self.cancels_upto, grant.cancels_upto)
         self.counted += 1
         for callback in self.granted:

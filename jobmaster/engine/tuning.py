@@ -28,8 +28,10 @@ class Tuning(msgspec.Struct, frozen=True):
     flushers: int = 2
     backlog_of_outcomes: int = 2000
     claim_limit: int = 200
-    claim_every: float = 1.0
+    claim_every: float = 2.0
     """Fallback period of claims when nothing signals and nothing is due (grows with the number of workers)."""
+    claims_per_second: float = 50.0
+    """Most of these fallback claims by all workers of the cluster together."""
     read_every: float = 2.0
     reread_every: float = 0.25
     adopt_per_renewal: int = 16
@@ -47,7 +49,6 @@ class Tuning(msgspec.Struct, frozen=True):
     hand_back_before_grace_ends: float = 5.0
     """What still runs then is stopped and handed back; a fifth of the grace where that is shorter."""
     condemned_grace: float = 10.0
-    default_timeout: float | None = 300.0
     drain_once: bool = False
     """Stop by itself when nothing waits, nothing runs and nothing is held that is due within the window."""
 

@@ -85,6 +85,8 @@ class Grant(msgspec.Struct, frozen=True):
     gone: bool = False
     trust_until_ns: int = 0
     """Filled in by the keeper: until when (Clock.trust_ns) this very answer may be trusted."""
+    workers: int = 1
+    """How many workers of the cluster live: they share what the master may be asked without need."""
 
 
 class WorkerStatus(Enum):

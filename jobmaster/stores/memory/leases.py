@@ -130,6 +130,7 @@ class Leases(MasterState):
             cancels_upto=upto,
             commands=self._unanswered(worker.id),
             demands=self._demands_on(worker, now),
+            workers=sum(not other.ended and other.lease_until_us >= now for other in self.workers.values()),
         )
 
     def _unanswered(self, worker: int) -> list[Command]:

@@ -48,6 +48,7 @@ SELECT id FROM jm_bucket WHERE agent = ?1 AND lane IN (SELECT value FROM json_ea
     AND (status = 5 OR (status = 1 AND owner IS NULL)) ORDER BY id LIMIT ?3
 """
 ADOPT = "UPDATE jm_bucket SET owner = ?, epoch = epoch + 1, status = 1, adopted_us = ?, left_us = ? WHERE id = ?"
+LIVING = "SELECT count(*) FROM jm_worker WHERE ended = 0 AND lease_until_us >= ?"
 CANCELS = "SELECT number, job_id FROM jm_tombstone WHERE number > ? ORDER BY number LIMIT 2000"
 DEMANDS = """
 SELECT demands FROM jm_worker WHERE ended = 0 AND stopping = 0 AND agent = ? AND id <> ? AND renewed_us > ?
@@ -165,6 +166,7 @@ def _grant(transaction: Transaction, renewal: Renewal) -> Grant:
         cancels_upto=cancels[-1][0] if cancels else renewal.cancels_after,
         commands=unanswered(transaction, renewal.worker),
         demands=_demands_on(transaction, worker, buckets),
+        workers=transaction.rows(LIVING, (now_us,))[0][0],
     )
 
 

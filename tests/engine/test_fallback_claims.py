@@ -1,0 +1,48 @@
+"""How often workers ask the master for held jobs when nothing tells them to: bounded for the cluster, not for each."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from jobmaster.engine.claimer import Claimer
+from jobmaster.engine.tuning import Tuning
+from jobmaster.runtime import plan_workers, tuning_of
+
+
+@pytest.mark.parametrize(
+    ("workers", "per_second", "period"), [(1, 50, 2.0), (100, 50, 2.0), (1000, 50, 20.0), (30, 3, 10.0)]
+)
+def test_the_period_grows_with_the_number_of_workers(
+    monkeypatch: pytest.MonkeyPatch, workers: int, per_second: float, period: float
+) -> None:
+    waits: list[float] = []
+
+    def noted(seconds: float) -> Any:
+        waits.append(seconds)
+        return real(0)
+
+    real = asyncio.timeout
+    lease: Any = SimpleNamespace(workers=workers)
+    nothing: Any = None
+    claimer = Claimer(
+        tuning=Tuning(claim_every=2.0, claims_per_second=per_second),
+        store=nothing, store_clock=nothing, lease=lease, waiting=nothing, pause=nothing,
+    )  # fmt: skip
+    monkeypatch.setattr(asyncio, "timeout", noted)
+
+    asyncio.run(claimer._sleep())
+
+    assert waits == [period]
+
+
+def test_the_setting_reaches_the_engine(tmp_path: Any) -> None:
+    from jobmaster import JobMaster
+
+    app = JobMaster("claims", master=f"sqlite:///{tmp_path}/x.db", claims_per_second=7)
+    app.task(name="x")(lambda: None)
+
+    assert tuning_of(app.settings, plan_workers(app)[0]).claims_per_second == 7.0
