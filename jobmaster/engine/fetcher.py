@@ -72,7 +72,7 @@ class Fetcher:
         self._wake.set()
 
     def room(self) -> None:
-        """Jobs left memory: lives that were full may be read again."""
+        """Jobs left memory, or trust came back: lives that could not be read when it was wanted may be read now."""
         for life in self._lease.lives.values():
             if (life.more or life.read_wanted) and self._has_room(life):
                 self._wake.set()
@@ -111,17 +111,22 @@ class Fetcher:
     async def _read_all(self) -> None:
         now = self._clock.monotonic()
         store_now = self._store_clock.now_us()
-        for life in self._lease.open_lives():
+        steps = []
+        for life in [] if self.closed else self._lease.open_lives():
             due = life.next_due_us is not None and life.next_due_us <= store_now + self._tuning.window_us
-            if not self.closed and (life.read_wanted or due or life.more) and self._has_room(life):
-                await self._guarded(life, self._read(life))
-            if not self.closed and not self._store.gapless and now >= life.reread_at and life.cursor is not None:
+            if (life.read_wanted or due or life.more) and self._has_room(life):
+                steps.append(self._guarded(life, self._read))
+            if not self._store.gapless and now >= life.reread_at and life.cursor is not None:
                 life.reread_at = now + self._tuning.reread_every
-                await self._guarded(life, self._reread(life))
+                steps.append(self._guarded(life, self._reread))
+        if len(steps) == 1:
+            await steps[0]
+        elif steps:  # all together: one turn of the store's thread, or of the network, for all of them
+            await asyncio.gather(*steps)
 
-    async def _guarded(self, life: Life, step: Awaitable[None]) -> None:
+    async def _guarded(self, life: Life, step: Callable[[Life], Awaitable[None]]) -> None:
         try:
-            await step
+            await step(life)
         except Refused:
             self._lease.drop(life)
         except Exception as error:  # noqa: BLE001 - no error of a store ends a worker (I8)
@@ -140,6 +145,7 @@ class Fetcher:
                 life.fence, life.cursor, limit=limit, window_us=self._tuning.window_us
             )
             if not self._lease.may_act(life):
+                life.read_wanted = True
                 return
             self._store_clock.learn(answer.now_us)
             life.cursor, life.more, life.next_due_us = answer.cursor, answer.more, answer.next_due_us

@@ -6,6 +6,7 @@ reach that age (or whose limit is shorter) get a place in the heap of limits.
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
 from collections import deque
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 AGE = 1.0
 """Seconds after which a run counts as long: it gets its Processing row, and its limits are watched."""
 LOOK_EVERY = 0.25
+_FEW = 256
+"""So many limits may wait in memory before those of ended runs are thrown out."""
 
 
 class Limits:
@@ -34,6 +37,8 @@ class Limits:
         self._young: deque[tuple[float, Entry, float | None, float | None]] = deque()
         self._limits: list[tuple[float, int, float, Entry, Halt]] = []
         self._order = itertools.count()
+        self._most = _FEW
+        self._started = asyncio.Event()
 
     def watch(self, entry: Entry, *, timeout: float | None, soft_timeout: float | None) -> None:
         """Note a run that starts now; limits in seconds."""
@@ -42,6 +47,12 @@ class Limits:
             self._push(entry, timeout, soft_timeout)
             timeout = soft_timeout = None
         self._young.append((entry.started_at, entry, timeout, soft_timeout))
+        self._started.set()
+
+    async def wait_for_a_start(self) -> None:
+        """Nothing runs: sleep until something does."""
+        self._started.clear()
+        await self._started.wait()
 
     def forget(self, entry: Entry) -> None:
         """The run ended. (What stands in the queues falls out when it is met.)"""
@@ -61,6 +72,14 @@ class Limits:
             _, _, started_at, entry, why = heapq.heappop(self._limits)
             if entry.stage is Stage.RUNNING and entry.started_at == started_at:
                 self._halt(entry, why)
+        if len(self._limits) > self._most:
+            self._forget_the_ended()
+
+    def _forget_the_ended(self) -> None:
+        """A limit of hours must not keep the payloads of all jobs in memory that ended long before it."""
+        self._limits = [item for item in self._limits if item[3].stage is Stage.RUNNING]
+        heapq.heapify(self._limits)
+        self._most = max(_FEW, 2 * len(self._limits))
 
     def next_limit(self) -> float | None:
         """When (monotonic seconds) the next limit is due, or None."""

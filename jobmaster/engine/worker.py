@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("jobmaster.engine")
 
-_BEAT_EVERY = 0.5
+_BEAT_EVERY = 1.0
 _BEFORE_THE_KILL = 3.0
 """A condemned engine ends by itself so many seconds before its supervisor would kill it."""
 _HIGHER_BOOT = re.compile(r"boot=(\d+)")
@@ -323,6 +323,8 @@ class Engine:
         """Limits, early rows, and runs that can't be ended from inside this process."""
         condemned = False
         while True:
+            if self._store.standalone and not self.runner.running:
+                await self.runner.limits.wait_for_a_start()
             self.runner.limits.look()
             if not self._store.standalone:
                 self._early_rows_of_waiting()
@@ -376,9 +378,7 @@ class Engine:
             self.runner.cancel(grant.cancels)
         self._check_ready()
         self.runner.wake()
-        for life in self.lease.lives.values():
-            if life.open:
-                self.fetcher.want(life)
+        self.fetcher.room()
 
     def _report(self) -> Report:
         return Report(
