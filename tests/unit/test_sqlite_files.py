@@ -106,6 +106,12 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc, where nobody can make a file")
+def test_a_folder_that_takes_no_files_is_not_called_missing() -> None:
+    said = refusal(Path("/proc/a.db"), ConfigurationError)
+    assert "in its folder /proc no files can be made" in said
+
+
 def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     path.write_bytes(b"dear diary, " * 100)

@@ -55,9 +55,12 @@ def make_file(path: str) -> None:
         return
     except FileNotFoundError:
         folder = os.path.dirname(path)
-        raise ConfigurationError(
-            f"The database {path} cannot be made, because its folder {folder} does not exist. Make the folder first."
-        ) from None
+        why = (
+            f"in its folder {folder} no files can be made. Name another folder"
+            if os.path.isdir(folder)
+            else f"its folder {folder} does not exist. Make the folder first"
+        )
+        raise ConfigurationError(f"The database {path} cannot be made, because {why}.") from None
     except OSError as error:
         raise ConfigurationError(
             f"The database {path} cannot be made: {error.strerror}. Name a file in a folder where this user may write."
