@@ -99,13 +99,17 @@ class Intake:
         self._opened(life)
 
     async def _give_up(self, life: Life) -> None:
-        """The agent can't be reached from here: somebody else may."""
-        try:
-            await self._store.return_bucket(life.fence)
-        except Refused as error:
-            logger.debug("bucket_not_returned bucket=%d error=%s", life.bucket.id, error)
-        except Exception as error:  # noqa: BLE001 - no error of a store ends a worker (I8)
-            logger.debug("bucket_kept bucket=%d error=%r", life.bucket.id, error)
-            self.add(life)
-            return
-        self._lease.drop(life)
+        """The agent can't be reached from here: somebody else may.
+
+        Asked once, it is asked until it is answered: a call whose outcome is unknown may still apply, and would take the
+        bucket away from a life that had been opened after all.
+        """
+        while not life.dropped:
+            try:
+                await self._store.return_bucket(life.fence)
+            except Refused as error:
+                logger.debug("bucket_not_returned bucket=%d error=%s", life.bucket.id, error)
+            except Exception as error:  # noqa: BLE001 - no error of a store ends a worker (I8)
+                await self._pause.wait_after(error)
+                continue
+            self._lease.drop(life)

@@ -21,5 +21,6 @@ REGRESSIONS: list[tuple[int, str, str]] = [
     (13, "lanes", "the answer to an early row was taken as permission to start (test_directed: early row)"),
     (105, "lanes", "an engine crashed when it was asked twice for the same hungry bucket"),
     (186, "lanes", "an owner closed a bucket whose last read had just brought a job (test_buckets: retirement)"),
+    (10146, "harsh", "a give-back that applied late took an open bucket away (test_directed: given back late)"),
     (61, "lanes", "a closing that applied late made the owner drop its bucket (test_directed: shut under its owner)"),
 ]

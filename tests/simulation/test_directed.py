@@ -299,6 +299,35 @@ async def an_adopter_that_cannot_reach_the_agent(world: World) -> None:
     await asyncio.sleep(10.0)
 
 
+async def a_bucket_that_is_given_back_late(world: World) -> None:
+    """The agent can be reached again while the give-back, whose reply was lost, has not yet taken effect."""
+    host = world.add_host("w0")
+    late = [Told(lost=True, apply_after=5.0)]
+
+    def script(call: Call) -> Told | None:
+        return late.pop() if call.verb == "return_bucket" and late else None
+
+    world.network.script = script
+    for process in host.processes():
+        process.cut.add("fast")
+    while not host.children():
+        await asyncio.sleep(0.01)
+    host.children()[0].cut.add("fast")
+    while late:
+        await asyncio.sleep(0.01)
+    host.children()[0].cut.clear()
+    for number in range(12):
+        await asyncio.sleep(0.5)
+        world.enqueue(f"j{number}", priority=world.rng.choice((3, 5)))
+    await asyncio.sleep(8.0)
+
+
+def test_a_bucket_that_was_given_back_is_not_opened_before_the_answer():
+    world = told(a_bucket_that_is_given_back_late)
+    assert not world.checker.violations
+    assert all(status_of(world, plan.name) is JobStatus.SUCCEEDED for plan in world.plans.values())
+
+
 def test_an_adopter_that_cannot_reach_the_agent_gives_the_bucket_back_and_does_not_ask_again():
     world = told(an_adopter_that_cannot_reach_the_agent)
     buckets = len(master_of(world).buckets)
