@@ -101,8 +101,8 @@ class Intake:
     async def _give_up(self, life: Life) -> None:
         """The agent can't be reached from here: somebody else may.
 
-        Asked once, it is asked until it is answered: a call whose outcome is unknown may still apply, and would take the
-        bucket away from a life that had been opened after all.
+        Asked once, it is asked until it is answered: a call whose outcome is unknown may still apply, and would take
+        the bucket away from a life that had been opened after all.
         """
         while not life.dropped:
             try:
