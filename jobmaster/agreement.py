@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from jobmaster.registry import Registry
     from jobmaster.settings import Agent, Settings
 
+
 async def join_cluster(master: MasterStore, questions: QueryStore, *, settings: Settings, registry: Registry) -> None:
     """Compare the settings with those of the cluster, and write what this program brings: settings and definitions.
 

@@ -21,6 +21,7 @@ from jobmaster.handler import decode_message_data
 from jobmaster.model.durations import as_timedelta
 from jobmaster.model.ids import key_text
 from jobmaster.model.job import ErrorInfo
+from jobmaster.model.reasons import IGNORED
 from jobmaster.model.run import End, Ended, Run
 from jobmaster.model.states import Priority
 from jobmaster.options import as_moment, moment_us
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 LONGEST_MESSAGE: Final = 4_000
 LONGEST_TRACEBACK: Final = 16_000
+
 
 class TaskWorkload:
     """The app's tasks and handlers as `ports.workload.Workload`.
@@ -180,7 +182,7 @@ class TaskWorkload:
         checkpoint = context.stored_checkpoint
         match error:
             case Ignore():
-                return Ended(End.IGNORED, reason="ignored", checkpoint=checkpoint)
+                return Ended(End.IGNORED, reason=IGNORED, checkpoint=checkpoint)
             case Reject():
                 end = End.REQUEUED if error.requeue else End.REJECTED
                 return Ended(end, reason=error.reason, error=_error_info(error), checkpoint=checkpoint)

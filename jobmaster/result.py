@@ -16,7 +16,7 @@ from jobmaster.errors import (
     WorkerLostError,
 )
 from jobmaster.model.durations import as_timedelta
-from jobmaster.model.job import RESULT_EXPIRED
+from jobmaster.model.reasons import RESULT_EXPIRED, TIMED_OUT, WORKER_LOST
 from jobmaster.model.states import CancelOutcome, JobStatus
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from jobmaster.model.job import JobState
 
 R_co = TypeVar("R_co", covariant=True)
-
-REASON_WORKER_LOST = "worker lost"
-REASON_TIMED_OUT = "timed out"
 
 
 class Result(Generic[R_co]):
@@ -176,7 +173,7 @@ def error_of(state: JobState, job_id: str) -> JobMasterError | None:
         return JobCancelled(f"Job {job_id} was cancelled.")
     if state.status is not JobStatus.FAILED:
         return None
-    kinds = {REASON_WORKER_LOST: WorkerLostError, REASON_TIMED_OUT: TimeLimitExceeded}
+    kinds = {WORKER_LOST: WorkerLostError, TIMED_OUT: TimeLimitExceeded}
     failed = kinds.get(state.reason, JobFailed)
     if state.error is None:
         return failed(state.reason or "failed")

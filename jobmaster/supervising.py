@@ -1,6 +1,7 @@
 """The supervisor's process of `jobmaster worker`: it looks at the app by a probe, then keeps its engine processes.
 
-No user code is imported here, so that no task can stop it from renewing leases: what this process must know of the app comes from the probe.
+No user code is imported here, so that none can keep it from renewing leases: what this process must know of the app
+comes from the probe.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from jobmaster.cli.output import span
 from jobmaster.errors import ConfigurationError, JobMasterError, StoreUnavailable
+from jobmaster.model.reasons import UNROUTABLE
 from jobmaster.model.states import BucketStatus, ClusterMode, JobStatus
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ def _jobs(app: JobMaster) -> list[Finding]:
     counts = app.jobs.count()
     told = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count) or "none yet"
     findings = [Finding("jobs", State.OK, told)]
-    held = app.jobs.list(JobQuery(statuses=(JobStatus.HELD_ON_MASTER,), reason="unroutable"), limit=MOST_LOOKED_AT)
+    held = app.jobs.list(JobQuery(statuses=(JobStatus.HELD_ON_MASTER,), reason=UNROUTABLE), limit=MOST_LOOKED_AT)
     if held.jobs:
         names = ", ".join(sorted({job.task for job in held.jobs})[:5])
         advice = "Start a worker whose code has these tasks; the jobs go on then."

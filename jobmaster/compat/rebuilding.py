@@ -6,12 +6,10 @@ import ast
 import builtins
 import inspect
 import sys
-from typing import Final
 
 from jobmaster.compat.exceptions import TaskRevokedError
 from jobmaster.errors import JobCancelled, JobFailed, JobMasterError
-
-EXPIRED: Final = "expired"
+from jobmaster.model.reasons import EXPIRED
 
 
 def rebuilt(error: JobMasterError) -> BaseException:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from jobmaster.compat import states
 from jobmaster.compat.current import current_app
 from jobmaster.compat.exceptions import NoEffectWarning, TimeoutError  # noqa: A004 - Celery's name
-from jobmaster.compat.rebuilding import EXPIRED, exception_of, rebuilt
+from jobmaster.compat.rebuilding import exception_of, rebuilt
 from jobmaster.context import running_job
 from jobmaster.errors import ConfigurationError, JobCancelled, JobFailed, JobMasterError, ResultExpired, ResultTimeout
+from jobmaster.model.reasons import EXPIRED
 from jobmaster.model.states import JobStatus
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from jobmaster.errors import SerializationError, StoreUnavailable
 from jobmaster.model.job import ErrorInfo
+from jobmaster.model.reasons import NOT_STORABLE
 from jobmaster.model.states import JobStatus
 from jobmaster.ports.answers import Refused
 
@@ -163,6 +164,6 @@ def _failed(outcome: Outcome, error: Exception) -> Outcome:
         delay_us=0,
         result=None,
         checkpoint=None,
-        reason="its outcome could not be stored",
+        reason=NOT_STORABLE,
         error=ErrorInfo(type(error).__name__, str(error)),
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from jobmaster.engine.life import Entry, Stage
 from jobmaster.engine.limits import Limits
 from jobmaster.engine.pools.ending import stopped
+from jobmaster.model import reasons
 from jobmaster.model.job import Outcome
 from jobmaster.model.run import End, Ended, Halt, Run
 from jobmaster.model.states import JobStatus
@@ -142,7 +143,7 @@ class Runner:
 
     def unreadable(self, entry: Entry) -> None:
         """A message that no envelope can be read from: its job ends as Failed, for people to see."""
-        self._end_unstarted(entry, JobStatus.FAILED, "unreadable")
+        self._end_unstarted(entry, JobStatus.FAILED, reasons.UNREADABLE)
 
     def halt(self, entry: Entry, why: Halt) -> None:
         """Stop a run. Soft limits raise inside it; the others end it."""
@@ -225,9 +226,9 @@ class Runner:
         if entry.key in self.cancelled:
             self._end_unstarted(entry, JobStatus.CANCELLED, "")
         elif envelope.expires_us is not None and envelope.expires_us <= self._store_clock.now_us():
-            self._end_unstarted(entry, JobStatus.FAILED, "expired")
+            self._end_unstarted(entry, JobStatus.FAILED, reasons.EXPIRED)
         elif self._workload.policy(envelope.task) is None:
-            self._end_unstarted(entry, JobStatus.HELD_ON_MASTER, "unroutable")
+            self._end_unstarted(entry, JobStatus.HELD_ON_MASTER, reasons.UNROUTABLE)
         elif self._needs_guard(entry):
             entry.stage = Stage.ASKING
             self._asking += 1
@@ -253,7 +254,7 @@ class Runner:
         """The line where a job becomes running."""
         policy = self._workload.policy(entry.envelope.task)
         if policy is None:  # the code was reloaded between the guarded start and now
-            self._end_unstarted(entry, JobStatus.HELD_ON_MASTER, "unroutable")
+            self._end_unstarted(entry, JobStatus.HELD_ON_MASTER, reasons.UNROUTABLE)
             return
         if entry.stage is not Stage.READY:  # a guarded start has brought the attempt's number with its answer
             entry.attempts += 1
@@ -309,7 +310,7 @@ class Runner:
             self._finisher.hand_back(entry, self._outcome(entry, JobStatus.HELD_ON_MASTER))
             return
         if ended.end is End.CANCELLED and entry.key not in self.cancelled:
-            ended = Ended(End.RAISED, error=ended.error, reason=ended.reason or "interrupted")
+            ended = Ended(End.RAISED, error=ended.error, reason=ended.reason or reasons.INTERRUPTED)
         decision = retry.after(
             ended,
             failures=entry.failures,

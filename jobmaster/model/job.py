@@ -185,10 +185,6 @@ class Outcome(msgspec.Struct, frozen=True):
     checkpoint: bytes | None = None
 
 
-RESULT_EXPIRED = "result expired"
-"""The reason of a Succeeded job whose result was cleared because `keep_result` had passed."""
-
-
 def result_until_us(envelope: Envelope, result: bytes | None, finished_us: int | None) -> int | None:
     """Until when the result is kept; None: as long as its job (or there is none)."""
     if result is None or finished_us is None or envelope.keep_result is None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobmaster.model.job import Blame
+from jobmaster.model.reasons import QUARANTINED, WORKER_LOST
 from jobmaster.model.states import JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jobmaster.model.ids import JobKey
-
-WORKER_LOST = "worker lost"
-QUARANTINED = "quarantined"
 
 
 class Recovered(NamedTuple):

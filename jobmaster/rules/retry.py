@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from jobmaster.model import reasons
 from jobmaster.model.run import End, Ended
 from jobmaster.model.states import JobStatus
 
@@ -26,8 +27,8 @@ class Next(NamedTuple):
 
 _PLAIN = {
     End.RETURNED: (JobStatus.SUCCEEDED, ""),
-    End.IGNORED: (JobStatus.SUCCEEDED, "ignored"),
-    End.REJECTED: (JobStatus.FAILED, "rejected"),
+    End.IGNORED: (JobStatus.SUCCEEDED, reasons.IGNORED),
+    End.REJECTED: (JobStatus.FAILED, reasons.REJECTED),
     End.CANCELLED: (JobStatus.CANCELLED, ""),
 }
 
@@ -59,4 +60,4 @@ def after(ended: Ended, *, failures: int, max_retries: int, backoff: Backoff, ra
 
 
 def _reason(end: End) -> str:
-    return {End.TIMED_OUT: "timed out", End.CRASHED: "crashed"}.get(end, "")
+    return {End.TIMED_OUT: reasons.TIMED_OUT, End.CRASHED: reasons.CRASHED}.get(end, "")

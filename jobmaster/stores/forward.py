@@ -175,4 +175,3 @@ class MasterForward:
 
     async def workers_by_id(self, ids: Sequence[int]) -> list[WorkerRecord]:
         return await self.master.workers_by_id(ids)
-

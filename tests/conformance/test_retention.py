@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from jobmaster.errors import SerializationError
-from jobmaster.model.job import RESULT_EXPIRED, ErrorInfo
+from jobmaster.model.job import ErrorInfo
+from jobmaster.model.reasons import RESULT_EXPIRED
 from jobmaster.model.states import JobStatus
 from tests.conformance.cases import case
 from tests.conformance.cluster import SECOND, Cluster, outcome_of

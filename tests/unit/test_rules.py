@@ -9,9 +9,10 @@ import pytest
 
 from jobmaster.model.backoff import Backoff
 from jobmaster.model.ids import JobKey, key_millis, key_text, new_job_key, parse_key
+from jobmaster.model.reasons import QUARANTINED, WORKER_LOST
 from jobmaster.model.run import End, Ended
 from jobmaster.model.states import BUCKET_MOVES, FINAL_VALUES, JOB_MOVES, BucketStatus, JobStatus, Priority
-from jobmaster.rules.recovery import QUARANTINED, WORKER_LOST, blamed, recovered
+from jobmaster.rules.recovery import blamed, recovered
 from jobmaster.rules.retry import after, backoff_us
 from jobmaster.rules.slots import WEIGHTS, Shares
 

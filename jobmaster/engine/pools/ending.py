@@ -6,6 +6,7 @@ import traceback
 
 from jobmaster.errors import SoftTimeLimitExceeded
 from jobmaster.model.job import ErrorInfo
+from jobmaster.model.reasons import TIMED_OUT
 from jobmaster.model.run import End, Ended, Halt
 
 PATIENCE = 1.0
@@ -13,7 +14,7 @@ PATIENCE = 1.0
 
 _STOPPED = {
     Halt.CANCEL: Ended(End.CANCELLED),
-    Halt.HARD_LIMIT: Ended(End.TIMED_OUT, reason="timed out"),
+    Halt.HARD_LIMIT: Ended(End.TIMED_OUT, reason=TIMED_OUT),
     Halt.SHUTDOWN: Ended(End.INTERRUPTED),
     Halt.SOFT_LIMIT: Ended(
         End.RAISED, error=ErrorInfo("jobmaster.errors.SoftTimeLimitExceeded", "the run's soft time limit passed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from jobmaster.model.reasons import UNREADABLE
 from jobmaster.model.states import BucketStatus, JobStatus
 from jobmaster.ports.answers import Fenced
 from jobmaster.rules.storable import check_bucket
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from jobmaster.model.job import Fence, Message
 
 OPEN_TO_PRODUCERS = (BucketStatus.ACTIVE, BucketStatus.LOST)
-UNREADABLE = "unreadable"
 
 
 class Buckets(MasterState):

@@ -6,11 +6,12 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 from jobmaster.model.job import ClaimedJob, JobState
+from jobmaster.model.reasons import EXPIRED, UNROUTABLE
 from jobmaster.model.states import BucketStatus, JobStatus
 from jobmaster.ports.answers import Fenced
 from jobmaster.ports.master import Claimed
 from jobmaster.rules.storable import check_jobs, check_text, due_of
-from jobmaster.stores.memory.rows import UNROUTABLE, BucketRow, JobRow
+from jobmaster.stores.memory.rows import BucketRow, JobRow
 from jobmaster.stores.memory.state import MasterState
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from jobmaster.model.ids import JobKey
     from jobmaster.model.job import NewJob
     from jobmaster.ports.master import ClaimRequest
-
-EXPIRED = "expired"
 
 
 class Claims(MasterState):

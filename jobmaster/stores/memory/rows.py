@@ -10,6 +10,7 @@ import msgspec
 from jobmaster.model.bucket import Bucket
 from jobmaster.model.ids import JobKey
 from jobmaster.model.job import Envelope, ErrorInfo, Message, decode_envelope
+from jobmaster.model.reasons import UNROUTABLE
 from jobmaster.model.states import BucketStatus, JobStatus
 from jobmaster.model.worker import Demand, Registration
 from jobmaster.stores.memory.locks import RowLock
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 OPEN = (JobStatus.ASSIGNED_TO_BUCKET, JobStatus.QUEUED, JobStatus.PROCESSING)
 """Statuses of a row that belongs to a bucket and has not ended."""
-
-UNROUTABLE = "unroutable"
 
 
 class JobRow(msgspec.Struct):

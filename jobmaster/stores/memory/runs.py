@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobmaster.model.job import Settled, Verdict
+from jobmaster.model.reasons import QUARANTINED
 from jobmaster.model.states import JobStatus
-from jobmaster.rules.recovery import QUARANTINED, recovered
+from jobmaster.rules.recovery import recovered
 from jobmaster.rules.storable import cleaned, cleaned_error
 from jobmaster.stores.memory.rows import JobRow
 from jobmaster.stores.memory.state import MasterState, lost_error

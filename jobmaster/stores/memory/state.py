@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from jobmaster.errors import StoreUnavailable
 from jobmaster.model.job import AttemptRecord, ErrorInfo
+from jobmaster.model.reasons import QUARANTINED, WORKER_LOST
 from jobmaster.model.states import JobStatus
 from jobmaster.ports.answers import Fenced
 from jobmaster.ports.master import MasterRules
-from jobmaster.rules.recovery import QUARANTINED, WORKER_LOST, recovered
+from jobmaster.rules.recovery import recovered
 from jobmaster.stores.memory.rows import BucketRow, CommandRow, JobRow, JobTable, Tombstone, WorkerRow
 from jobmaster.stores.memory.signals import SignalHub
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobmaster.model.aged import AgedJob, decode_aged, encode_aged
-from jobmaster.model.job import RESULT_EXPIRED, encode_envelope, result_until_us
+from jobmaster.model.job import encode_envelope, result_until_us
+from jobmaster.model.reasons import RESULT_EXPIRED
 from jobmaster.model.states import JobStatus
 from jobmaster.model.worker import Command, CommandReply
 from jobmaster.rules.storable import check_cluster, check_definition, check_text

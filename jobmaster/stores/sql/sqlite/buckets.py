@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from jobmaster.model.bucket import Bucket
 from jobmaster.model.job import Envelope
+from jobmaster.model.reasons import UNREADABLE
 from jobmaster.model.states import BucketStatus
 from jobmaster.ports.answers import Fenced
 from jobmaster.stores.sql.sqlite.fencing import TAKE_EPOCH, has_messages
@@ -73,7 +74,6 @@ GRANT_DRAIN = (
 )
 KNOWN = "SELECT id FROM jm_bucket WHERE id IN ({ids})"
 
-UNREADABLE = "unreadable"
 HIGHEST_EPOCH = 2**62
 LEFT_AT_ONCE = 1_000
 

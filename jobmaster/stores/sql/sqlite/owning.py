@@ -1,4 +1,4 @@
-"""*own(b)* of docs/protocol.md: the proof that a write comes from the bucket's owner, once a batch, under the write lock."""
+"""*own(b)* of docs/protocol.md: the proof that a write comes from the owner, once a batch, under the write lock."""
 
 from __future__ import annotations
 

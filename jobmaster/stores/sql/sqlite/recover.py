@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from jobmaster.model.job import ErrorInfo, decode_envelope
+from jobmaster.model.reasons import QUARANTINED, WORKER_LOST
 from jobmaster.model.states import JobStatus
-from jobmaster.rules.recovery import QUARANTINED, WORKER_LOST, recovered
+from jobmaster.rules.recovery import recovered
 from jobmaster.stores.sql.sqlite.rows import HELD, PROCESSING, STATUS_OF, State, encode_error, tombstoned
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobmaster.model.job import Verdict
+from jobmaster.model.reasons import QUARANTINED
 from jobmaster.model.states import JobStatus
-from jobmaster.rules.recovery import QUARANTINED
 from jobmaster.stores.sql.sqlite.owning import own
 from jobmaster.stores.sql.sqlite.read import remove
 from jobmaster.stores.sql.sqlite.recover import (

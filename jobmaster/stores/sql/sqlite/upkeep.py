@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobmaster.model.aged import AgedJob, decode_aged, encode_aged
-from jobmaster.model.job import RESULT_EXPIRED, encode_envelope
+from jobmaster.model.job import encode_envelope
+from jobmaster.model.reasons import RESULT_EXPIRED
 from jobmaster.stores.sql.sqlite.look_up import ATTEMPTS, RECORDS, attempt_of, record_of
 from jobmaster.stores.sql.sqlite.recover import ADD_ATTEMPT, recover, tell_ended
 from jobmaster.stores.sql.sqlite.rows import INSERT_JOBS, SUCCEEDED, State, encode_error, job_row, states

@@ -1,0 +1,34 @@
+"""Why a job is as it is, where its status alone does not say: the words of the column `reason`.
+
+A run may leave words of its own (`Reject("no stock")`); these are those that JobMaster writes. SQL texts repeat them,
+because an index can only be built on a literal.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+EXPIRED: Final = "expired"
+"""Failed: it had not started when its `expires` came."""
+UNROUTABLE: Final = "unroutable"
+"""HeldOnMaster: no worker that looked at it knows its task. Looked at again when one registers the name."""
+UNREADABLE: Final = "unreadable"
+"""Failed: its bytes are no envelope."""
+WORKER_LOST: Final = "worker lost"
+"""Failed: its worker vanished while it ran, and it may not run again. Of an attempt: it was recovered."""
+QUARANTINED: Final = "quarantined"
+"""Failed: it ran too often in a process that died (`max_recoveries`)."""
+CRASHED: Final = "crashed"
+"""Failed: the process of its last attempt died, and no retry was left."""
+TIMED_OUT: Final = "timed out"
+"""Failed: its hard limit passed, and no retry was left."""
+INTERRUPTED: Final = "interrupted"
+"""Failed: its run was stopped from inside, with nobody having cancelled the job."""
+NOT_STORABLE: Final = "its outcome could not be stored"
+"""Failed: no store took what the run had returned."""
+REJECTED: Final = "rejected"
+"""Failed: the task raised `Reject` without words of its own."""
+IGNORED: Final = "ignored"
+"""Succeeded, without a result: the task raised `Ignore`."""
+RESULT_EXPIRED: Final = "result expired"
+"""Succeeded, and its result was cleared because `keep_result` had passed."""
