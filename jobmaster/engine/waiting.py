@@ -78,6 +78,11 @@ class Waiting:
         for priority, queue in self._ready.items():
             while queue and not _waits(queue[0]):
                 queue.popleft()
+            if not queue:
+                continue
+            if fits(queue[0]):
+                heads.append((priority, 0))
+                continue
             for index, entry in enumerate(itertools.islice(queue, _LOOK)):
                 if _waits(entry) and fits(entry):
                     heads.append((priority, index))

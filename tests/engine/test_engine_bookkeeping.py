@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from jobmaster.engine import life as life_module
+from jobmaster.engine import limits as limits_module
 from jobmaster.model.job import Fence, Start, Verdict
 from jobmaster.model.states import CancelOutcome, JobStatus
 from jobmaster.ports.master import Claimed
@@ -120,3 +121,53 @@ async def test_entries_of_two_lives_of_one_bucket_are_asked_about_both(store: An
         gate.set()
         await final(store, job.key, blocker.key)
         await until(lambda: engine.runner._asking == 0)
+
+
+async def test_limits_of_ended_runs_leave_memory_before_their_time(store: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(limits_module, "AGE", 0.0)
+    monkeypatch.setattr(limits_module, "_FEW", 8)
+    async with running_engine(store, FunctionWorkload(sleep), slots=4) as running:
+        limits = running.engine.runner.limits
+        limits._most = 8
+        jobs = [new_job("sleep", 0.3, timeout=3600.0) for _ in range(40)]
+        await push(store, *jobs)
+        await final(store, *[job.key for job in jobs])
+        assert len(limits._limits) <= 16
+
+
+async def test_a_job_that_is_claimed_while_its_bucket_is_being_closed_is_not_lost(store: Any) -> None:
+    """The claim was sent before, and answered after, the owner decided to close the bucket (R24)."""
+    async with running_engine(store, FunctionWorkload(at_once), name="before", buckets={3: 2}):
+        pass
+    claims, closing = asyncio.Event(), asyncio.Event()
+    job = new_job("at_once", at_most_once=True)
+
+    async def claim(*arguments: Any, **options: Any) -> Any:
+        claimed = await store.claim(*arguments, **options)
+        if any(one.key == job.key for one in claimed.jobs) and not closing.is_set():
+            claims.set()
+            await closing.wait()
+        return claimed
+
+    async def complete(fence: Fence) -> None:
+        await store.complete(fence)
+        closing.set()
+        await asyncio.sleep(0.05)  # time for the job to start, if it may
+
+    async def depths(*arguments: Any) -> Any:
+        await claims.wait()
+        return await store.depths(*arguments)
+
+    wrapped = Wrapped(store, claim=claim, complete=complete, depths=depths)
+    await push(store, new_job("at_once", delay=3))  # the other bucket is fuller, so that the claim is for this one
+    async with running_engine(
+        wrapped, FunctionWorkload(at_once), buckets={3: 1}, max_buckets_per_priority=1
+    ) as running:
+        await until(lambda: len(running.engine.waiting) == 1)
+        lease = running.engine.lease
+        counted = lease.counted
+        await until(lambda: lease.counted > counted)  # the next renewal is far: it would throw the claim away
+        await store.hold([job])
+        await until(closing.is_set)
+        (state,) = await final(store, job.key)
+        assert state.status is JobStatus.SUCCEEDED, state
