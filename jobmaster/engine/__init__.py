@@ -1,13 +1,13 @@
 """The engine: one duty per file.
 
-worker.py        one engine: starts the duties, stops them in order
+worker.py        one engine: starts the duties, stops them in order; registering.py: its place in the cluster (R4)
 lease.py         what this engine owns, and whether it may act (R7); lease_keeper.py and supervisor.py keep it so
 life.py          one process's memory of one bucket
 intake.py        takes a granted bucket in (R15'a)
 fetcher.py       agent -> memory (R9)
 claimer.py       the master's held jobs -> memory (R14')
 waiting.py       what waits in memory, by priority and due time
-runner.py        slots: start, watch, end; limits.py: time limits and early rows
+runner.py        slots: start, end; watch.py: looks at what lasts; limits.py: time limits and early rows of runs
 starter.py       guarded starts and early rows (R10, R11)
 finisher.py      outcomes -> store (R12, R13)
 ownership.py     opens, shrinks and hands over buckets (R5, R20, R24)

@@ -20,18 +20,26 @@ if TYPE_CHECKING:
 
     from jobmaster.ports.clock import Clock
 
-AGE = 1.0
-"""Seconds after which a run counts as long: it gets its Processing row, and its limits are watched."""
 LOOK_EVERY = 0.25
 _FEW = 256
 """So many limits may wait in memory before those of ended runs are thrown out."""
 
 
 class Limits:
-    """Watches runs: soft limit, hard limit, early row."""
+    """Watches runs: soft limit, hard limit, early row.
 
-    def __init__(self, *, clock: Clock, halt: Callable[[Entry, Halt], None], early: Callable[[Entry], None]) -> None:
+    Args:
+        clock: the process's clocks.
+        early_after: seconds after which a run counts as long: it gets its Processing row, and its limits are watched.
+        halt: stops a run.
+        early: asks for a run's row.
+    """
+
+    def __init__(
+        self, *, clock: Clock, early_after: float, halt: Callable[[Entry, Halt], None], early: Callable[[Entry], None]
+    ) -> None:
         self._clock = clock
+        self._early_after = early_after
         self._halt = halt
         self._early = early
         self._young: deque[tuple[float, Entry, float | None, float | None]] = deque()
@@ -43,7 +51,7 @@ class Limits:
     def watch(self, entry: Entry, *, timeout: float | None, soft_timeout: float | None) -> None:
         """Note a run that starts now; limits in seconds."""
         shortest = min((limit for limit in (timeout, soft_timeout) if limit is not None), default=None)
-        if shortest is not None and shortest <= AGE + LOOK_EVERY:
+        if shortest is not None and shortest <= self._early_after + LOOK_EVERY:
             self._push(entry, timeout, soft_timeout)
             timeout = soft_timeout = None
         self._young.append((entry.started_at, entry, timeout, soft_timeout))
@@ -62,7 +70,8 @@ class Limits:
     def look(self) -> None:
         """Write early rows for what became old, and stop what is over its limit."""
         now = self._clock.monotonic()
-        while self._young and (self._young[0][1].stage is not Stage.RUNNING or self._young[0][0] + AGE <= now):
+        old = now - self._early_after
+        while self._young and (self._young[0][1].stage is not Stage.RUNNING or self._young[0][0] <= old):
             _, entry, timeout, soft_timeout = self._young.popleft()
             if entry.stage is Stage.RUNNING:
                 self._push(entry, timeout, soft_timeout)

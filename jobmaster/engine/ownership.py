@@ -51,7 +51,6 @@ class Ownership:
         self._tokens: dict[tuple[str, int, int], str] = {}
         self._asked: dict[int, Demand] = {}
         self._wake = asyncio.Event()
-        self._quiet = False
         self._completing: set[int] = set()
         self.closed = False
         self.depths: dict[int, int] = {}

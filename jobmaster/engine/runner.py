@@ -87,7 +87,7 @@ class Runner:
         self.cancelled: dict[JobKey, None] = {}
         """Tombstones that this worker was told of."""
         self.counts = {"started": 0, "succeeded": 0, "failed": 0, "retried": 0, "cancelled": 0}
-        self.limits = Limits(clock=clock, halt=self.halt, early=starter.early)
+        self.limits = Limits(clock=clock, early_after=tuning.early_row_after, halt=self.halt, early=starter.early)
         starter.answered = self._answered
 
     # ---------------------------------------------------------------- what others call

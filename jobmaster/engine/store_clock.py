@@ -47,7 +47,3 @@ class StoreClock:
         if self._offset_us is None:
             return self._clock.now_us()
         return int(self._offset_us + self._clock.monotonic() * 1e6)
-
-    def local_time(self, moment_us: int) -> float:
-        """When, on the local monotonic clock, the store's clock will show `moment_us`."""
-        return self._clock.monotonic() + (moment_us - self.now_us()) / 1e6

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import math
 import random as random_module
-import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,17 +23,16 @@ from jobmaster.engine.intake import Intake
 from jobmaster.engine.janitor import Janitor
 from jobmaster.engine.lease import Lease
 from jobmaster.engine.life import Entry, Life, Stage
-from jobmaster.engine.limits import LOOK_EVERY
 from jobmaster.engine.ownership import Ownership
 from jobmaster.engine.persistence import Backoff
+from jobmaster.engine.registering import register
 from jobmaster.engine.runner import Runner
 from jobmaster.engine.starter import Starter
 from jobmaster.engine.stopping import GracefulStop
 from jobmaster.engine.store_clock import StoreClock
 from jobmaster.engine.waiting import Waiting
-from jobmaster.errors import ConfigurationError, StoreUnavailable
+from jobmaster.engine.watch import Watch
 from jobmaster.model.states import ClusterMode
-from jobmaster.ports.answers import Refused
 from jobmaster.ports.link import Report
 
 if TYPE_CHECKING:
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from jobmaster.engine.tuning import Tuning
-    from jobmaster.model.ids import JobKey
     from jobmaster.model.job import Message
     from jobmaster.model.worker import Grant, Registration
     from jobmaster.ports.clock import Clock
@@ -56,7 +53,6 @@ logger = logging.getLogger("jobmaster.engine")
 _BEAT_EVERY = 1.0
 _BEFORE_THE_KILL = 3.0
 """A condemned engine ends by itself so many seconds before its supervisor would kill it."""
-_HIGHER_BOOT = re.compile(r"boot=(\d+)")
 
 
 class Engine:
@@ -100,7 +96,6 @@ class Engine:
         self._random = random_module.Random(seed)  # noqa: S311 - jitter and nonces, no secrets
         self._stopping: asyncio.Event = asyncio.Event()
         self._stop_by = math.inf
-        self._stats_cache: dict[str, object] = {}
         self.ready = asyncio.Event()
         """Set when the first grant was taken in and, where jobs run, every bucket that this worker serves is open."""
         self.disowned = False
@@ -189,6 +184,17 @@ class Engine:
             stop=lambda: self.stop(tuning.grace),
             describe=self.describe,
         )
+        self.watch = Watch(
+            tuning=tuning,
+            store=store,
+            clock=clock,
+            store_clock=self.store_clock,
+            lease=self.lease,
+            runner=self.runner,
+            starter=self.starter,
+            pools=self._pools,
+            condemn=self._condemn,
+        )
         self.graceful_stop = GracefulStop(
             tuning=tuning,
             store=store,
@@ -196,7 +202,7 @@ class Engine:
             lease=self.lease,
             runner=self.runner,
             starter=self.starter,
-            stuck=self._stuck,
+            stuck=self.watch.stuck,
             pause=self._pause("stop"),
         )
         self._wire()
@@ -221,7 +227,9 @@ class Engine:
         Raises:
             ConfigurationError: another worker of this name runs.
         """
-        await self._register()
+        registered = await register(self._store, self._registration, pause=self._pause("register"))
+        self.lease.worker = registered.worker
+        self.store_clock.learn(registered.now_us)
         topics = (f"worker:{self.lease.worker}", "workers")
         subscriptions = [self._store.subscribe(topic, lambda: self.lease.report(soon=True)) for topic in topics]
         try:
@@ -261,32 +269,6 @@ class Engine:
             **self.runner.counts,
         }
 
-    async def _register(self) -> None:
-        registration = self._registration
-        pause = self._pause("register")
-        while True:
-            try:
-                registered = await self._store.register(registration)
-            except Refused as answer:
-                registration = self._next_boot(registration, answer)
-            except StoreUnavailable as error:
-                await pause.wait_after(error)
-            else:
-                self.lease.worker = registered.worker
-                self.store_clock.learn(registered.now_us)
-                logger.info("worker_registered worker=%d name=%s", registered.worker, registration.name)
-                return
-
-    def _next_boot(self, registration: Registration, answer: Refused) -> Registration:
-        """R4: of two boots the higher number wins. Ours follows a worker whose host's clock was ahead."""
-        found = _HIGHER_BOOT.search(str(answer))
-        if found is None or "alive" in str(answer):
-            raise ConfigurationError(
-                f"a newer worker named {registration.name!r} is running. Two workers need two names: give this one "
-                "another with --name, or stop the other."
-            ) from answer
-        return msgspec.structs.replace(registration, boot=int(found[1]) + 1)
-
     def _duties(self) -> list[Coroutine[Any, Any, None]]:
         mode, active = self._tuning.mode, self._tuning.cluster_mode is ClusterMode.ACTIVE
         duties = [self.commands.run(), self._beat()]
@@ -298,7 +280,7 @@ class Engine:
                 self.claimer.run(),
                 self.starter.run(),
                 self.runner.run(),
-                self._look(),
+                self.watch.run(),
                 *(self.finisher.run() for _ in range(self._tuning.flushers)),
             ]
             if self._tuning.drain_once:
@@ -319,39 +301,11 @@ class Engine:
             self.runner.wake()  # trust may have come back, or a pause of the whole process may have ended
             await asyncio.sleep(_BEAT_EVERY)
 
-    async def _look(self) -> None:
-        """Limits, early rows, and runs that can't be ended from inside this process."""
-        condemned = False
-        while True:
-            if self._store.standalone and not self.runner.running:
-                await self.runner.limits.wait_for_a_start()
-            self.runner.limits.look()
-            if not self._store.standalone:
-                self._early_rows_of_waiting()
-            stuck = self._stuck()
-            if stuck and not condemned:
-                condemned = True
-                self.runner.closed = self.fetcher.closed = self.claimer.closed = True
-                self._link.condemn(f"{len(stuck)} run(s) did not end when they were told to")
-                self.stop(max(0.0, self._tuning.condemned_grace - _BEFORE_THE_KILL))
-            next_limit = self.runner.limits.next_limit()
-            wait = LOOK_EVERY if next_limit is None else min(LOOK_EVERY, next_limit - self._clock.monotonic())
-            await asyncio.sleep(max(wait, 0.005))
-
-    def _stuck(self) -> list[JobKey]:
-        return [key for pool in self._pools for key in pool.stuck()]
-
-    def _early_rows_of_waiting(self) -> None:
-        """With a separate agent, what waits for long gets its Queued row, at a bounded rate (architecture.md 4.5)."""
-        budget = int(self._tuning.early_rows_per_second * LOOK_EVERY)
-        before = self.store_clock.now_us() - round(self._tuning.early_row_after * 1e6)
-        for life in self.lease.open_lives():
-            for entry in life.entries.values():
-                if budget <= 0:
-                    return
-                if not entry.in_master and entry.stage is Stage.WAITING and entry.envelope.created_us < before:
-                    self.starter.early(entry)
-                    budget -= 1
+    def _condemn(self, reason: str) -> None:
+        """Start and take nothing more, ask for another process, and let the other runs end."""
+        self.runner.closed = self.fetcher.closed = self.claimer.closed = True
+        self._link.condemn(reason)
+        self.stop(max(0.0, self._tuning.condemned_grace - _BEFORE_THE_KILL))
 
     async def _stop_when_drained(self) -> None:
         """`--once`: stop when nothing is left to do for a while."""

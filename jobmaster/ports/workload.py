@@ -35,11 +35,6 @@ class Workload(Protocol):
 class Pool(Protocol):
     """Runs jobs. All methods are called on the engine's event loop, `done` too, exactly once per submitted run."""
 
-    @property
-    def capacity(self) -> int | None:
-        """How many runs at once, or None: as many as there are slots."""
-        ...
-
     def submit(self, run: Run, done: Callable[[Ended], None]) -> None:
         """Start the run now (or as soon as a place is free). May call `done` before it returns."""
         ...

@@ -123,10 +123,23 @@ async def test_entries_of_two_lives_of_one_bucket_are_asked_about_both(store: An
         await until(lambda: engine.runner._asking == 0)
 
 
+async def test_a_run_gets_its_row_as_early_as_the_setting_says(store: Any) -> None:
+    """With the default of a second a job of 0.8 s would have ended before."""
+    async with running_engine(store, FunctionWorkload(sleep), early_row_after=0.0) as running:
+        assert running.engine.ready.is_set()
+        job = new_job("sleep", 0.8)
+        await push(store, job)
+        seen: set[JobStatus | None] = set()
+        while JobStatus.SUCCEEDED not in seen:
+            (state,) = await store.look_up([job.key])
+            seen.add(state and state.status)  # beside a separate agent there is no row until something writes it
+            await asyncio.sleep(0.02)
+        assert JobStatus.PROCESSING in seen
+
+
 async def test_limits_of_ended_runs_leave_memory_before_their_time(store: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(limits_module, "AGE", 0.0)
     monkeypatch.setattr(limits_module, "_FEW", 8)
-    async with running_engine(store, FunctionWorkload(sleep), slots=4) as running:
+    async with running_engine(store, FunctionWorkload(sleep), slots=4, early_row_after=0.0) as running:
         limits = running.engine.runner.limits
         limits._most = 8
         jobs = [new_job("sleep", 0.3, timeout=3600.0) for _ in range(40)]

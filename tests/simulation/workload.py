@@ -96,10 +96,6 @@ class SimPool:
         self._world, self._process = world, process
         self._places: dict[JobKey, _Place] = {}
 
-    @property
-    def capacity(self) -> int | None:
-        return None
-
     def submit(self, run: Run, done: Callable[[Ended], None]) -> None:
         self._process.check()
         world, plan = self._world, self._world.plans[run.key]

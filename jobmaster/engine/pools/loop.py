@@ -73,11 +73,6 @@ class LoopPool:
         """What the driver waits for when the queue is empty."""
         self._emptied: asyncio.Future[None] | None = None
 
-    @property
-    def capacity(self) -> int | None:
-        """As many as there are slots."""
-        return None
-
     def submit(self, run: Run, done: Callable[[Ended], None]) -> None:
         """See `Pool.submit`. The first step happens in the loop's next turn."""
         entry = _Entry(run, done)

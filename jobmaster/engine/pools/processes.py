@@ -93,11 +93,6 @@ class ProcessPool:
         self._places = [_Place(self, number) for number in range(size)]
         self._tending = {self._loop.create_task(place.tend()) for place in self._places}
 
-    @property
-    def capacity(self) -> int | None:
-        """The number of processes."""
-        return len(self._places)
-
     def submit(self, run: Run, done: Callable[[Ended], None]) -> None:
         """See `Pool.submit`."""
         entry = _Entry(run, done)

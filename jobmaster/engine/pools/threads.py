@@ -93,11 +93,6 @@ class ThreadPool:
         self._emptied: asyncio.Future[None] | None = None
         self._closed = False
 
-    @property
-    def capacity(self) -> int | None:
-        """The number of threads."""
-        return self._size
-
     def submit(self, run: Run, done: Callable[[Ended], None]) -> None:
         """See `Pool.submit`."""
         entry = _Entry(run, done)
