@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import copy
-import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -19,17 +18,14 @@ from enum import Enum
 from typing import Any, Final, Self, TypeVar, overload
 from uuid import UUID
 
-import msgspec
-
 from jobmaster.errors import JobMasterError
 from jobmaster.model import coercion
+from jobmaster.model.entry_forms import as_json, read_as, short, stored
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Enum)
 
 _SHOWN_ENTRIES: Final = 10
-_SHOWN_TEXT: Final = 60
-_SHOWN_BITS: Final = 256
 
 
 class MissingEntry(JobMasterError, KeyError):  # noqa: N818 - says what it is, as the other names of the API
@@ -57,7 +53,7 @@ class Entries(Mapping[str, object]):
     def __init__(self, entries: Mapping[str, object] | None = None) -> None:
         self._entries: dict[str, object] = {}
         for key, value in (entries or {}).items():
-            self._entries[_checked_key(key)] = _stored(key, value)
+            self._entries[_checked_key(key)] = stored(key, value)
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, object]) -> Self:
@@ -88,7 +84,7 @@ class Entries(Mapping[str, object]):
     __hash__ = None  # type: ignore[assignment]  # a bag can be changed
 
     def __repr__(self) -> str:
-        shown = [f"{_short(key)}: {_short(value)}" for key, value in list(self._entries.items())[:_SHOWN_ENTRIES]]
+        shown = [f"{short(key)}: {short(value)}" for key, value in list(self._entries.items())[:_SHOWN_ENTRIES]]
         more = len(self._entries) - len(shown)
         rest = f", … {more} more" if more else ""
         return f"{type(self).__name__}({{{', '.join(shown)}{rest}}})"
@@ -180,7 +176,7 @@ class Entries(Mapping[str, object]):
         """
         if key not in self._entries:
             raise self._missing(key)
-        return self._try_get(key, lambda value: _as_type(value, as_type))
+        return self._try_get(key, lambda value: read_as(value, as_type))
 
     @overload
     def try_get_json(self, key: str) -> Any: ...
@@ -188,7 +184,7 @@ class Entries(Mapping[str, object]):
     def try_get_json(self, key: str, as_type: type[T]) -> T | None: ...
     def try_get_json(self, key: str, as_type: Any = Any) -> Any:
         """As `get_json`, but None where nothing is stored."""
-        return self._try_get(key, lambda value: _as_type(value, as_type))
+        return self._try_get(key, lambda value: read_as(value, as_type))
 
     def _get(self, key: str, read: Callable[[object], T]) -> T:
         value = self._entries.get(key)
@@ -205,13 +201,13 @@ class Entries(Mapping[str, object]):
             return read(value)
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"{type(self).__name__} entry {_short(key)} {error}.") from error
+            raise kind(f"{type(self).__name__} entry {short(key)} {error}.") from error
 
     def _missing(self, key: str) -> MissingEntry:
-        names = ", ".join(_short(name) for name in list(self._entries)[:_SHOWN_ENTRIES]) or "no entries at all"
+        names = ", ".join(short(name) for name in list(self._entries)[:_SHOWN_ENTRIES]) or "no entries at all"
         state = "is null" if key in self._entries else "is missing"
         return MissingEntry(
-            f"{type(self).__name__} entry {_short(key)} {state}; it has {names}. Where an entry may be missing, use "
+            f"{type(self).__name__} entry {short(key)} {state}; it has {names}. Where an entry may be missing, use "
             f"try_get_..., which returns None."
         )
 
@@ -271,11 +267,11 @@ class EditableEntries(Entries):
 
         Dates, decimals, UUIDs and bytes inside become text; `get_json(key, SomeType)` restores them.
         """
-        self._entries[_checked_key(key)] = _as_json(key, value)
+        self._entries[_checked_key(key)] = as_json(key, value)
         return self
 
     def _set(self, key: str, value: object, *types: type) -> Self:
-        self._entries[_checked_key(key)] = _stored(key, _checked(key, value, *types))
+        self._entries[_checked_key(key)] = stored(key, _checked(key, value, *types))
         return self
 
 
@@ -331,98 +327,4 @@ def _checked(key: str, value: T, *types: type) -> T:
     if isinstance(value, types):
         return value
     names = " or ".join(kind.__qualname__ for kind in types)
-    raise TypeError(f"Entry {_short(key)} takes {names}, not {type(value).__qualname__}.")
-
-
-def _stored(key: str, value: object) -> object:
-    """The form in which a value is kept: plain, immutable or copied, and equal after a trip through the codec."""
-    if value is None or isinstance(value, bool | Decimal | UUID):
-        return value
-    if isinstance(value, Enum):
-        return _stored_enum(key, value)
-    if isinstance(value, datetime):
-        return coercion.as_utc(value)
-    if isinstance(value, bytes | bytearray):
-        return bytes(value)
-    for kind in (str, int, float):
-        if isinstance(value, kind):
-            return kind(value)
-    return _as_json(key, value)
-
-
-def _stored_enum(key: str, member: Enum) -> object:
-    value = member.value
-    plain = value if isinstance(value, str | int) else member.name
-    if coercion.to_enum(plain, type(member)) is not member:
-        raise TypeError(
-            f"Entry {_short(key)}: the member of {type(member).__qualname__} cannot be told by its value or name. "
-            f"Store it with set_json."
-        )
-    return plain
-
-
-def _as_json(key: str, value: object) -> object:
-    try:
-        return _without_tuples(msgspec.to_builtins(value, str_keys=True, enc_hook=_dump_model))
-    except RecursionError:
-        raise ValueError(f"Entry {_short(key)} is nested too deeply, or contains itself. Flatten it.") from None
-    except (TypeError, NotImplementedError) as error:
-        raise TypeError(
-            f"Entry {_short(key)}: a value of type {type(value).__qualname__} cannot be stored as JSON. Pass plain "
-            f"data."
-        ) from error
-
-
-def _without_tuples(value: Any) -> object:
-    """Lists for tuples, so that the entry equals its copy in another process."""
-    if isinstance(value, list | tuple):
-        return [_without_tuples(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _without_tuples(item) for name, item in value.items()}
-    return value
-
-
-def _as_type(value: object, as_type: Any) -> Any:
-    if as_type is Any:
-        return copy.deepcopy(value)
-    try:
-        return msgspec.convert(value, as_type, dec_hook=_load_model, str_keys=True)
-    except (msgspec.ValidationError, TypeError) as error:
-        raise ValueError(f"does not fit {as_type}: {str(error)[:200]}") from error
-
-
-def _dump_model(value: Any) -> object:
-    dump = getattr(value, "model_dump", None)  # pydantic, without importing it
-    if dump is None:
-        raise NotImplementedError
-    return dump(mode="json", by_alias=True)
-
-
-def _load_model(as_type: Any, value: object) -> object:
-    load = getattr(as_type, "model_validate", None)
-    if load is None:
-        raise TypeError(f"{as_type} cannot be made from JSON")
-    try:
-        return load(value)
-    except Exception as error:  # a model's own validators run here; their texts quote the value
-        raise ValueError(f"{type(error).__name__} of {as_type.__qualname__}") from error
-
-
-class _ShortRepr(reprlib.Repr):
-    """Bounds what it visits, however large the value is."""
-
-    def repr_int(self, x: int, level: int) -> str:
-        if x.bit_length() > _SHOWN_BITS:  # Python refuses to print very long ones
-            return f"<int of {x.bit_length()} bits>"
-        return super().repr_int(x, level)
-
-
-_SHORT_REPR: Final = _ShortRepr()
-
-
-def _short(value: object) -> str:
-    if isinstance(value, str | bytes):
-        text = repr(value[: _SHOWN_TEXT + 1])
-    else:
-        text = _SHORT_REPR.repr(value) if isinstance(value, int | dict | list) else repr(value)
-    return text if len(text) <= _SHOWN_TEXT else text[:_SHOWN_TEXT] + "…"
+    raise TypeError(f"Entry {short(key)} takes {names}, not {type(value).__qualname__}.")
