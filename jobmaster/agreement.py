@@ -16,7 +16,6 @@ import msgspec
 from jobmaster.errors import ClusterMismatch
 from jobmaster.model.definition import ClusterRecord
 from jobmaster.model.durations import duration_text
-from jobmaster.model.worker import WorkerStatus
 from jobmaster.settings import AGREED, STANDALONE_AGENT
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ async def _agree(master: MasterStore, questions: QueryStore, settings: Settings)
 
 
 async def _others_live(questions: QueryStore) -> bool:
-    return any(worker.status is not WorkerStatus.DEAD for worker in await questions.list_workers())
+    return any(worker.status.lives for worker in await questions.list_workers())
 
 
 async def _refuse_to_leave_agents(questions: QueryStore, settings: Settings) -> None:

@@ -20,7 +20,7 @@ from jobmaster.errors import (
 from jobmaster.handler import decode_message_data
 from jobmaster.model.durations import as_timedelta
 from jobmaster.model.ids import key_text
-from jobmaster.model.job import ErrorInfo
+from jobmaster.model.job import ErrorInfo, exception_name
 from jobmaster.model.reasons import IGNORED
 from jobmaster.model.run import End, Ended, Run
 from jobmaster.model.states import Priority
@@ -232,18 +232,18 @@ def _named_types(types: tuple[type[BaseException], ...]) -> tuple[type[BaseExcep
 
 def _error_info(error: BaseException) -> ErrorInfo:
     """The exception as it is stored; never raises, whatever its `__str__` does."""
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     try:
         message = str(error)
     except Exception:  # noqa: BLE001 - the user's class, the user's __str__
         message = "<its text cannot be read>"
     try:
-        trace = "".join(traceback.format_exception(kind, error, _users_part(error.__traceback__)))
+        trace = "".join(traceback.format_exception(type(error), error, _users_part(error.__traceback__)))
     except Exception:  # noqa: BLE001 - same
         trace = ""
     return ErrorInfo(
-        type=name, message=_text(message, LONGEST_MESSAGE), traceback=_text(trace, LONGEST_TRACEBACK, tail=True)
+        type=exception_name(error),
+        message=_text(message, LONGEST_MESSAGE),
+        traceback=_text(trace, LONGEST_TRACEBACK, tail=True),
     )
 
 

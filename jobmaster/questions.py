@@ -14,7 +14,6 @@ from jobmaster.errors import ConfigurationError, NotRegistered, SerializationErr
 from jobmaster.model.durations import as_seconds
 from jobmaster.model.ids import JobKey, parse_key
 from jobmaster.model.states import CancelOutcome, JobStatus
-from jobmaster.model.worker import WorkerStatus
 from jobmaster.options import moment_us, read_lane, read_priority
 from jobmaster.ports import query as port
 from jobmaster.presenting import attempt_info, bucket_info, job_info, worker_info
@@ -270,7 +269,7 @@ async def _command(
     gate: Gateway, verb: str, names: Sequence[str], args: Mapping[str, object], timeout: float
 ) -> Sequence[WorkerReply]:
     """Send a command to living workers and collect answers until all have come or the time is over."""
-    living = [worker for worker in await gate.questions.list_workers() if worker.status is not WorkerStatus.DEAD]
+    living = [worker for worker in await gate.questions.list_workers() if worker.status.lives]
     missing = sorted(set(names) - {worker.name for worker in living})
     if missing:
         known = ", ".join(sorted(worker.name for worker in living)) or "none"

@@ -21,7 +21,6 @@ from jobmaster.engine.pools.processes import PoolLaunch
 from jobmaster.errors import ConfigurationError, JobMasterError, StoreUnavailable
 from jobmaster.locating import find_app
 from jobmaster.model.states import WorkerMode
-from jobmaster.model.worker import WorkerStatus
 from jobmaster.observe.debug_log import start_debug_log
 from jobmaster.observe.logs import configure_logs
 from jobmaster.runtime import (
@@ -147,7 +146,7 @@ def engine(arguments: bytes) -> Prepared:
 async def _has_successor(connections: Connections, name: str, worker: int) -> bool:
     """Another worker of this name lives: of two, the newer one stays (R4), and this one ends for good."""
     workers = await connections.questions.list_workers()
-    return any(other.name == name and other.id != worker and other.status is not WorkerStatus.DEAD for other in workers)
+    return any(other.name == name and other.id != worker and other.status.lives for other in workers)
 
 
 def pool_workload(arguments: bytes) -> Workload:

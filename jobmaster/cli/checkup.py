@@ -170,7 +170,7 @@ def _connection(app: JobMaster) -> list[Finding]:
 
 def _workers(app: JobMaster) -> list[Finding]:
     found = app.workers.list()
-    living = [worker for worker in found if worker.status.name != "DEAD"]
+    living = [worker for worker in found if worker.status.lives]
     dead = len(found) - len(living)
     findings = [
         _judge(

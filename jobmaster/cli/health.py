@@ -69,5 +69,5 @@ def _facts(body: bytes) -> dict[str, object]:
 
 def _cluster(invocation: Invocation) -> tuple[bool, dict[str, object]]:
     app = invocation.app()
-    living = [worker for worker in app.workers.list() if worker.status.name != "DEAD" and worker.mode.runs_jobs]
+    living = [worker for worker in app.workers.list() if worker.status.lives and worker.mode.runs_jobs]
     return bool(living), {"master": "answers", "workers": len(living)}

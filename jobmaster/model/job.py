@@ -36,6 +36,7 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     reply_to: str = ""
     custom_id: str | None = None
     trigger: int = 1
+    """What made the job: 1, a call."""
     is_data: bool = False
     """The call is a MessageData bag for a handler, not args and kwargs."""
     version: int = 1
@@ -97,6 +98,12 @@ class ErrorInfo(msgspec.Struct, frozen=True, array_like=True):
     type: str
     message: str = ""
     traceback: str = ""
+
+
+def exception_name(error: BaseException) -> str:
+    """`module.QualName` of the exception's type, without the module for built-in ones: `ErrorInfo.type`."""
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 class Fence(NamedTuple):

@@ -61,7 +61,7 @@ class Renewal(msgspec.Struct, frozen=True):
 
 
 class Command(msgspec.Struct, frozen=True):
-    """An order to a worker: ping, stop, pause, resume, concurrency, with JSON arguments."""
+    """An order to a worker: ping, stop, pause, resume, concurrency or revoke, with JSON arguments."""
 
     id: int
     verb: str
@@ -95,6 +95,11 @@ class WorkerStatus(Enum):
     ACTIVE = 1
     STOPPING = 2
     DEAD = 3
+
+    @property
+    def lives(self) -> bool:
+        """Whether its lease goes on: it may still run jobs, and it answers orders."""
+        return self is not WorkerStatus.DEAD
 
 
 class WorkerRecord(msgspec.Struct, frozen=True):

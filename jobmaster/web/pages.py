@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 from flask import Blueprint, Response, request, url_for
 
 from jobmaster.errors import StoreUnavailable
-from jobmaster.model.worker import WorkerStatus
 from jobmaster.web.job_filters import GROUPS, PAGE_SIZE, JobFilters, ask_page, group_counts, read_filters
 from jobmaster.web.rendering import render
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jobmaster.app import JobMaster
-    from jobmaster.views import BucketInfo, WorkerInfo
+    from jobmaster.views import BucketInfo
 
 LIVE_SECONDS: Final = 5
 
@@ -52,7 +51,7 @@ class Pages:
             unlisted=page.unlisted,
             groups=tuple(GROUPS),
             counts=counts,
-            nobody_works=waits and not any(_is_alive(worker) for worker in workers),
+            nobody_works=waits and not any(worker.status.lives for worker in workers),
         )
 
     def job(self) -> Response:
@@ -67,7 +66,7 @@ class Pages:
     def workers(self) -> Response:
         """All workers that the master remembers."""
         workers = self._jm.workers.list()
-        alive = [worker for worker in workers if _is_alive(worker)]
+        alive = [worker for worker in workers if worker.status.lives]
         return self._show(
             "workers.html",
             page="workers",
@@ -108,10 +107,6 @@ def _parameters() -> dict[str, str]:
     """The parameters of this page that mean something, without the one that keeps it fresh."""
     names = (*JobFilters.__slots__, "id")
     return {name: request.args[name] for name in names if name in request.args}
-
-
-def _is_alive(worker: WorkerInfo) -> bool:
-    return worker.status is not WorkerStatus.DEAD
 
 
 def _by_lane(buckets: Sequence[BucketInfo]) -> list[tuple[str, int, list[BucketInfo]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 
 from jobmaster.errors import SoftTimeLimitExceeded
-from jobmaster.model.job import ErrorInfo
+from jobmaster.model.job import ErrorInfo, exception_name
 from jobmaster.model.reasons import TIMED_OUT
 from jobmaster.model.run import End, Ended, Halt
 
@@ -43,6 +43,5 @@ def from_exception(error: BaseException, why: Halt | None) -> Ended:
     """The end of a run that an exception left, past the workload: a stop that we sent, or `SystemExit` and the like."""
     if why is not None and not isinstance(error, SoftTimeLimitExceeded):
         return stopped(why)
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return Ended(End.RAISED, error=ErrorInfo(name, str(error), "".join(traceback.format_exception(error))))
+    trace = "".join(traceback.format_exception(error))
+    return Ended(End.RAISED, error=ErrorInfo(exception_name(error), str(error), trace))

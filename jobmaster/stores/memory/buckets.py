@@ -5,12 +5,13 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from jobmaster.model.job import unreadable_envelope
 from jobmaster.model.reasons import UNREADABLE
 from jobmaster.model.states import BucketStatus, JobStatus
 from jobmaster.ports.answers import Fenced
 from jobmaster.rules.storable import check_bucket
 from jobmaster.stores.memory.leases import is_free, lose
-from jobmaster.stores.memory.rows import BucketRow, JobRow, WorkerRow, envelope_of, unknown_envelope
+from jobmaster.stores.memory.rows import BucketRow, JobRow, WorkerRow, envelope_of
 from jobmaster.stores.memory.state import MasterState
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ class Buckets(MasterState):
         envelope = envelope_of(message)
         row = JobRow(
             key=message.key,
-            envelope=envelope or unknown_envelope(message),
+            envelope=envelope or unreadable_envelope(message.due_us),
             payload=message.payload,
             status=JobStatus.ASSIGNED_TO_BUCKET,
             due_us=message.due_us,

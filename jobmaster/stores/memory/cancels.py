@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobmaster.model.job import CancelReply
+from jobmaster.model.job import CancelReply, unreadable_envelope
 from jobmaster.model.states import BucketStatus, CancelOutcome, JobStatus
 from jobmaster.rules.storable import check_key, check_moment
-from jobmaster.stores.memory.rows import JobRow, envelope_of, unknown_envelope
+from jobmaster.stores.memory.rows import JobRow, envelope_of
 from jobmaster.stores.memory.state import MasterState
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Cancels(MasterState):
 def _row_of(message: Message) -> JobRow:
     return JobRow(
         key=message.key,
-        envelope=envelope_of(message) or unknown_envelope(message),
+        envelope=envelope_of(message) or unreadable_envelope(message.due_us),
         payload=message.payload,
         status=JobStatus.HELD_ON_MASTER,
         due_us=message.due_us,

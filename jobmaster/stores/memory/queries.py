@@ -6,11 +6,11 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from jobmaster.errors import ConfigurationError
-from jobmaster.model.job import JobRecord
+from jobmaster.model.job import JobRecord, unreadable_envelope
 from jobmaster.model.states import JobStatus
 from jobmaster.model.worker import WorkerRecord, WorkerStatus
 from jobmaster.ports.query import JobPage
-from jobmaster.stores.memory.rows import JobRow, WorkerRow, envelope_of, unknown_envelope
+from jobmaster.stores.memory.rows import JobRow, WorkerRow, envelope_of
 from jobmaster.stores.memory.state import MasterState
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def record_of(row: JobRow, *, whole: bool = False) -> JobRecord:
 
 def waiting_record(message: Message, *, whole: bool = False) -> JobRecord:
     """A message without a row, as people see it."""
-    envelope = envelope_of(message) or unknown_envelope(message)
+    envelope = envelope_of(message) or unreadable_envelope(message.due_us)
     return JobRecord(
         key=message.key,
         status=JobStatus.SAVE_PENDING,

@@ -190,10 +190,5 @@ def envelope_of(message: Message) -> Envelope | None:
         return None
 
 
-def unknown_envelope(message: Message) -> Envelope:
-    """What stands for an envelope that cannot be read."""
-    return Envelope(task="", call=b"", created_us=0, scheduled_us=message.due_us)
-
-
 def _claimable(row: JobRow) -> bool:
     return row.status is JobStatus.HELD_ON_MASTER and row.reason != UNROUTABLE

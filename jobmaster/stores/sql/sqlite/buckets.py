@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobmaster.model.bucket import Bucket
-from jobmaster.model.job import Envelope
+from jobmaster.model.job import unreadable_envelope
 from jobmaster.model.reasons import UNREADABLE
 from jobmaster.model.states import BucketStatus
 from jobmaster.ports.answers import Fenced
@@ -19,6 +19,7 @@ from jobmaster.stores.sql.sqlite.rows import (
     HELD,
     INSERT_JOBS,
     QUEUED,
+    STATE,
     State,
     job_row,
     states,
@@ -47,13 +48,11 @@ VALUES (?, ?, ?, ?, 1, 1, ?, 0, ?, 0, 1) RETURNING {BUCKET}
 LIVING = "SELECT 1 FROM jm_worker WHERE id = ? AND ended = 0"
 
 # SQLite takes the partial index only where its very condition stands in the statement.
-BEFORE = """
-SELECT id, status, gen, bucket, nonce, attempts, failures, recoveries, at_most_once, worker, started_us, suspect, due_us
-FROM jm_job WHERE bucket = ? AND status IN (3, 4, 6) AND status <> 3 AND touched_us < ? LIMIT ?
+BEFORE = f"""
+SELECT {STATE} FROM jm_job WHERE bucket = ? AND status IN (3, 4, 6) AND status <> 3 AND touched_us < ? LIMIT ?
 """
-POINTING = """
-SELECT id, status, gen, bucket, nonce, attempts, failures, recoveries, at_most_once, worker, started_us, suspect, due_us
-FROM jm_job WHERE bucket = ? AND status IN (3, 4, 6)
+POINTING = f"""
+SELECT {STATE} FROM jm_job WHERE bucket = ? AND status IN (3, 4, 6)
 """
 GIVE_UP = (
     "UPDATE jm_bucket SET owner = NULL, status = 1, epoch = epoch + 1, clean = clean AND ?, left_us = ? WHERE id = ?"
@@ -241,7 +240,7 @@ def _drained_row(transaction: Transaction, message: Message, *, cancelled: bool)
     status = FAILED if envelope is None else CANCELLED if cancelled else HELD
     return job_row(
         message.key,
-        envelope or Envelope(task="", call=b"", created_us=0, scheduled_us=message.due_us),
+        envelope or unreadable_envelope(message.due_us),
         message.payload,
         status=status,
         due_us=max(message.due_us, now_us),

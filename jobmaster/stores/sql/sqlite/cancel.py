@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from jobmaster.model.job import CancelReply, Envelope
+from jobmaster.model.job import CancelReply, unreadable_envelope
 from jobmaster.model.states import CancelOutcome
 from jobmaster.stores.sql.sqlite.accept import INSERT_MESSAGES
 from jobmaster.stores.sql.sqlite.recover import readable, tell_client, tell_ended
@@ -107,7 +107,7 @@ def _cancel_message(transaction: Transaction, key: JobKey) -> CancelReply:
     envelope = readable(first.payload)
     row = job_row(
         key,
-        envelope or Envelope(task="", call=b"", created_us=0, scheduled_us=first.due_us),
+        envelope or unreadable_envelope(first.due_us),
         first.payload,
         status=CANCELLED,
         due_us=first.due_us,

@@ -14,7 +14,7 @@ from jobmaster.rules.storable import cleaned
 from jobmaster.stores.sql.sqlite.buckets import BUCKET, bucket_of, lose
 from jobmaster.stores.sql.sqlite.commands import unanswered
 from jobmaster.stores.sql.sqlite.recover import recover
-from jobmaster.stores.sql.sqlite.rows import State
+from jobmaster.stores.sql.sqlite.rows import STATE, State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,9 +39,8 @@ UPDATE jm_worker SET number = ?, renewed_us = ?, lease_until_us = ?, stopping = 
 GRANTED = f"SELECT {BUCKET} FROM jm_bucket WHERE owner = ? AND status IN (1, 2) ORDER BY id"
 SET_DEPTH = "UPDATE jm_bucket SET depth = ? WHERE id = ? AND depth <> ?"
 # SQLite takes the partial index only where its very condition stands in the statement.
-FORGOTTEN = """
-SELECT id, status, gen, bucket, nonce, attempts, failures, recoveries, at_most_once, worker, started_us, suspect, due_us
-FROM jm_job WHERE bucket = ? AND status IN (3, 4, 6) AND status <> 3 AND touched_us < ?
+FORGOTTEN = f"""
+SELECT {STATE} FROM jm_job WHERE bucket = ? AND status IN (3, 4, 6) AND status <> 3 AND touched_us < ?
 """
 FREE = """
 SELECT id FROM jm_bucket WHERE agent = ?1 AND lane IN (SELECT value FROM json_each(?2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobmaster.model.job import AttemptRecord, Envelope, JobRecord, JobState
+from jobmaster.model.job import AttemptRecord, Envelope, JobRecord, JobState, unreadable_envelope
 from jobmaster.model.states import JobStatus
 from jobmaster.stores.sql.sqlite.buckets import BUCKET, bucket_of
 from jobmaster.stores.sql.sqlite.recover import readable
@@ -113,7 +113,7 @@ def waiting_record(row: Row, *, whole: bool = False) -> JobRecord:
 
 def readable_or_unknown(payload: bytes, due_us: int) -> Envelope:
     """The envelope, or what stands for one that cannot be read."""
-    return readable(payload) or Envelope(task="", call=b"", created_us=0, scheduled_us=due_us)
+    return readable(payload) or unreadable_envelope(due_us)
 
 
 def job_attempts(transaction: Transaction, key: JobKey) -> list[AttemptRecord]:

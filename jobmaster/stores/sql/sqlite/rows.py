@@ -23,9 +23,12 @@ COLUMNS = (
 )
 INSERT_JOBS = f"INSERT INTO jm_job ({COLUMNS}) VALUES "
 
-STATES = """
-SELECT id, status, gen, bucket, nonce, attempts, failures, recoveries, at_most_once, worker, started_us, suspect, due_us
-FROM jm_job WHERE id IN ({keys})
+STATE = (
+    "id, status, gen, bucket, nonce, attempts, failures, recoveries, at_most_once, worker, started_us, suspect, due_us"
+)
+"""The columns of `State`."""
+STATES = f"""
+SELECT {STATE} FROM jm_job WHERE id IN ({{keys}})
 """
 
 TOMBSTONES = "SELECT job_id FROM jm_tombstone WHERE job_id IN ({keys})"
@@ -34,7 +37,6 @@ ANY_TOMBSTONE = "SELECT EXISTS (SELECT 1 FROM jm_tombstone LIMIT 1)"
 HELD, ASSIGNED, PROCESSING, SUCCEEDED, QUEUED, FAILED, CANCELLED = 2, 3, 4, 5, 6, 7, 8
 FINAL = (SUCCEEDED, FAILED, CANCELLED)
 WAITING = (ASSIGNED, QUEUED)
-IN_BUCKET = (ASSIGNED, PROCESSING, QUEUED)
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(ErrorInfo)

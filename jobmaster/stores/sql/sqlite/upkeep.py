@@ -9,7 +9,7 @@ from jobmaster.model.job import encode_envelope
 from jobmaster.model.reasons import RESULT_EXPIRED
 from jobmaster.stores.sql.sqlite.look_up import ATTEMPTS, RECORDS, attempt_of, record_of
 from jobmaster.stores.sql.sqlite.recover import ADD_ATTEMPT, recover, tell_ended
-from jobmaster.stores.sql.sqlite.rows import INSERT_JOBS, SUCCEEDED, State, encode_error, job_row, states
+from jobmaster.stores.sql.sqlite.rows import INSERT_JOBS, STATE, SUCCEEDED, State, encode_error, job_row, states
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
 NEXT_POINTED = "SELECT min(bucket) FROM jm_job WHERE status IN (3, 4, 6) AND bucket > ?"
 KNOWN = "SELECT 1 FROM jm_bucket WHERE id = ?"
-STRANDED = """
-SELECT id, status, gen, bucket, nonce, attempts, failures, recoveries, at_most_once, worker, started_us, suspect, due_us
-FROM jm_job WHERE bucket = ? AND status IN (3, 4, 6) AND touched_us < ? LIMIT ?
+STRANDED = f"""
+SELECT {STATE} FROM jm_job WHERE bucket = ? AND status IN (3, 4, 6) AND touched_us < ? LIMIT ?
 """
 EXPIRED = """
 SELECT id FROM jm_job WHERE status = 2 AND expires_us IS NOT NULL AND expires_us <= ? ORDER BY expires_us LIMIT ?

@@ -135,7 +135,7 @@ class Wake:
             self._sender.close()
             self._sender = None
 
-    def abandon(self) -> list[object]:
+    def abandon(self) -> None:
         """In a forked child: close the copies of the sockets; the parent's go on. Its files stay."""
         self._closed = True
         for end in (self._socket, self._sender):
@@ -144,7 +144,6 @@ class Wake:
         self._socket = self._sender = None
         self._hints.clear()
         _by_file.clear()
-        return []
 
     def _bind(self) -> None:
         if not hasattr(socket, "AF_UNIX") or not _own_folder(self._folder):
