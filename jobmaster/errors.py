@@ -13,11 +13,13 @@
     │   └── OutcomeUnknown                   a store may have stored it; repeat with the same id
     ├── DuplicateJob                         a job with this unique key or id exists
     ├── ResultTimeout (TimeoutError)         the result did not come in time; the job goes on
+    ├── ResultExpired (LookupError)          the job succeeded; its result was kept for a while only
     ├── JobFailed                            the job ended as Failed
     │   ├── WorkerLostError                  ... because its worker vanished
     │   └── TimeLimitExceeded                ... because its hard time limit passed
     ├── JobCancelled                         the job ended as Cancelled
     ├── SoftTimeLimitExceeded                raised inside a task when its soft limit passes
+    ├── MissingEntry (KeyError)              message data has no such entry (model.message_data)
     └── store answers (ports.answers)        Fenced, Refused: for the engine, never for users
 
 `Retry`, `Ignore` and `Reject` are raised inside a task to steer it. They are no errors and stand outside of the tree.

@@ -12,7 +12,7 @@ import click
 from jobmaster.cli.failures import FAILED, Failure
 from jobmaster.cli.invocation import Invocation, common_options, pass_invocation
 from jobmaster.cli.output import age, compact_json, plain, printable, show_facts, show_json, show_table, stamp
-from jobmaster.model.states import CancelOutcome, JobStatus
+from jobmaster.model.states import CancelOutcome, JobStatus, Priority
 
 if TYPE_CHECKING:
     from jobmaster.app import JobMaster
@@ -24,7 +24,7 @@ STATUSES = {str(status).lower(): (status,) for status in JobStatus} | {
     "ended": (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED),
 }
 """What `--status` takes: a status, or a family of them."""
-PRIORITIES = ("very_low", "low", "medium", "high", "critical")
+PRIORITIES = tuple(priority.name.lower() for priority in Priority)
 LOOK_EVERY = 0.5
 FOLLOWED = 200
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}

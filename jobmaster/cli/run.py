@@ -11,12 +11,13 @@ import click
 
 from jobmaster.cli.invocation import Invocation, common_options, pass_invocation
 from jobmaster.cli.output import compact_json, printable, show_json
+from jobmaster.model.states import Priority
 
 if TYPE_CHECKING:
     from jobmaster.app import JobMaster
     from jobmaster.result import Result
 
-PRIORITIES = ("very_low", "low", "medium", "high", "critical")
+PRIORITIES = tuple(priority.name.lower() for priority in Priority)
 
 
 @click.command()

@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from jobmaster.cli.invocation import Invocation, common_options, pass_invocation
+from jobmaster.model.states import WorkerMode
+from jobmaster.observe.logs import FORMATS, LEVELS
 
 POOLS = ("threads", "processes", "asyncio", "solo")
-MODES = ("full", "execution", "drain", "coordinator")
-LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
-LOG_FORMATS = ("text", "json")
+MODES = tuple(mode.name.lower() for mode in WorkerMode)
 
 
 def _lanes(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -61,14 +61,14 @@ def _lanes(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
 @click.option(
     "--loglevel",
     "-l",
-    type=click.Choice(LOG_LEVELS, case_sensitive=False),
+    type=click.Choice(LEVELS, case_sensitive=False),
     default="info",
     show_default=True,
     help="The least important log lines that are written.",
 )
 @click.option(
     "--log-format",
-    type=click.Choice(LOG_FORMATS),
+    type=click.Choice(FORMATS),
     default="text",
     show_default=True,
     help="Log lines for people, or one JSON object a line.",

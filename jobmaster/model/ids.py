@@ -45,8 +45,3 @@ def parse_key(text: str) -> tuple[JobKey, str | None]:
         return JobKey(UUID(text).bytes), None
     except ValueError:
         return JobKey(uuid5(_CUSTOM, text).bytes), text
-
-
-def key_millis(key: JobKey) -> int:
-    """Milliseconds since the epoch at which a version 7 key was made."""
-    return int.from_bytes(key[:6], "big")

@@ -132,14 +132,6 @@ class ClusterMode(Enum):
     ARCHIVED = 3
 
 
-class Trigger(Enum):
-    """What made a job."""
-
-    ONCE = 1
-    STATIC_RECURRING = 2
-    DYNAMIC_RECURRING = 3
-
-
 class CancelOutcome(Enum):
     """Answer of a cancel: certain, asked for, or too late."""
 

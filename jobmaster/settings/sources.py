@@ -20,8 +20,7 @@ PREFIX = "JOBMASTER_"
 CLUSTERS = "clusters"
 NESTED = ("agents", "buckets", "retry")
 """Settings that hold further names."""
-NOT_SETTINGS = ("JOBMASTER_APP", "JOBMASTER_CONFIG", "JOBMASTER_AS_CELERY")
-NOT_SETTING_PREFIXES = ("JOBMASTER_TEST_", "JOBMASTER_CRASH", "JOBMASTER_LOG", "JOBMASTER_CLUSTERS__")
+NOT_SETTINGS = ("JOBMASTER_APP", "JOBMASTER_CONFIG")
 """Variables that other parts of JobMaster read."""
 
 
@@ -177,7 +176,7 @@ def _inner(origin: str, part: str) -> str:
 
 
 def _is_no_setting(variable: str) -> bool:
-    return variable in NOT_SETTINGS or variable.startswith(NOT_SETTING_PREFIXES)
+    return variable in NOT_SETTINGS or variable.startswith(f"{PREFIX}{CLUSTERS.upper()}__")
 
 
 def _put_variable(layer: Layer, name: str, text: str, variable: str) -> None:

@@ -47,18 +47,13 @@ def is_secret_name(name: str) -> bool:
     return _SECRET_NAME.search(_CAMEL.sub("_", name)) is not None
 
 
-def redact_url(url: str) -> str:
-    """A URL or DSN without its passwords and tokens, otherwise unchanged.
+def redact_text(text: str) -> str:
+    """Any text, such as a driver's error, with the secrets of the URLs, DSNs and key=value pairs in it hidden.
 
     Understands `scheme://user:password@host/db?token=...` (several hosts, or several URLs separated by commas;
     passwords in which nobody escaped `@`, `/` or `?`; NATS tokens in place of the user), and the `key=value` strings of
     libpq and ODBC, also inside of a URL.
     """
-    return redact_text(url)
-
-
-def redact_text(text: str) -> str:
-    """Any text, such as a driver's error, with the secrets of the URLs, DSNs and key=value pairs in it hidden."""
     text = _URL.sub(_redact_found_url, text)
     text = _AUTHORIZATION.sub(rf"\g<scheme> {HIDDEN}", text)
     return _redact_pairs(text)
