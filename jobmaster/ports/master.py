@@ -3,7 +3,7 @@
 Promises common to all verbs: see `jobmaster.ports.agent`. In particular every verb is one transaction and safe to
 repeat; `Fenced` means that the caller lost the bucket and nothing was changed.
 
-Words (protocol.md 1): *own(b)*: the bucket's row is held shared and (owner, epoch) are the fence's. *mine(row)*:
+Words (docs/protocol.md): *own(b)*: the bucket's row is held shared and (owner, epoch) are the fence's. *mine(row)*:
 `row.bucket = bucket and row.gen = gen`. *hold(row)*: a tombstone exists ? Cancelled : HeldOnMaster, no bucket, gen + 1.
 *recover(row)*: Processing and at-most-once: Failed (reason "worker lost"); else hold, due now or as late as it was,
 suspect; only if it was Processing (and not excused) or is blamed `recoveries + 1`, and when that reaches
@@ -52,10 +52,7 @@ class MasterRules(msgspec.Struct, frozen=True):
     max_recoveries: int = 3
     tombstone_us: int = 86_400_000_000
     window_us: int = 15_000_000
-    """The onboarding window.
-
-    How far ahead of its due time a message may be read where master and agent are one database.
-    """
+    """How far ahead of its due time a message may be read where master and agent are one database."""
 
 
 class ClaimRequest(msgspec.Struct, frozen=True):
@@ -210,9 +207,9 @@ class MasterStore(Protocol):
         ...
 
     async def recover_before(self, fence: Fence, *, adopted_us: int, limit: int) -> int:
-        """R15'a 2: own(b).
+        """R15'a 2: own(b). Recover up to `limit` rows of the bucket, Queued or Processing, touched before `adopted_us`.
 
-        Recover up to `limit` rows of the bucket, Queued or Processing, touched before `adopted_us`.
+        Returns how many there were.
         """
         ...
 
@@ -240,9 +237,7 @@ class MasterStore(Protocol):
         ...
 
     async def claim_drain(self, worker: int, *, agent: str, older_us: int) -> Bucket | None:
-        """R15/R16.
-
-        One Lost or ownerless bucket that nobody adopted for `older_us`, as Draining with the worker as owner.
+        """R16: one Lost or ownerless bucket that nobody adopted for `older_us`, as Draining with the worker as owner.
 
         Asked again it gives the one that the worker drains already. The bucket's epoch grows on the first grant.
 
@@ -272,9 +267,8 @@ class MasterStore(Protocol):
     async def claim(self, requests: Sequence[ClaimRequest], *, window_us: int) -> Claimed:
         """R14': held jobs due within the window, by (lane, priority, due), as Queued with bucket and gen + 1.
 
-        Skip locked.
-
-        Rows with reason "unroutable" are left: no worker that asked so far knows their task.
+        Rows that somebody else holds locked are skipped. Those with reason "unroutable" are left: no worker that asked
+        so far knows their task.
         """
         ...
 
@@ -306,11 +300,9 @@ class MasterStore(Protocol):
         ...
 
     async def hand_back(self, fence: Fence, jobs: Sequence[Outcome]) -> None:
-        """Section 6, graceful stop: own(b).
+        """The graceful stop: own(b). No row: insert held; mine and not final (Processing too): hold, due now.
 
-        Absent: insert held; mine and not final (Processing too): hold, due now, not suspect.
-
-        Only for runs that have really ended. No attempt, failure or recovery is counted.
+        Not suspect: only for runs that have really ended. No attempt, failure or recovery is counted.
         """
         ...
 
@@ -330,7 +322,7 @@ class MasterStore(Protocol):
     async def purge(self, *, before_us: int, limit: int) -> int:
         """Retention: delete final jobs that finished before, with their attempts.
 
-        Old tombstones, commands, dead workers.
+        Old tombstones, commands and dead workers go, too; at most `limit` of each. Returns how many jobs there were.
         """
         ...
 

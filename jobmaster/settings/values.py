@@ -65,7 +65,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     onboarding_window: Annotated[
         float,
         duration_rule(
-            "how long before its due time a job may be in a worker's memory",
+            "how long before its due time a job may be in a worker's memory "
+            "(a message of a standalone cluster: at most 15 s, until then a cancel of it is certain)",
             0.25,
             30,
             "a shorter window makes jobs late, a longer one loses more time when a worker dies",
