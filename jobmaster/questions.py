@@ -29,7 +29,11 @@ ASK_AGAIN_EVERY: Final = 0.05
 
 
 class Jobs:
-    """Questions about jobs, and what people do with single ones."""
+    """Questions about jobs, and what people do with single ones. `job_id` is the id of a `Result`, or one of your own.
+
+    Every method raises `StoreUnavailable` where the master does not answer; those that change a job raise
+    `ClusterArchived` where the cluster can be read only.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -97,7 +101,15 @@ class Jobs:
         return await self._client.aask(lambda gate: gate.cancel(key))
 
     def reschedule(self, job_id: str, when: datetime) -> bool:
-        """Give a waiting job another moment (an aware datetime). False: it is too late for that."""
+        """Give a waiting job another moment. False: it is too late for that.
+
+        Args:
+            job_id: the job.
+            when: an aware datetime.
+
+        Raises:
+            ConfigurationError: `when` is no aware datetime.
+        """
         key, due_us = self._writable(job_id), moment_us(when, "when")
         return self._client.ask(lambda gate: gate.store.reschedule(key, due_us))
 
@@ -156,7 +168,11 @@ class Jobs:
 
 
 class Workers:
-    """Questions and orders to workers. An order without names is for all living ones."""
+    """Questions and orders to workers. An order without names is for all living ones.
+
+    Orders return one reply for each worker that was meant, whether it answered within `timeout` (seconds or timedelta)
+    or not. Every method raises `StoreUnavailable` where the master does not answer.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -206,7 +222,7 @@ class Workers:
         return await self._asend("stop", names, {}, timeout)
 
     def set_concurrency(self, slots: int, *names: str, timeout: float | timedelta = 5) -> Sequence[WorkerReply]:
-        """Give workers another number of slots until they restart. Raises as `ping`."""
+        """Give workers another number of slots (1 to 10,000) until they restart. Raises as `ping`."""
         return self._send("concurrency", names, {"slots": slots}, timeout)
 
     async def aset_concurrency(self, slots: int, *names: str, timeout: float | timedelta = 5) -> Sequence[WorkerReply]:
@@ -241,7 +257,7 @@ class Workers:
 
 
 class Buckets:
-    """Questions about buckets."""
+    """Questions about buckets. They raise `StoreUnavailable` where the master does not answer."""
 
     def __init__(self, client: Client) -> None:
         self._client = client

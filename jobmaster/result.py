@@ -30,6 +30,8 @@ R_co = TypeVar("R_co", covariant=True)
 class Result(Generic[R_co]):
     """One job, as its producer sees it. Equal to another Result of the same job.
 
+    What asks a server raises `StoreUnavailable` where it does not answer, and has a twin for event loops, `a...`.
+
     Attributes:
         id: the job's id: the one that the caller chose, else a UUID.
     """
@@ -82,9 +84,18 @@ class Result(Generic[R_co]):
         status = self.status
         return status is not None and status.is_final
 
+    async def aready(self) -> bool:
+        """`ready` for a running event loop."""
+        status = await self.astatus()
+        return status is not None and status.is_final
+
     def successful(self) -> bool:
         """Whether the job has ended as Succeeded."""
         return self.status is JobStatus.SUCCEEDED
+
+    async def asuccessful(self) -> bool:
+        """`successful` for a running event loop."""
+        return await self.astatus() is JobStatus.SUCCEEDED
 
     @property
     def error(self) -> JobMasterError | None:

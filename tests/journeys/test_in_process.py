@@ -93,6 +93,60 @@ def test_async_tasks_and_async_calls(jm: JobMaster) -> None:
     asyncio.run(scenario())
 
 
+def test_what_asks_a_server_has_a_twin_for_event_loops(jm: JobMaster) -> None:
+    @jm.task
+    def hello() -> str:
+        return "hi"
+
+    async def scenario() -> None:
+        async with jm:
+            result = await hello.adelay()
+            assert await result.aget(timeout=5) == "hi"
+            assert (await result.aready(), await result.asuccessful(), await result.aerror()) == (True, True, None)
+            assert await result.aattempts() == 1
+            await ask_about(result.id)
+            await schedule()
+            await order()
+
+    async def ask_about(job_id: str) -> None:
+        job = await jm.jobs.aget(job_id)
+        assert job is not None
+        assert job.status is JobStatus.SUCCEEDED
+        assert [one.id for one in (await jm.jobs.alist()).jobs] == [job_id]
+        assert await jm.jobs.acount() == {JobStatus.SUCCEEDED: 1}
+        assert await jm.jobs.aattempts(job_id) == ()
+        assert await jm.buckets.alist() != ()
+
+    async def schedule() -> None:
+        now = datetime.now(UTC)
+        sent = [
+            await jm.asend(hello.name),
+            await jm.scheduler.aonce_now(hello),
+            await jm.scheduler.aonce_after(hello, 0.01),
+            await jm.scheduler.aonce_at(hello, now),
+        ]
+        assert [await one.aget(timeout=5) for one in sent] == ["hi"] * 4
+        later = await jm.scheduler.aonce_after(hello, timedelta(hours=1))
+        assert await jm.scheduler.areschedule(later.id, now + timedelta(hours=2))
+        assert await jm.scheduler.acancel(later.id) is CancelOutcome.CANCELLED
+        assert await jm.jobs.aretry(later.id)
+        assert await later.aget(timeout=5) == "hi"
+
+    async def order() -> None:
+        (worker,) = await jm.workers.alist()
+        for replies in (
+            await jm.workers.aping(worker.name),
+            await jm.workers.apause(),
+            await jm.workers.aresume(),
+            await jm.workers.aset_concurrency(3),
+            await jm.workers.arevoke("a job that nobody has"),
+            await jm.workers.astop(),
+        ):
+            assert [(reply.worker, reply.ok) for reply in replies] == [(worker.name, True)]
+
+    asyncio.run(scenario())
+
+
 def test_lifespan_runs_workers_while_the_application_runs(jm: JobMaster) -> None:
     @jm.task
     def hello() -> str:
