@@ -5,12 +5,15 @@ A command's module is imported when the command is used, so that `jobmaster --he
 
 from __future__ import annotations
 
+import sys
 from typing import NoReturn
 
 
 def main() -> NoReturn:
     """Run the command that `sys.argv` asks for, and end the process with its exit code."""
-    from jobmaster.cli.program import program
-
+    try:
+        from jobmaster.cli.program import program
+    except KeyboardInterrupt:  # pressed before anything could have begun
+        sys.exit(130)
     program.main()
     raise AssertionError("program.main() ends the process")

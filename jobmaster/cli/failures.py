@@ -52,6 +52,8 @@ def tell(error: BaseException, *, as_json: bool) -> int:
         # Whoever read our output has gone (`jobmaster jobs list | head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        error = Failure(f"The output cannot be written: {error.strerror}. Free space there, or send it elsewhere.")
     code = code_of(error)
     if code is None:
         raise error

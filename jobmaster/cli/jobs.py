@@ -25,6 +25,7 @@ STATUSES = {str(status).lower(): (status,) for status in JobStatus} | {
 }
 """What `--status` takes: a status, or a family of them."""
 PRIORITIES = tuple(priority.name.lower() for priority in Priority)
+UNKNOWN = "nobody knows it: a job of this id will not start, should it come later"
 LOOK_EVERY = 0.5
 FOLLOWED = 200
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -170,14 +171,15 @@ def cancel(invocation: Invocation, /, job_ids: tuple[str, ...]) -> None:
     words = {
         CancelOutcome.CANCELLED: "cancelled: it will not start",
         CancelOutcome.REQUESTED: "asked for: its worker decides; see jobs show",
-        CancelOutcome.TOO_LATE: "too late: it had ended, or nobody knows it",
+        CancelOutcome.TOO_LATE: "too late: it had ended",
     }
+    unknown = {id_ for id_, said in done.items() if said is CancelOutcome.REQUESTED and app.jobs.get(id_) is None}
     if invocation.as_json:
         show_json({job_id: outcome.value for job_id, outcome in done.items()})
     else:
         for job_id, outcome in done.items():
-            click.echo(f"{job_id}  {words[outcome]}")
-    if CancelOutcome.TOO_LATE in done.values():
+            click.echo(f"{job_id}  {UNKNOWN if job_id in unknown else words[outcome]}")
+    if unknown or CancelOutcome.TOO_LATE in done.values():
         raise click.exceptions.Exit(FAILED)
 
 

@@ -122,6 +122,13 @@ def test_jobs_cancel_says_what_is_certain(cluster: Cluster) -> None:
     assert late == {cluster.good: "too_late"}
 
 
+def test_jobs_cancel_does_not_promise_a_worker_for_an_id_that_nobody_knows(cluster: Cluster) -> None:
+    done = cluster.terminal.run("-A", "shop", "jobs", "cancel", "no-such-job")
+
+    assert done.returncode == 1
+    assert "no-such-job  nobody knows it" in done.stdout
+
+
 def test_jobs_tail_follows_all_jobs(cluster: Cluster) -> None:
     done = cluster.terminal.run("-A", "shop", "--json", "jobs", "tail", "-n", "2")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import subprocess
@@ -16,6 +17,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from jobmaster.cli import main
 from jobmaster.cli.failures import Failure, code_of, tell
 from jobmaster.cli.invocation import Invocation
 from jobmaster.cli.output import age, plain, printable, show_table, span
@@ -188,6 +190,26 @@ def test_an_error_inside_of_a_task_group_is_told_as_itself() -> None:
 
 def test_ctrl_c_is_130() -> None:
     assert tell(KeyboardInterrupt(), as_json=False) == 130
+
+
+def test_ctrl_c_while_the_command_line_is_imported_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Pressed:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "jobmaster.cli.program":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "jobmaster.cli.program")
+    monkeypatch.setattr(sys, "meta_path", [Pressed(), *sys.meta_path])
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == 130
+
+
+def test_output_that_finds_no_room_is_an_error_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert tell(OSError(errno.ENOSPC, "No space left on device"), as_json=False) == 1
+    assert "The output cannot be written: No space left on device" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- output
