@@ -36,7 +36,7 @@ class Troubles:
 
     def store_unavailable(self, error: Exception) -> Response:
         """503: the master does not answer, or its schema or the settings do not fit. The details stand in the log."""
-        _log.warning("dashboard: %s", error, extra={"event": "web.store_unavailable"})
+        _log.warning("dashboard_cannot_ask error=%s", error)
         response = self._answer("unavailable.html", status=503, title="The master database does not answer")
         response.headers["Retry-After"] = "5"
         return response

@@ -12,6 +12,7 @@ from jobmaster.model.ids import new_job_key
 from jobmaster.model.job import Envelope, NewJob, encode_envelope
 from jobmaster.model.states import JobStatus
 from jobmaster.ports.query import JobQuery
+from jobmaster.rules.paging import Place
 from jobmaster.stores.sql import queries
 from tests.unit.sqlite_place import in_loop, new_job, opened, owned_bucket
 
@@ -73,7 +74,7 @@ async def test_what_people_search_for_is_data(tmp_path: Path, text: str) -> None
 
 @pytest.mark.parametrize("dialect", [postgresql, mysql, mssql, sqlite], ids=["postgresql", "mysql", "mssql", "sqlite"])
 def test_every_list_is_written_for_every_dialect(dialect: object) -> None:
-    place = queries.Place(5, b"\0" * 16)
+    place = Place(5, b"\0" * 16)
     for statement in (
         queries.messages_page(EVERYTHING, limit=5, place=None),
         queries.job_counts(EVERYTHING),

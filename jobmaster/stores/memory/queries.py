@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from jobmaster.errors import ConfigurationError
 from jobmaster.model.job import JobRecord, unreadable_envelope
 from jobmaster.model.states import JobStatus
 from jobmaster.model.worker import WorkerRecord, WorkerStatus
 from jobmaster.ports.query import JobPage
+from jobmaster.rules.paging import place_of, read_page, written
 from jobmaster.stores.memory.rows import JobRow, WorkerRow, envelope_of
 from jobmaster.stores.memory.state import MasterState
 
@@ -21,22 +21,18 @@ if TYPE_CHECKING:
     from jobmaster.model.job import AttemptRecord, Message
     from jobmaster.ports.query import JobQuery
 
-LONGEST_PAGE = 1_000
-
 
 class Queries(MasterState):
     """The questions of people."""
 
     async def list_jobs(self, query: JobQuery, *, limit: int = 50, after: str | None = None) -> JobPage:
         self._begin()
-        if not 1 <= limit <= LONGEST_PAGE:
-            raise ConfigurationError(f"limit is {limit}, but a page holds 1 to {LONGEST_PAGE:,} jobs.")
-        place = None if after is None else _place(after)
-        found = sorted((_order(record), record) for record in self._found(query))
+        place = read_page(limit, after)
+        found = sorted((place_of(record), record) for record in self._found(query))
         found = [entry for entry in reversed(found) if place is None or entry[0] < place]
         page = [record for _, record in found[:limit]]
         more = len(found) > limit
-        return JobPage(page, f"{page[-1].created_us}:{page[-1].key.hex()}" if more else None, self._unlisted(query))
+        return JobPage(page, written(place_of(page[-1])) if more else None, self._unlisted(query))
 
     def _found(self, query: JobQuery) -> list[JobRecord]:
         return [record for record in self._records() if _fits(record, query)]
@@ -154,18 +150,6 @@ def waiting_record(message: Message, *, whole: bool = False) -> JobRecord:
         bucket=message.bucket,
         in_master=False,
     )
-
-
-def _order(record: JobRecord) -> tuple[int, bytes]:
-    return record.created_us, record.key
-
-
-def _place(after: str) -> tuple[int, bytes]:
-    created, _, key = after.partition(":")
-    try:
-        return int(created), bytes.fromhex(key)
-    except ValueError:
-        raise ConfigurationError(f"after={after!r} is no end of a page. Pass on what JobPage.after said.") from None
 
 
 def _fits(record: JobRecord, query: JobQuery) -> bool:

@@ -5,7 +5,7 @@ Only texts and values leave this module: a store runs them on a connection of it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, String, and_, func, literal_column, or_, select
 from sqlalchemy.ext.compiler import compiles
@@ -19,18 +19,12 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.compiler import SQLCompiler
 
     from jobmaster.ports.query import JobQuery
+    from jobmaster.rules.paging import Place
 
 NEWEST_MESSAGES = 50_000
 """So many of the newest messages are looked through for a list; how many more wait, the page says."""
 
 LIVE = (1, 2, 4, 5)
-
-
-class Place(NamedTuple):
-    """Where a page ends: the last job on it."""
-
-    created_us: int
-    key: bytes
 
 
 class KeyHex(ColumnElement[str]):

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.dialects import sqlite
 
-from jobmaster.errors import ConfigurationError
 from jobmaster.model.states import JobStatus
 from jobmaster.ports.query import JobPage
+from jobmaster.rules.paging import Place, place_of, written
 from jobmaster.stores.sql import queries
-from jobmaster.stores.sql.queries import Place
 from jobmaster.stores.sql.sqlite.look_up import record_of, waiting_record
 from jobmaster.stores.sql.sqlite.rows import STATUS_OF
 
@@ -23,27 +22,9 @@ if TYPE_CHECKING:
     from jobmaster.ports.query import JobQuery
     from jobmaster.stores.sql.sqlite.transaction import Row, Transaction
 
-LONGEST_PAGE = 1_000
 HOW_MANY_MESSAGES = "SELECT count(*) FROM jm_message"
 
 _dialect = sqlite.dialect(paramstyle="qmark")
-
-
-def checked(limit: int, after: str | None) -> Place | None:
-    """The place after which the page begins.
-
-    Raises:
-        ConfigurationError: limit or place can't be.
-    """
-    if not 1 <= limit <= LONGEST_PAGE:
-        raise ConfigurationError(f"limit is {limit}, but a page holds 1 to {LONGEST_PAGE:,} jobs.")
-    if after is None:
-        return None
-    created, _, key = after.partition(":")
-    try:
-        return Place(int(created), bytes.fromhex(key))
-    except ValueError:
-        raise ConfigurationError(f"after={after!r} is no end of a page. Pass on what JobPage.after said.") from None
 
 
 def list_jobs(transaction: Transaction, query: JobQuery, limit: int, place: Place | None) -> JobPage:
@@ -51,19 +32,15 @@ def list_jobs(transaction: Transaction, query: JobQuery, limit: int, place: Plac
     found = [record_of(row) for row in _run(transaction, queries.jobs_page(query, limit=limit + 1, place=place))]
     if transaction.standalone and queries.asks_for_waiting(query):
         found += _waiting(transaction, query, limit + 1, place)
-        found.sort(key=_order, reverse=True)
+        found.sort(key=place_of, reverse=True)
     page = found[:limit]
-    after = f"{page[-1].created_us}:{page[-1].key.hex()}" if len(found) > limit else None
+    after = written(place_of(page[-1])) if len(found) > limit else None
     return JobPage(page, after, _unlisted(transaction, query))
 
 
 def _waiting(transaction: Transaction, query: JobQuery, limit: int, place: Place | None) -> list[JobRecord]:
     rows = _run(transaction, queries.messages_page(query, limit=limit, place=place))
     return list({row[0]: waiting_record(row) for row in rows}.values())
-
-
-def _order(record: JobRecord) -> tuple[int, bytes]:
-    return record.created_us, record.key
 
 
 def _unlisted(transaction: Transaction, query: JobQuery) -> int:

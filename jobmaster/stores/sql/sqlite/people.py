@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jobmaster.rules.paging import read_page
 from jobmaster.rules.storable import check_key
 from jobmaster.stores.sql.sqlite import leases, look_up
 from jobmaster.stores.sql.sqlite.handle import Handle
@@ -25,7 +26,7 @@ class PeopleVerbs(Handle):
     async def list_jobs(self, query: JobQuery, *, limit: int = 50, after: str | None = None) -> JobPage:
         from jobmaster.stores.sql.sqlite import lists
 
-        place = lists.checked(limit, after)
+        place = read_page(limit, after)
         return await self._ask(lambda tx: lists.list_jobs(tx, query, limit, place))
 
     async def get_job(self, key: JobKey) -> JobRecord | None:
