@@ -181,6 +181,9 @@ def _workers(app: JobMaster) -> list[Finding]:
             bad=State.WARNING,
         )
     ]
+    if paused := sorted(worker.name for worker in living if worker.stats.get("paused")):
+        advice = f"They start no job. Let them go on: jobmaster workers resume {' '.join(paused)}"
+        findings.append(Finding("paused", State.WARNING, f"paused: {', '.join(paused)}", advice))
     named = {definition.target.lane or "default" for definition in app.registry}
     served = {lane for worker in living if worker.mode.runs_jobs for lane in worker.lanes}
     if living and (left := sorted(named - served)):
@@ -194,7 +197,8 @@ def _workers(app: JobMaster) -> list[Finding]:
 def _buckets(app: JobMaster) -> list[Finding]:
     found = app.buckets.list()
     lost = [bucket for bucket in found if bucket.status in {BucketStatus.LOST, BucketStatus.READY_TO_DRAIN}]
-    fact = f"{len(found)} buckets, {sum(bucket.depth for bucket in found):,} jobs waiting in them, {len(lost)} lost"
+    depth = sum(bucket.depth for bucket in found)
+    fact = f"{len(found)} buckets, {depth:,} jobs in them when last counted, {len(lost)} lost"
     advice = "A worker of the same agent and lane adopts them: start one."
     return [_judge("buckets", fact, good=not lost, advice=advice, bad=State.WARNING)]
 

@@ -12,7 +12,7 @@ from jobmaster.cli.invocation import Invocation, common_options, pass_invocation
 from jobmaster.cli.output import age, show_json, show_table, span
 
 if TYPE_CHECKING:
-    from jobmaster.views import WorkerReply
+    from jobmaster.views import WorkerInfo, WorkerReply
 
 
 @click.group()
@@ -33,7 +33,7 @@ def list_workers(invocation: Invocation, /) -> None:
     show_table(
         ["name", "status", "mode", "agent", "lanes", "slots", "running", "waiting", "host", "pid", "renewed"],
         [
-            (worker.name, worker.status.name.lower(), worker.mode.name.lower(), worker.agent, ",".join(worker.lanes),
+            (worker.name, _status(worker), worker.mode.name.lower(), worker.agent, ",".join(worker.lanes),
              worker.slots, worker.stats.get("running"), worker.stats.get("waiting"), worker.host, worker.pid,
              age(worker.renewed_at))
             for worker in found
@@ -119,6 +119,11 @@ def _tell(invocation: Invocation, replies: Sequence[WorkerReply]) -> None:
         raise click.exceptions.Exit(UNREACHABLE)
     if not all(reply.ok for reply in replies):
         raise click.exceptions.Exit(FAILED)
+
+
+def _status(worker: WorkerInfo) -> str:
+    paused = worker.status.lives and worker.stats.get("paused")
+    return worker.status.name.lower() + (", paused" if paused else "")
 
 
 def _row(reply: WorkerReply) -> tuple[object, ...]:

@@ -142,6 +142,10 @@ def test_workers_are_listed_and_take_orders(cluster: Cluster) -> None:
     paused = cluster.terminal.json("workers", "pause", "alpha")
     waiting = cluster.terminal.enqueue("shop.hello", name="paused")
     pinged = cluster.terminal.json("workers", "ping", "alpha")
+    cluster.terminal.until(
+        lambda: "active, paused" in cluster.terminal.run("-A", "shop", "workers", "list").stdout, "it is seen as paused"
+    )
+    checked = cluster.terminal.run("-A", "shop", "doctor").stdout
     resumed = cluster.terminal.json("workers", "resume", "alpha")
     followed = cluster.terminal.run("-A", "shop", "jobs", "tail", waiting)
     slots = cluster.terminal.json("workers", "concurrency", "2", "alpha")
@@ -159,6 +163,7 @@ def test_workers_are_listed_and_take_orders(cluster: Cluster) -> None:
     assert (paused[0]["reply"]["paused"], pinged[0]["reply"]["paused"], resumed[0]["reply"]["paused"]) == (
         True, True, False,
     )  # fmt: skip
+    assert "workers resume alpha" in checked
     assert followed.returncode == 0
     assert slots[0]["reply"]["slots"] == 2
     assert "alpha" in table
