@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import os
+import sys
 import time
 import traceback
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from jobmaster.context import JobContext, enter_job
 from jobmaster.errors import (
@@ -100,7 +103,7 @@ class TaskWorkload:
         if isinstance(prepared, Ended):
             return prepared
         definition, context = prepared
-        leave = enter_job(context)
+        leave, process = enter_job(context), os.getpid()
         try:
             if definition.handler is None:
                 value = definition.function(*_arguments(definition, context), **context.kwargs)
@@ -109,9 +112,15 @@ class TaskWorkload:
                     value = scope.make(definition.handler).handle(context)
             return self._returned(definition, context, value)
         except Exception as error:  # noqa: BLE001 - as above
+            if os.getpid() != process:
+                traceback.print_exc()
+                _end_a_copy(1)
             return self._raised(definition, context, error)
         finally:
             leave()
+            if os.getpid() != process:
+                raised = sys.exception()
+                _end_a_copy((raised.code or 0) if isinstance(raised, SystemExit) else 0)
 
     def _prepare(self, run: Run) -> tuple[TaskDefinition, JobContext] | Ended:
         """The definition and the context of a run; an Ended where it cannot even begin."""
@@ -261,3 +270,11 @@ def _text(text: str, most: int, *, tail: bool = False) -> str:
     if len(clean) <= most:
         return clean
     return "…" + clean[-most:] if tail else clean[:most] + "…"
+
+
+def _end_a_copy(code: object) -> NoReturn:
+    """End a child that a task forked and that came back here: the run and its answer are its parent's."""
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 1)

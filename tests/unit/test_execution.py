@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -87,6 +89,25 @@ def test_none_is_no_result(jm: JobMaster) -> None:
     def nothing() -> None: ...
 
     assert execute(jm, nothing) == Ended(End.RETURNED)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+@pytest.mark.parametrize(("way", "code"), [("return", 0), ("exit", 7), ("raise", 1)])
+def test_a_child_that_a_task_forked_ends_where_the_task_ends(jm: JobMaster, way: str, code: int) -> None:
+    @jm.task
+    def fork() -> int:
+        child = os.fork()
+        if child:
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if way == "exit":
+            sys.exit(7)
+        if way == "raise":
+            raise ValueError("of the child")
+        return -1
+
+    ended = execute(jm, fork)
+
+    assert (ended.end, jm.codec.decode_value(ended.result or b"")) == (End.RETURNED, code)
 
 
 @pytest.mark.parametrize(
