@@ -12,7 +12,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 
-from jobmaster.observe.debug_log import start_debug_log
+from jobmaster.observe.debug_log import start_debug_log, stop_debug_log
 from jobmaster.runtime import (
     SystemClock,
     WorkerPlan,
@@ -90,8 +90,15 @@ class InProcessWorkers:
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._app.load_tasks()
-        if self._app.settings.debug_log:
-            start_debug_log(self._app.settings.debug_log, self._app.cluster_id)
+        folder = self._app.settings.debug_log
+        debug_log = start_debug_log(folder, self._app.cluster_id) if folder else None
+        try:
+            await self._run_plans()
+        finally:
+            if debug_log is not None:
+                stop_debug_log(debug_log)
+
+    async def _run_plans(self) -> None:
         plans = plan_workers(self._app)
         for told in self._app.resolved.warnings:
             logger.warning("setting_ignored text=%s", told)

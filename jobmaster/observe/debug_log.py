@@ -137,15 +137,28 @@ def start_debug_log(folder: str | os.PathLike[str], cluster: str) -> DebugLog:
     return handler
 
 
+def stop_debug_log(handler: DebugLog) -> None:
+    """End a debug log that `start_debug_log` began, and leave the program's logging as it was before."""
+    logger = logging.getLogger(OWN)
+    logger.removeHandler(handler)
+    handler.close()
+    if any(isinstance(known, DebugLog) for known in logger.handlers):
+        return
+    for known in [known for known in logger.handlers if isinstance(known, _AsBefore)]:
+        logger.removeHandler(known)
+        logger.setLevel(known.before)
+        logger.propagate = True
+
+
 class _AsBefore(logging.Handler):
     """Gives the program's own handlers what they had before the logger's level went down to DEBUG, and no more."""
 
     def __init__(self, level: int) -> None:
         super().__init__()
-        self._before = level
+        self.before = level
 
     def emit(self, record: logging.LogRecord) -> None:
         """Pass the line on, if it is important enough."""
         root = logging.getLogger()
-        if record.levelno >= (self._before or root.level):
+        if record.levelno >= (self.before or root.level):
             root.handle(record)

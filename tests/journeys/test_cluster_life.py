@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sqlite3
@@ -350,3 +351,6 @@ def test_the_files_of_a_cluster_belong_to_its_user_alone(place: Place) -> None:
         made = [path for path in place.folder.rglob("*") if path.is_file()]
         assert len(made) >= 3
         assert [path for path in made if path.stat().st_mode & 0o077] == []
+
+    own = logging.getLogger("jobmaster")
+    assert (own.handlers, own.propagate, own.level) == ([], True, logging.NOTSET), "the program's logging is as before"
