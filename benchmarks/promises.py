@@ -108,7 +108,8 @@ def lateness() -> dict[str, float]:
         stage.start_worker()
         # The first call opens the store; it is not what is measured.
         stage.produce(
-            "nothing.delay()\nfor _ in range(20):\n due.options(delay=2).delay(moment=time.time() + 2)\n time.sleep(0.1)"
+            "nothing.delay()\n"
+            "for _ in range(20):\n due.options(delay=2).delay(moment=time.time() + 2)\n time.sleep(0.1)"
         )
         stage.wait_until(20, "late")
         values = [float(fields[0]) * 1e3 for fields in stage.noted("late")]
