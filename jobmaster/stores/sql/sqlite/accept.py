@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from jobmaster.ports.answers import Refused
 from jobmaster.rules.storable import due_of
-from jobmaster.stores.sql.sqlite.rows import CANCELLED, HELD, INSERT_JOBS, job_row, tombstoned
+from jobmaster.stores.sql.job_rows import CANCELLED, HELD, job_row
+from jobmaster.stores.sql.sqlite.rows import INSERT_JOBS, tombstoned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,24 +7,14 @@ from typing import TYPE_CHECKING
 from jobmaster.model.bucket import Bucket
 from jobmaster.model.job import unreadable_envelope
 from jobmaster.model.reasons import UNREADABLE
-from jobmaster.model.states import BucketStatus
 from jobmaster.ports.answers import Fenced
+from jobmaster.stores.sql.job_rows import CANCELLED, FAILED, HELD, QUEUED, STATE, State, job_row
+from jobmaster.stores.sql.records import BUCKET, bucket_of, readable
 from jobmaster.stores.sql.sqlite.fencing import TAKE_EPOCH, has_messages
 from jobmaster.stores.sql.sqlite.owning import ACTIVE, COMPLETING, DRAINING, own
 from jobmaster.stores.sql.sqlite.read import AGENT_EPOCH, first_messages, remove
-from jobmaster.stores.sql.sqlite.recover import hold_row, readable, recover
-from jobmaster.stores.sql.sqlite.rows import (
-    CANCELLED,
-    FAILED,
-    HELD,
-    INSERT_JOBS,
-    QUEUED,
-    STATE,
-    State,
-    job_row,
-    states,
-    tombstoned,
-)
+from jobmaster.stores.sql.sqlite.recover import hold_row, recover
+from jobmaster.stores.sql.sqlite.rows import INSERT_JOBS, states, tombstoned
 from jobmaster.stores.sql.sqlite.transaction import chunks, marks
 
 if TYPE_CHECKING:
@@ -35,7 +25,6 @@ if TYPE_CHECKING:
     from jobmaster.model.job import Fence, Message
     from jobmaster.stores.sql.sqlite.transaction import Row, Transaction
 
-BUCKET = "id, agent, lane, priority, epoch, status, owner, adopted_us, depth, clean"
 OPEN_BUCKETS = f"SELECT {BUCKET} FROM jm_bucket WHERE status IN (1, 5) ORDER BY id"
 BY_PLACE = f"""
 SELECT {BUCKET} FROM jm_bucket WHERE agent = ? AND lane = ? AND priority = ? AND status IN (1, 5) ORDER BY id LIMIT 1
@@ -75,23 +64,6 @@ KNOWN = "SELECT id FROM jm_bucket WHERE id IN ({ids})"
 
 HIGHEST_EPOCH = 2**62
 LEFT_AT_ONCE = 1_000
-
-
-def bucket_of(row: Row) -> Bucket:
-    """A row of the columns BUCKET as a value."""
-    number, agent, lane, priority, epoch, status, owner, adopted_us, depth, clean = row
-    return Bucket(
-        id=number,
-        agent=agent,
-        lane=lane,
-        priority=priority,
-        epoch=epoch,
-        status=BucketStatus(status),
-        owner=owner,
-        adopted_us=adopted_us,
-        depth=depth,
-        clean=bool(clean),
-    )
 
 
 def open_buckets(transaction: Transaction) -> list[Bucket]:

@@ -6,19 +6,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from jobmaster.model.job import CancelReply, unreadable_envelope
 from jobmaster.model.states import CancelOutcome
+from jobmaster.stores.sql.job_rows import ASSIGNED, CANCELLED, HELD, PROCESSING, QUEUED, State, job_row
+from jobmaster.stores.sql.records import readable
 from jobmaster.stores.sql.sqlite.accept import INSERT_MESSAGES
-from jobmaster.stores.sql.sqlite.recover import readable, tell_client, tell_ended
-from jobmaster.stores.sql.sqlite.rows import (
-    ASSIGNED,
-    CANCELLED,
-    HELD,
-    INSERT_JOBS,
-    PROCESSING,
-    QUEUED,
-    State,
-    job_row,
-    states,
-)
+from jobmaster.stores.sql.sqlite.recover import tell_client, tell_ended
+from jobmaster.stores.sql.sqlite.rows import INSERT_JOBS, states
 
 if TYPE_CHECKING:
     from jobmaster.model.ids import JobKey

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from jobmaster.model.job import ClaimedJob
 from jobmaster.ports.answers import Fenced
 from jobmaster.ports.master import Claimed
+from jobmaster.stores.sql.job_rows import QUEUED
 from jobmaster.stores.sql.sqlite.owning import ACTIVE, own
-from jobmaster.stores.sql.sqlite.rows import QUEUED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

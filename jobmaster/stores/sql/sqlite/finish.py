@@ -7,28 +7,11 @@ from typing import TYPE_CHECKING
 from jobmaster.model.job import Settled, result_until_us
 from jobmaster.model.states import JobStatus
 from jobmaster.rules.storable import cleaned, cleaned_error
+from jobmaster.stores.sql.job_rows import CANCELLED, FAILED, HELD, PROCESSING, WAITING, State, encode_error, job_row
 from jobmaster.stores.sql.sqlite.owning import own
 from jobmaster.stores.sql.sqlite.read import remove
-from jobmaster.stores.sql.sqlite.recover import (
-    ADD_ATTEMPT,
-    blames_on,
-    count_blames,
-    hold_row,
-    tell_client,
-)
-from jobmaster.stores.sql.sqlite.rows import (
-    CANCELLED,
-    FAILED,
-    HELD,
-    INSERT_JOBS,
-    PROCESSING,
-    WAITING,
-    State,
-    encode_error,
-    job_row,
-    states,
-    tombstoned,
-)
+from jobmaster.stores.sql.sqlite.recover import ADD_ATTEMPT, blames_on, count_blames, hold_row, tell_client
+from jobmaster.stores.sql.sqlite.rows import INSERT_JOBS, states, tombstoned
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from jobmaster.model.states import WorkerMode
-from jobmaster.model.worker import Demand, Grant, Registered, WorkerRecord, WorkerStatus
+from jobmaster.model.worker import Demand, Grant, Registered, WorkerRecord
 from jobmaster.ports.answers import Refused
 from jobmaster.rules.storable import cleaned
-from jobmaster.stores.sql.sqlite.buckets import BUCKET, bucket_of, lose
+from jobmaster.stores.sql.job_rows import STATE, State
+from jobmaster.stores.sql.records import BUCKET, WORKER_RECORD, bucket_of, worker_of
+from jobmaster.stores.sql.sqlite.buckets import lose
 from jobmaster.stores.sql.sqlite.commands import unanswered
 from jobmaster.stores.sql.sqlite.recover import recover
-from jobmaster.stores.sql.sqlite.rows import STATE, State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,10 +73,7 @@ WHERE b.owner IS NOT NULL AND b.status IN (1, 2, 4)
 """
 ONE_BUCKET = f"SELECT {BUCKET} FROM jm_bucket WHERE id = ?"
 
-WORKERS = """
-SELECT id, name, boot, agent, lanes, mode, host, pid, slots, version, started_us, renewed_us, lease_until_us, ended,
-    stopping, stats FROM jm_worker
-"""
+WORKERS = f"SELECT {WORKER_RECORD} FROM jm_worker"
 LIST_WORKERS = WORKERS + " ORDER BY ended OR lease_until_us <= ?, name, boot DESC"
 SOME_WORKERS = WORKERS + " WHERE id IN (SELECT value FROM json_each(?))"
 
@@ -223,51 +220,12 @@ def lost_owners(transaction: Transaction) -> list[tuple[int, bool]]:
 
 def list_workers(transaction: Transaction) -> list[WorkerRecord]:
     """All workers, living first."""
-    return [_record(row, transaction.now_us) for row in transaction.rows(LIST_WORKERS, (transaction.now_us,))]
+    return [worker_of(row, transaction.now_us) for row in transaction.rows(LIST_WORKERS, (transaction.now_us,))]
 
 
 def workers_by_id(transaction: Transaction, ids: Sequence[int]) -> list[WorkerRecord]:
     """Those of the ids that are known."""
-    return [_record(row, transaction.now_us) for row in transaction.rows(SOME_WORKERS, (json.dumps(list(ids)),))]
-
-
-def _record(row: Row, now_us: int) -> WorkerRecord:
-    (
-        number,
-        name,
-        boot,
-        agent,
-        lanes,
-        mode,
-        host,
-        pid,
-        slots,
-        version,
-        started,
-        renewed,
-        until,
-        ended,
-        stopping,
-        stats,
-    ) = row
-    living = WorkerStatus.STOPPING if stopping else WorkerStatus.ACTIVE
-    return WorkerRecord(
-        id=number,
-        name=name,
-        boot=boot,
-        agent=agent,
-        lanes=tuple(json.loads(lanes)),
-        mode=WorkerMode(mode),
-        status=WorkerStatus.DEAD if ended or until <= now_us else living,
-        host=host,
-        pid=pid,
-        slots=slots,
-        version=version,
-        started_us=started,
-        renewed_us=renewed,
-        lease_until_us=until,
-        stats=stats if isinstance(stats, bytes) else stats.encode(),
-    )
+    return [worker_of(row, transaction.now_us) for row in transaction.rows(SOME_WORKERS, (json.dumps(list(ids)),))]
 
 
 def _text(value: str | bytes) -> str:

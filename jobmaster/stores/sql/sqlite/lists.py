@@ -10,8 +10,8 @@ from jobmaster.model.states import JobStatus
 from jobmaster.ports.query import JobPage
 from jobmaster.rules.paging import Place, place_of, written
 from jobmaster.stores.sql import queries
-from jobmaster.stores.sql.sqlite.look_up import record_of, waiting_record
-from jobmaster.stores.sql.sqlite.rows import STATUS_OF
+from jobmaster.stores.sql.job_rows import STATUS_OF
+from jobmaster.stores.sql.records import record_of, waiting_record
 
 if TYPE_CHECKING:
     from typing import Any

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from jobmaster.model.job import ErrorInfo, decode_envelope
-from jobmaster.model.reasons import QUARANTINED, WORKER_LOST
+from jobmaster.model.job import ErrorInfo
+from jobmaster.model.reasons import WORKER_LOST
 from jobmaster.model.states import JobStatus
 from jobmaster.rules.recovery import recovered
-from jobmaster.stores.sql.sqlite.rows import HELD, PROCESSING, STATUS_OF, State, encode_error, tombstoned
+from jobmaster.stores.sql.job_rows import HELD, PROCESSING, STATUS_OF, State, encode_error
+from jobmaster.stores.sql.records import lost_error, readable
+from jobmaster.stores.sql.sqlite.rows import tombstoned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -95,11 +95,6 @@ def _write(transaction: Transaction, row: State, after: Recovered, blame: str | 
     )
 
 
-def lost_error(reason: str, blame: str | None) -> ErrorInfo:
-    """What a row says that failed because its worker vanished: for which reason, and by what the process died."""
-    return ErrorInfo(reason, blame or (WORKER_LOST if reason == QUARANTINED else ""))
-
-
 def record_lost(transaction: Transaction, row: State, blame: str | None) -> None:
     """The attempt that was running when its worker vanished."""
     error = encode_error(ErrorInfo(WORKER_LOST, blame)) if blame else None
@@ -157,11 +152,3 @@ def tell_client(transaction: Transaction, envelope: Envelope | None) -> None:
     """Signal the client that waits for this job, if one does."""
     if envelope is not None and envelope.reply_to:
         transaction.topics.add(f"client:{envelope.reply_to}")
-
-
-def readable(payload: bytes) -> Envelope | None:
-    """The envelope in a payload, or None: it is somebody else's, or damaged."""
-    try:
-        return decode_envelope(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None

@@ -7,29 +7,12 @@ from typing import TYPE_CHECKING
 from jobmaster.model.job import Verdict
 from jobmaster.model.reasons import QUARANTINED
 from jobmaster.model.states import JobStatus
+from jobmaster.stores.sql.job_rows import CANCELLED, FAILED, PROCESSING, State, encode_error, job_row, signed
+from jobmaster.stores.sql.records import lost_error
 from jobmaster.stores.sql.sqlite.owning import own
 from jobmaster.stores.sql.sqlite.read import remove
-from jobmaster.stores.sql.sqlite.recover import (
-    after_loss,
-    blames_on,
-    count_blames,
-    lost_error,
-    record_lost,
-    recover,
-    tell_client,
-)
-from jobmaster.stores.sql.sqlite.rows import (
-    CANCELLED,
-    FAILED,
-    INSERT_JOBS,
-    PROCESSING,
-    State,
-    encode_error,
-    job_row,
-    signed,
-    states,
-    tombstoned,
-)
+from jobmaster.stores.sql.sqlite.recover import after_loss, blames_on, count_blames, record_lost, recover, tell_client
+from jobmaster.stores.sql.sqlite.rows import INSERT_JOBS, states, tombstoned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from jobmaster.model.aged import AgedJob, decode_aged, encode_aged
 from jobmaster.model.job import encode_envelope
 from jobmaster.model.reasons import RESULT_EXPIRED
-from jobmaster.stores.sql.sqlite.look_up import ATTEMPTS, RECORDS, attempt_of, record_of
+from jobmaster.stores.sql.job_rows import STATE, SUCCEEDED, State, encode_error, job_row
+from jobmaster.stores.sql.records import attempt_of, record_of
+from jobmaster.stores.sql.sqlite.look_up import ATTEMPTS, RECORDS
 from jobmaster.stores.sql.sqlite.recover import ADD_ATTEMPT, recover, tell_ended
-from jobmaster.stores.sql.sqlite.rows import INSERT_JOBS, STATE, SUCCEEDED, State, encode_error, job_row, states
+from jobmaster.stores.sql.sqlite.rows import INSERT_JOBS, states
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
