@@ -1,0 +1,1 @@
+"""Real servers for tests, fault tests and benchmarks: started on loopback, gone with the process that started them."""
