@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,7 @@ class Fetcher:
         self._waiting = waiting
         self._pause = pause
         self._wake = asyncio.Event()
+        self._poll_at = 0.0
         self._subscriptions: dict[int, Subscription] = {}
         self.closed = False
         self.arrived: Callable[[list[Entry]], None] = lambda _entries: None
@@ -111,13 +113,16 @@ class Fetcher:
     async def _read_all(self) -> None:
         now = self._clock.monotonic()
         store_now = self._store_clock.now_us()
+        poll = now >= self._poll_at
+        if poll:
+            self._poll_at = now + self._tuning.read_every
         steps = []
         for life in [] if self.closed else self._lease.open_lives():
             due = life.next_due_us is not None and life.next_due_us <= store_now + self._tuning.window_us
+            life.read_wanted = life.read_wanted or poll
             if (life.read_wanted or due or life.more) and self._has_room(life):
                 steps.append(self._guarded(life, self._read))
-            if not self._store.gapless and now >= life.reread_at and life.cursor is not None:
-                life.reread_at = now + self._tuning.reread_every
+            if life.cursor is not None and self._reread_is_due(life, now):
                 steps.append(self._guarded(life, self._reread))
         if len(steps) == 1:
             await steps[0]
@@ -149,6 +154,8 @@ class Fetcher:
                 return
             self._store_clock.learn(answer.now_us)
             life.cursor, life.more, life.next_due_us = answer.cursor, answer.more, answer.next_due_us
+            if answer.unsettled and not life.unsettled:
+                life.unsettled, life.reread_at = True, self._clock.monotonic() + self._tuning.reread_every
             entries = self.take(life, answer.messages)
         if entries:
             self.arrived(entries)
@@ -157,14 +164,26 @@ class Fetcher:
         async with life.reading:
             if life.dropped or life.cursor is None:
                 return
-            known = [entry.seq for entry in life.entries.values() if entry.seq is not None]
-            known.extend(life.removed)
-            messages = await self._store.reread(
-                life.fence, life.cursor, known=known, limit=self._tuning.read_limit, window_us=self._tuning.window_us
+            now, limit = self._clock.monotonic(), self._tuning.read_limit
+            full = not self._store.gapless and now >= life.full_reread_at
+            answer = await self._store.reread(
+                life.fence, life.cursor, known=life.numbers, limit=limit, window_us=self._tuning.window_us, full=full
             )
-            entries = self.take(life, messages) if self._lease.may_act(life) else []
+            if not self._lease.may_act(life):
+                return
+            cut = len(answer.messages) >= limit
+            life.unsettled, life.reread_at = answer.unsettled or cut, now + self._tuning.reread_every
+            if full and not cut:
+                life.full_reread_at = now + self._tuning.full_reread_every
+            entries = self.take(life, answer.messages)
         if entries:
             self.arrived(entries)
+
+    def _reread_is_due(self, life: Life, now: float) -> bool:
+        """While a message may still appear; and after a life's first read and once a minute, as a cheap insurance."""
+        if life.unsettled and now >= life.reread_at:
+            return True
+        return not self._store.gapless and now >= life.full_reread_at
 
     def _has_room(self, life: Life) -> bool:
         return self._tuning.buffer_per_bucket - life.waiting >= self._tuning.least_room
@@ -177,11 +196,12 @@ class Fetcher:
             return None
 
     async def _sleep(self) -> None:
-        wait = self._tuning.read_every
-        if not self._store.gapless:
-            wait = min(wait, self._tuning.reread_every)
+        now = self._clock.monotonic()
+        wait = self._poll_at - now
         store_now = self._store_clock.now_us()
         for life in [] if self.closed else self._lease.open_lives():
+            if life.unsettled:
+                wait = min(wait, life.reread_at - now)
             if not self._has_room(life):
                 life.read_wanted = life.read_wanted or life.next_due_us is not None  # as soon as there is room
                 continue
@@ -190,9 +210,6 @@ class Fetcher:
                 return
             if life.next_due_us is not None:
                 wait = min(wait, max(0.0, (life.next_due_us - self._tuning.window_us - store_now) / 1e6))
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(wait, 0.005)):
                 await self._wake.wait()
-        except TimeoutError:
-            for life in self._lease.lives.values():
-                life.read_wanted = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -82,8 +82,8 @@ class Life:
     """The jobs of one bucket that are in memory, and where its reading stands."""
 
     __slots__ = (
-        "bucket", "cursor", "depth", "dropped", "entries", "fence", "high_mark", "more", "next_due_us", "open",
-        "read_wanted", "reading", "removed", "reread_at", "twins", "waiting",
+        "_gone", "bucket", "cursor", "depth", "dropped", "entries", "fence", "full_reread_at", "high_mark", "more",
+        "next_due_us", "numbers", "open", "read_wanted", "reading", "reread_at", "twins", "unsettled", "waiting",
     )  # fmt: skip
 
     def __init__(self, bucket: Bucket) -> None:
@@ -92,10 +92,15 @@ class Life:
         self.entries: dict[tuple[JobKey, int], Entry] = {}
         self.twins: dict[tuple[JobKey, int], list[Message]] = {}
         """Second copies of jobs in memory: taken under guard when the first copy is settled."""
-        self.removed: OrderedDict[int, None] = OrderedDict()
+        self.numbers: set[int] = set()
+        """Numbers of the messages that are in memory, or have lately left it: they are not taken again (R9)."""
+        self._gone: deque[int] = deque()
+        """Those of them that have left, the oldest first."""
         self.cursor: Cursor | None = None
         self.high_mark = 0
         self.more = False
+        self.unsettled = False
+        """A message may still appear below the cursor; only a reread can say that none will."""
         self.next_due_us: int | None = None
         self.open = False
         """Taken in: may be read, and its jobs may start."""
@@ -103,19 +108,21 @@ class Life:
         self.read_wanted = True
         self.reading = asyncio.Lock()
         self.reread_at = 0.0
+        """When (monotonic seconds) it is read again below the cursor, if it is still unsettled then."""
+        self.full_reread_at = 0.0
+        """When all below the cursor is read again although nothing asks for it."""
         self.waiting = 0
         self.depth = 0
 
     def message_entry(self, message: Message, envelope: Envelope) -> Entry | None:
         """Take a message into memory, or None where it is there already, or was lately removed (R9)."""
+        if message.seq in self.numbers:
+            return None
+        self.numbers.add(message.seq)
         identity = (message.key, message.gen)
         present = self.entries.get(identity)
-        if message.seq in self.removed or (present is not None and present.seq == message.seq):
-            return None
         if present is not None:
-            copies = self.twins.setdefault(identity, [])
-            if all(copy.seq != message.seq for copy in copies):
-                copies.append(message)
+            self.twins.setdefault(identity, []).append(message)
             return None
         entry = Entry(
             life=self,
@@ -149,15 +156,17 @@ class Life:
         if self.entries.get(identity) is entry:
             del self.entries[identity]
         self.message_removed(entry)
-        return self.twins.pop(identity, [])
+        twins = self.twins.pop(identity, [])
+        self.numbers.difference_update(twin.seq for twin in twins)
+        return twins
 
     def message_removed(self, entry: Entry) -> None:
         """Its message has left the agent: a read that was under way must not bring it again."""
         if entry.seq is None:
             return
-        self.removed[entry.seq] = None
-        while len(self.removed) > _REMEMBERED:
-            self.removed.popitem(last=False)
+        self._gone.append(entry.seq)
+        while len(self._gone) > _REMEMBERED:
+            self.numbers.discard(self._gone.popleft())
 
     def held(self) -> list[tuple[JobKey, int]]:
         """The rows that this life has in memory (R8)."""

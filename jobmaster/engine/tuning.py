@@ -33,7 +33,10 @@ class Tuning(msgspec.Struct, frozen=True):
     claims_per_second: float = 50.0
     """Most of these fallback claims by all workers of the cluster together."""
     read_every: float = 2.0
-    reread_every: float = 0.25
+    reread_every: float = 0.02
+    """While a message may still appear below a bucket's cursor."""
+    full_reread_every: float = 60.0
+    """On stores where that can happen at all, all below the cursor is read again so often."""
     adopt_per_renewal: int = 16
     lost_every: float = 1.0
     sweep_every: float = 5.0

@@ -38,6 +38,15 @@ class Read(msgspec.Struct, frozen=True):
     more: bool = False
     """True: the limit was reached and there is more to read at once."""
     next_due_us: int | None = None
+    unsettled: bool = False
+    """True: a message may still appear at or below this cursor (an insert under way): `reread` until that says no."""
+
+
+class Reread(msgspec.Struct, frozen=True):
+    """Answer of a reread. `unsettled`: a message may still appear at or below the cursor; ask again soon."""
+
+    messages: list[Message]
+    unsettled: bool = False
 
 
 class Takeover(msgspec.Struct, frozen=True):
@@ -66,7 +75,7 @@ class Agent(Protocol):
 
     @property
     def gapless(self) -> bool:
-        """True: no message can appear below a cursor, so `reread` is never needed."""
+        """True: no message can appear below a cursor: no read is ever `unsettled`, and nobody rereads to be sure."""
         ...
 
     async def push(self, bucket: int, jobs: Sequence[NewJob]) -> None:
@@ -94,9 +103,13 @@ class Agent(Protocol):
         ...
 
     async def reread(
-        self, fence: Fence, cursor: Cursor, *, known: Collection[int], limit: int, window_us: int
-    ) -> list[Message]:
-        """R9: due messages at or below the cursor whose numbers are not in `known` (late commits)."""
+        self, fence: Fence, cursor: Cursor, *, known: Collection[int], limit: int, window_us: int, full: bool = False
+    ) -> Reread:
+        """R9: due messages at or below the cursor whose numbers are not in `known` (late commits), at most `limit`.
+
+        `known` is a view of the owner's memory: quick to ask `in`, slow to copy. An agent that remembers up to
+        which number nothing can appear any more may begin there, unless `full` is set.
+        """
         ...
 
     async def remove(self, fence: Fence, seqs: Sequence[int]) -> None:

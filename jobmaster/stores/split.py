@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from jobmaster.errors import ConfigurationError, JobMasterError
 from jobmaster.model.job import Fence
-from jobmaster.ports.agent import Agent, Cursor, Durability, Read, Subscription, Takeover
+from jobmaster.ports.agent import Agent, Cursor, Durability, Read, Reread, Subscription, Takeover
 from jobmaster.ports.answers import Fenced, Refused
 from jobmaster.rules.orphans import held_again
 from jobmaster.stores.forward import MasterForward, MasterSide
@@ -161,10 +161,10 @@ class SplitStore(MasterForward):
         return await (await self._agent(fence.bucket)).read(fence, cursor, limit=limit, window_us=window_us)
 
     async def reread(
-        self, fence: Fence, cursor: Cursor, *, known: Collection[int], limit: int, window_us: int
-    ) -> list[Message]:
+        self, fence: Fence, cursor: Cursor, *, known: Collection[int], limit: int, window_us: int, full: bool = False
+    ) -> Reread:
         agent = await self._agent(fence.bucket)
-        return await agent.reread(fence, cursor, known=known, limit=limit, window_us=window_us)
+        return await agent.reread(fence, cursor, known=known, limit=limit, window_us=window_us, full=full)
 
     async def remove(self, fence: Fence, seqs: Sequence[int]) -> None:
         if seqs:

@@ -120,13 +120,15 @@ async def test_a_message_that_commits_late_is_found_below_the_cursor(cluster: Cl
     late = cluster.job()
     pushing = await _begun(cluster, cluster.store.push(bucket.id, [late]))
     read = await cluster.store.read(bucket.fence, None, limit=9, window_us=0)
-    assert read.messages == []
+    assert (read.messages, read.unsettled) == ([], True)
+    looked = await cluster.store.reread(bucket.fence, read.cursor, known=[], limit=9, window_us=0)
+    assert (looked.messages, looked.unsettled) == ([], True)
     cluster.commits.let_go()
     await pushing
     again = await cluster.store.read(bucket.fence, read.cursor, limit=9, window_us=0)
     assert again.messages == []
-    (found,) = await cluster.store.reread(bucket.fence, read.cursor, known=[], limit=9, window_us=0)
-    assert found.key == late.key
+    found = await cluster.store.reread(bucket.fence, read.cursor, known=[], limit=9, window_us=0)
+    assert ([message.key for message in found.messages], found.unsettled) == ([late.key], False)
 
 
 async def test_a_fence_waits_for_inserts_and_marks_them(cluster: Cluster) -> None:

@@ -34,7 +34,7 @@ async def test_numbers_of_removed_messages_are_forgotten_of_at_most_once_jobs_to
     await push(store, *jobs)
     async with running_engine(store, FunctionWorkload(at_once)) as running:
         await final(store, *[job.key for job in jobs])
-        assert all(len(life.removed) <= 10 for life in running.engine.lease.lives.values())
+        assert all(len(life.numbers) <= 10 for life in running.engine.lease.lives.values())
 
 
 async def test_a_job_that_a_person_runs_again_after_a_cancel_runs(store: Any) -> None:

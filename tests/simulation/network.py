@@ -42,7 +42,7 @@ COUNTED = frozenset(
      "drain_orphan", "reread", "recover_before", "set_free", "sweep", "offer_bucket"}
 )  # fmt: skip
 """Verbs of which a campaign says how often they did something."""
-MEANT = frozenset({"claim_drain", "reread"})
+MEANT = frozenset({"claim_drain"})
 """Of these, None means that nothing was done."""
 NO_FAULTS = FaultRates(0, 0, 0, 0, 0, 0, 0)
 
@@ -190,6 +190,7 @@ class Network:
             and call.verb in COUNTED
             and result not in (0, [], False)
             and (result is not None or call.verb not in MEANT)
+            and getattr(result, "messages", True)
         ):
             self.stats["done: " + call.verb] += 1
         self.ended(call)

@@ -11,7 +11,7 @@ import msgspec
 from jobmaster.errors import StoreUnavailable
 from jobmaster.model.ids import JobKey
 from jobmaster.model.job import Fence, Message
-from jobmaster.ports.agent import Cursor, Durability, Read, Takeover
+from jobmaster.ports.agent import Cursor, Durability, Read, Reread, Takeover
 from jobmaster.ports.answers import Fenced, Refused
 from jobmaster.rules.storable import check_jobs, due_of
 from jobmaster.stores.memory.locks import RowLock
@@ -97,6 +97,8 @@ class MemoryAgent:
         self._keys: dict[Hashable, int] = {}
         self._by_job: dict[JobKey, dict[int, Message]] = {}
         self._last_seq = 0
+        self._uncommitted: dict[int, list[int]] = {}
+        """First numbers of the inserts of a bucket that are not visible yet."""
         self._agent_clock = clock
         self._agent_pause = late_commits
         self._agent_closed = False
@@ -119,9 +121,15 @@ class MemoryAgent:
         row = self._row_to_push(bucket)
         async with self._held_by_inserts(row):
             self._check_open(row)
+            first = self._last_seq + 1
             messages = [self._number(bucket, job, now) for job in jobs]
             if self._agent_pause is not None:
-                await self._agent_pause()
+                under_way = self._uncommitted.setdefault(bucket, [])
+                under_way.append(first)
+                try:
+                    await self._agent_pause()
+                finally:
+                    under_way.remove(first)
             for message in messages:
                 self._show(message)
         self.hub.send((f"bucket:{bucket}",))
@@ -181,8 +189,7 @@ class MemoryAgent:
     async def read(self, fence: Fence, cursor: Cursor | None, *, limit: int, window_us: int) -> Read:
         now = self._enter()
         self._check_reader(fence)
-        queue = self.queues.get(fence.bucket, _EMPTY)
-        return self._read(queue, cursor or Cursor(), now, limit, self._window(window_us))
+        return self._read(fence.bucket, cursor or Cursor(), now, limit, self._window(window_us))
 
     def _check_reader(self, fence: Fence) -> None:
         row = self.rows.get(fence.bucket)
@@ -193,35 +200,43 @@ class MemoryAgent:
         """How far ahead a read looks."""
         return asked_us
 
-    def _read(self, queue: Queue, cursor: Cursor, now: int, limit: int, window_us: int) -> Read:
+    def _read(self, bucket: int, cursor: Cursor, now: int, limit: int, window_us: int) -> Read:
         """First what has become due below the cursor; only when that is complete, what arrived beyond it."""
+        queue = self.queues.get(bucket, _EMPTY)
         horizon = now + window_us
         found = queue.became_due(cursor, horizon)
         if len(found) > limit:
             found = found[:limit]
             place = Cursor(cursor.seq, found[-1].due_us, found[-1].seq) if found else cursor
-            return Read(_in_order(found), place, now, more=True)
+            return Read(_in_order(found), place, now, more=True, unsettled=self._unsettled(bucket, place))
         fresh = queue.arrived(cursor, horizon)
         taken = fresh[: limit - len(found)]
         more = len(taken) < len(fresh)
         upto = (taken[-1].seq if taken else cursor.seq) if more else self._passed(cursor)
         reached = Cursor(upto, max(horizon, cursor.due_us))
-        return Read(_in_order(found + taken), reached, now, more=more, next_due_us=queue.next_due(horizon))
+        unsettled = self._unsettled(bucket, reached)
+        next_due = queue.next_due(horizon)
+        return Read(_in_order(found + taken), reached, now, more=more, next_due_us=next_due, unsettled=unsettled)
 
     def _passed(self, cursor: Cursor) -> int:
         """How far the numbers go that this read has seen all of."""
         return max(self._last_seq, cursor.seq)
 
+    def _unsettled(self, bucket: int, cursor: Cursor) -> bool:
+        """A message may still become visible at or below the cursor."""
+        return any(first <= cursor.seq for first in self._uncommitted.get(bucket, ()))
+
     async def reread(
-        self, fence: Fence, cursor: Cursor, *, known: Collection[int], limit: int, window_us: int
-    ) -> list[Message]:
+        self, fence: Fence, cursor: Cursor, *, known: Collection[int], limit: int, window_us: int, full: bool = False
+    ) -> Reread:
         now = self._enter()
         self._check_reader(fence)
         horizon = now + self._window(window_us)
         queue = self.queues.get(fence.bucket, _EMPTY)
         below = queue.order[: bisect_right(queue.order, cursor.seq)]
         missed = (queue.by_seq[seq] for seq in below if seq not in known)
-        return [message for message in missed if message.due_us <= horizon][:limit]
+        found = [message for message in missed if message.due_us <= horizon]
+        return Reread(found[:limit], self._unsettled(fence.bucket, cursor))
 
     async def remove(self, fence: Fence, seqs: Sequence[int]) -> None:
         self._enter()

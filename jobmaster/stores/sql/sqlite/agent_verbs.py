@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from jobmaster.model.job import Fence, Message, NewJob
-    from jobmaster.ports.agent import Cursor, Read, Takeover
+    from jobmaster.ports.agent import Cursor, Read, Reread, Takeover
     from jobmaster.stores.sql.sqlite.transaction import Transaction
 
 SYNCHRONOUS = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}
@@ -36,8 +36,8 @@ class AgentVerbs(Handle):
         return await self._read(lambda tx: read.read(tx, fence, cursor, limit, window_us))
 
     async def reread(
-        self, fence: Fence, cursor: Cursor, *, known: Collection[int], limit: int, window_us: int
-    ) -> list[Message]:
+        self, fence: Fence, cursor: Cursor, *, known: Collection[int], limit: int, window_us: int, full: bool = False
+    ) -> Reread:
         return await self._read(lambda tx: read.reread(tx, fence, cursor, known, limit=limit, window_us=window_us))
 
     async def remove(self, fence: Fence, seqs: Sequence[int]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobmaster.model.job import Message
-from jobmaster.ports.agent import Cursor, Read
+from jobmaster.ports.agent import Cursor, Read, Reread
 from jobmaster.ports.answers import Fenced
 
 if TYPE_CHECKING:
@@ -94,12 +94,12 @@ def _after(transaction: Transaction, bucket: int, seq: int, horizon: int, limit:
 
 def reread(
     transaction: Transaction, fence: Fence, cursor: Cursor, known: Collection[int], *, limit: int, window_us: int
-) -> list[Message]:
+) -> Reread:
     """R9. Nobody needs it here: numbers are given under the write lock, so no message appears below a cursor."""
     require_epoch(transaction, fence)
     horizon = transaction.now_us + _ahead(transaction, window_us)
     rows = transaction.rows(BELOW, (fence.bucket, cursor.seq, horizon, str(list(known)), limit))
-    return [_message(fence.bucket, row) for row in rows]
+    return Reread([_message(fence.bucket, row) for row in rows])
 
 
 def _ahead(transaction: Transaction, window_us: int) -> int:
