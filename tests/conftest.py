@@ -3,19 +3,27 @@
 A test belongs to a store by `@pytest.mark.backend("sqlite")`, on itself or on a `pytest.param`, or by a parameter whose
 id is a store's name (`test_x[sqlite]`, `test_x[sqlite-batched]`). With CI=true, a whole run fails when a store named in
 `required_backends` (pyproject.toml) did not run a single test or skipped one.
+
+Servers come from `tests/servers`; JOBMASTER_TEST_POSTGRES names a PostgreSQL to use instead of one of our own.
 """
 
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 
+# Before pytest_configure: it reads JOBMASTER_TEST_POSTGRES.
+from tests.servers.obtaining import found_postgres
+
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+pytest_plugins = ["tests.servers.fixtures"]
 
 BACKENDS = ("memory", "sqlite", "postgresql", "mysql", "mssql", "nats")
 
@@ -24,17 +32,22 @@ _matrix = pytest.StashKey["Matrix"]()
 
 
 class Matrix:
-    """Counts of passed, failed and skipped tests by store."""
+    """Counts of passed, failed and skipped tests by store, and what the server was."""
 
     def __init__(self) -> None:
         self._counts: dict[str, Counter[str]] = defaultdict(Counter)
-        self._reasons: dict[str, str] = {}
+        self._reasons: dict[str, Counter[str]] = defaultdict(Counter)
+        self._servers: dict[str, str] = {}
 
     def count(self, backend: str, outcome: str, reason: str = "") -> None:
         """Add one test's end; `outcome` is passed, failed or skipped."""
         self._counts[backend][outcome] += 1
         if reason:
-            self._reasons.setdefault(backend, reason)
+            self._reasons[backend][reason.removeprefix("Skipped: ")] += 1
+
+    def ran_on(self, backend: str, server: str) -> None:
+        """Say which server a store's tests ran against: its version and where it came from."""
+        self._servers[backend] = server
 
     def uncovered(self, required: list[str]) -> list[str]:
         """Name what the required stores lack: one sentence for each that did not run wholly."""
@@ -48,7 +61,7 @@ class Matrix:
         return missing
 
     def lines(self) -> list[str]:
-        """One line per store, in a fixed order."""
+        """One line per store, in a fixed order, and under it why tests were skipped."""
         rows = []
         for backend in BACKENDS:
             counts = self._counts[backend]
@@ -58,8 +71,9 @@ class Matrix:
             told = ", ".join(
                 f"{counts[outcome]} {outcome}" for outcome in ("passed", "failed", "skipped") if counts[outcome]
             )
-            reason = self._reasons.get(backend, "")
-            rows.append(f"{backend:<12} {told}{f' ({reason})' if reason else ''}")
+            server = self._servers.get(backend, "")
+            rows.append(f"{backend:<12} {told}{f' ({server})' if server else ''}")
+            rows += [f"{'':<12} {count} skipped: {reason}" for reason, count in self._reasons[backend].most_common()]
         return rows
 
 
@@ -111,7 +125,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     terminalreporter.section("stores")
-    for line in config.stash[_matrix].lines():
+    matrix = config.stash[_matrix]
+    matrix.ran_on("sqlite", sqlite3.sqlite_version)
+    if place := found_postgres():
+        matrix.ran_on("postgresql", str(place))
+    for line in matrix.lines():
         terminalreporter.write_line(line)
     for line in _uncovered(config):
         terminalreporter.write_line(line, red=True)

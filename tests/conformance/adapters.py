@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from jobmaster.ports.master import MasterRules
 from jobmaster.stores.memory import MemoryAgent, MemoryMaster, MemoryStore
 from jobmaster.stores.memory.variants import without
 from jobmaster.stores.split import SplitStore
+from tests.servers.databases import databases
 
 AGENT = "here"
 """The name of the only agent of the clusters under test."""
@@ -27,6 +29,8 @@ class Place:
     late_commits: Callable[[], Awaitable[None]] | None = None
     kept: dict[str, Any] = field(default_factory=dict)
     """What a second connection must share with the first one (a store in memory has only itself)."""
+    closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    """What is given back when the case has ended and its stores are closed."""
 
 
 async def memory(place: Place) -> Any:
@@ -66,23 +70,55 @@ async def _sqlite_file(place: Place, name: str, *, standalone: bool) -> Any:
     )
 
 
+async def postgresql(place: Place) -> Any:
+    return await _postgresql_database(place, "cluster", standalone=True)
+
+
+async def postgresql_split(place: Place) -> Any:
+    master = await _postgresql_database(place, "master", standalone=False)
+    agent = await _postgresql_database(place, "agent", standalone=False)
+    return without(SplitStore, place.removed & {"early_ack"})(master, {AGENT: agent})
+
+
+async def _postgresql_database(place: Place, name: str, *, standalone: bool) -> Any:
+    from jobmaster.stores.sql.postgresql.store import PostgresStore
+
+    if name not in place.kept:
+        place.kept[name] = place.closing.enter_context(databases().lent())
+    return await PostgresStore.open(
+        place.kept[name],
+        rules=place.rules,
+        auto_provision=True,
+        clock_us=place.clock_us,
+        standalone=standalone,
+    )
+
+
 @dataclass(frozen=True)
 class Adapter:
-    """A kind of store. `locks`: its transactions can be held open by `Place.late_commits`."""
+    """A kind of store.
+
+    `locks`: its transactions can be held open by `Place.late_commits`. `lasting`: what it holds outlives its
+    connections. `needs`: the fixture that skips a test where the store's server cannot be had.
+    """
 
     name: str
     open: Callable[[Place], Awaitable[Any]]
     standalone: bool
     locks: bool
+    lasting: bool = True
+    needs: str | None = None
 
 
 ADAPTERS = {
     adapter.name: adapter
     for adapter in (
-        Adapter("memory", memory, standalone=True, locks=True),
-        Adapter("memory-split", memory_split, standalone=False, locks=True),
+        Adapter("memory", memory, standalone=True, locks=True, lasting=False),
+        Adapter("memory-split", memory_split, standalone=False, locks=True, lasting=False),
         Adapter("sqlite", sqlite, standalone=True, locks=False),
         Adapter("sqlite-split", sqlite_split, standalone=False, locks=False),
+        Adapter("postgresql", postgresql, standalone=True, locks=False, needs="postgres_store"),
+        Adapter("postgresql-split", postgresql_split, standalone=False, locks=False, needs="postgres_store"),
     )
 }
 

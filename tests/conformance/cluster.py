@@ -95,6 +95,7 @@ class Cluster:
             self.commits.let_go()
             for store in self._opened:
                 await store.close_store()
+            self._place.closing.close()
 
     async def other(self) -> Any:
         """One more connection to the same cluster, as another process would have it."""

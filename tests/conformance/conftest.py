@@ -14,7 +14,10 @@ from tests.conformance.cluster import Cluster
 
 @pytest.fixture(params=list(ADAPTERS))
 def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Cluster:
-    return Cluster(ADAPTERS[request.param], tmp_path)
+    adapter = ADAPTERS[request.param]
+    if adapter.needs:
+        request.getfixturevalue(adapter.needs)
+    return Cluster(adapter, tmp_path)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -100,6 +100,6 @@ async def test_what_was_answered_before_the_end_is_stored(cluster: Cluster) -> N
     )
     stored = [job.key for job, answer in zip(jobs, answers[:5], strict=True) if answer == [True]]
     assert all(answer == [True] or isinstance(answer, StoreUnavailable) for answer in answers[:5])
-    if not cluster.adapter.locks:  # what is in memory ends with its store
+    if cluster.adapter.lasting:
         again = await cluster.other()
         assert all(state is not None for state in await again.look_up(stored))

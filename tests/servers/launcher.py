@@ -31,7 +31,7 @@ rm -rf "$0"
 """
 
 
-class CannotStart(Exception):
+class ServerError(Exception):
     """The server is not installed, or ended before it was ready; the text says which, and what it wrote last."""
 
 
@@ -76,7 +76,7 @@ class Server:
         """Make the folder, start the server and wait until it is ready.
 
         Raises:
-            CannotStart: it is not installed, or did not become ready.
+            ServerError: it is not installed, or did not become ready.
         """
         self.folder = Path(tempfile.mkdtemp(prefix=f"jobmaster-{self.name}-"))
         self._guard = guarded(self.folder, self.abort_signal)
@@ -164,7 +164,7 @@ class Server:
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self.process is None:
-            raise CannotStart(f"{self.name} does not run; call start() or boot() first")
+            raise ServerError(f"{self.name} does not run; call start() or boot() first")
         return self.process
 
     def _end(self, number: int) -> None:
@@ -186,7 +186,7 @@ class Server:
             if process.poll() is not None or time.monotonic() > until:
                 written = self.log.read_text(encoding="utf-8", errors="replace")
                 state = "is not ready" if process.poll() is None else f"ended with {process.returncode}"
-                raise CannotStart(f"{self.name} {state}: {written[-2000:]}")
+                raise ServerError(f"{self.name} {state}: {written[-2000:]}")
             time.sleep(0.01)
 
 
@@ -220,9 +220,9 @@ def program(name: str, *, package: str) -> str:
     """The path of an installed program.
 
     Raises:
-        CannotStart: it is not installed; the text names the package that has it.
+        ServerError: it is not installed; the text names the package that has it.
     """
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin:/sbin")
     if found is None:
-        raise CannotStart(f"{name} is not installed: {package}")
+        raise ServerError(f"{name} is not installed: {package}")
     return found

