@@ -7,7 +7,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BINARY, NVARCHAR, UUID, BigInteger, Column, Integer, LargeBinary, SmallInteger, Unicode, text
+from sqlalchemy import (
+    BINARY,
+    NVARCHAR,
+    UUID,
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Unicode,
+    text,
+)
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.types import TypeEngine
 
@@ -16,6 +28,16 @@ REASON = 64
 OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 NUMBERED: dict[str, Any] = {**OPTIONS, "sqlite_autoincrement": True}
 """Options of a table whose rows the database numbers, never giving a number twice."""
+
+BY_KEY: dict[str, Any] = {"postgresql_partition_by": "RANGE (id)"}
+"""Options of the table of jobs: keys begin with the time, so that old history is dropped by the week."""
+BY_TIME: dict[str, Any] = {"postgresql_using": "brin", "postgresql_with": {"pages_per_range": 32}}
+"""Options of an index on a moment that grows with the table: a few bytes where the database has such a kind."""
+
+
+def unless_postgresql(index: Index) -> Index:
+    """An index that PostgreSQL's primary key makes needless."""
+    return index.ddl_if(dialect=("sqlite", "mysql", "mariadb", "mssql"))
 
 
 def key() -> TypeEngine[Any]:

@@ -11,6 +11,8 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, text
 
 from jobmaster.stores.sql.columns import (
+    BY_KEY,
+    BY_TIME,
     NAME,
     NUMBERED,
     OPTIONS,
@@ -22,6 +24,7 @@ from jobmaster.stores.sql.columns import (
     moment,
     number,
     text_type,
+    unless_postgresql,
     where,
     words,
 )
@@ -29,9 +32,9 @@ from jobmaster.stores.sql.columns import (
 metadata = MetaData()
 
 
-def _table(name: str, *items: Column[Any] | Index) -> Table:
+def _table(name: str, *items: Column[Any] | Index, **options: Any) -> Table:
     numbered = any(isinstance(item, Column) and item.primary_key and item.autoincrement is True for item in items)
-    return Table(name, metadata, *items, **(NUMBERED if numbered else OPTIONS))
+    return Table(name, metadata, *items, **(NUMBERED if numbered else OPTIONS), **options)
 
 
 cluster = _table(
@@ -105,7 +108,8 @@ agent_bucket = _table(
 
 message = _table(
     "jm_message",
-    # Numbers are never given twice: an emptied table must not start again below an owner's cursor.
+    # Numbers are never given twice: an emptied table must not start again below an owner's cursor. On PostgreSQL the
+    # bucket stands in the upper bits, so that one index serves the reads and the removals of all buckets.
     Column("seq", number(), primary_key=True, autoincrement=True),
     Column("bucket", BigInteger, nullable=False),
     Column("job_id", key(), nullable=False),
@@ -118,7 +122,7 @@ message = _table(
     Column("custom_id", text_type(NAME), nullable=True),
     moment("created_us"),
     Column("payload", blob(), nullable=False),
-    Index("jm_message_bucket", "bucket", "seq"),  # the owner's read
+    unless_postgresql(Index("jm_message_bucket", "bucket", "seq")),  # the owner's read
     Index("jm_message_key", "job_id", "gen", "bucket", unique=True),  # a repeated push, and what people ask by id
     Index(
         "jm_message_later", "bucket", "due_us", "seq", **where("later = 1")
@@ -161,10 +165,11 @@ job = _table(
     Index("jm_job_unroutable", "task", **where("status = 2 AND reason = 'unroutable'")),  # a task that appears
     Index("jm_job_open", "bucket", "status", **where("status IN (3, 4, 6)")),  # recovery, and what runs now
     Index("jm_job_expires", "expires_us", **where("status = 2 AND expires_us IS NOT NULL")),  # the deadline sweep
-    Index("jm_job_finished", "finished_us", **where("finished_us IS NOT NULL")),  # retention
+    Index("jm_job_finished", "finished_us", **where("finished_us IS NOT NULL"), **BY_TIME),  # retention
     Index("jm_job_result", "result_until_us", **where("result_until_us IS NOT NULL")),  # keep_result
     Index("jm_job_created", "created_us", "id"),  # lists, newest first
     Index("jm_job_failed", "created_us", "id", **where("status = 7")),  # what people look for
+    **BY_KEY,
 )
 
 attempt = _table(

@@ -6,6 +6,8 @@ from alembic import op
 from sqlalchemy import BigInteger, Column, Integer, text
 
 from jobmaster.stores.sql.columns import (
+    BY_KEY,
+    BY_TIME,
     NAME,
     NUMBERED,
     OPTIONS,
@@ -23,6 +25,17 @@ from jobmaster.stores.sql.columns import (
 
 revision = "0001"
 down_revision = None
+
+ON_POSTGRESQL = """
+-- Keys that no week's partition takes: ids that callers chose, and those of weeks before the first worker.
+CREATE TABLE jm_job_default PARTITION OF jm_job DEFAULT;
+-- Rows that change often and are few: room on their pages, and a vacuum that does not wait for a share of them.
+ALTER TABLE jm_worker SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
+ALTER TABLE jm_bucket SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
+-- Inserted and deleted, never updated: its size says nothing about what is dead in it.
+ALTER TABLE jm_message SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 50000,
+    autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 0)
+"""
 
 
 def upgrade() -> None:
@@ -111,7 +124,8 @@ def upgrade() -> None:
         Column("payload", blob(), nullable=False),
         **NUMBERED,
     )
-    op.create_index("jm_message_bucket", "jm_message", ["bucket", "seq"])
+    if op.get_context().dialect.name != "postgresql":
+        op.create_index("jm_message_bucket", "jm_message", ["bucket", "seq"])
     op.create_index("jm_message_key", "jm_message", ["job_id", "gen", "bucket"], unique=True)
     op.create_index("jm_message_later", "jm_message", ["bucket", "due_us", "seq"], **where("later = 1"))
     op.create_table(
@@ -146,6 +160,7 @@ def upgrade() -> None:
         Column("error", blob(), nullable=True),
         Column("checkpoint", blob(), nullable=True),
         **OPTIONS,
+        **BY_KEY,
     )
     op.create_index(
         "jm_job_held", "jm_job", ["lane", "priority", "due_us"], **where("status = 2 AND reason <> 'unroutable'")
@@ -153,7 +168,7 @@ def upgrade() -> None:
     op.create_index("jm_job_unroutable", "jm_job", ["task"], **where("status = 2 AND reason = 'unroutable'"))
     op.create_index("jm_job_open", "jm_job", ["bucket", "status"], **where("status IN (3, 4, 6)"))
     op.create_index("jm_job_expires", "jm_job", ["expires_us"], **where("status = 2 AND expires_us IS NOT NULL"))
-    op.create_index("jm_job_finished", "jm_job", ["finished_us"], **where("finished_us IS NOT NULL"))
+    op.create_index("jm_job_finished", "jm_job", ["finished_us"], **where("finished_us IS NOT NULL"), **BY_TIME)
     op.create_index("jm_job_result", "jm_job", ["result_until_us"], **where("result_until_us IS NOT NULL"))
     op.create_index("jm_job_created", "jm_job", ["created_us", "id"])
     op.create_index("jm_job_failed", "jm_job", ["created_us", "id"], **where("status = 7"))
@@ -200,3 +215,6 @@ def upgrade() -> None:
         **NUMBERED,
     )
     op.create_index("jm_command_open", "jm_command", ["worker", "id"], **where("answered_us IS NULL"))
+    if op.get_context().dialect.name == "postgresql":
+        for statement in ON_POSTGRESQL.split(";\n"):
+            op.execute(statement)

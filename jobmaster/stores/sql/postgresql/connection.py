@@ -1,0 +1,89 @@
+"""Connections: how they are opened, and which settings a session of each kind has."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlencode
+
+import asyncpg
+
+from jobmaster.errors import ConfigurationError
+from jobmaster.stores.sql.postgresql.faults import unreachable
+
+if TYPE_CHECKING:
+    from jobmaster.settings.dsn import Dsn
+
+SESSION_OPTIONS = ("session_host", "session_port")
+"""Options of an address that goes through PgBouncer: where the server itself is, for LISTEN and session locks."""
+
+# Statements of the hot path must never scan a table because a plan was made while it was empty.
+HOT = ("SET enable_seqscan = off", "SET jit = off")
+PEOPLE = ("SET default_transaction_read_only = on", "SET statement_timeout = '30s'")
+"""A question of people may take its time and use any plan, and may not write."""
+LISTENING = ("SET jit = off",)
+
+
+class Place:
+    """Where a store is, and how its connections are opened.
+
+    Args:
+        dsn: the address.
+        timeout: seconds for opening a connection, and for one statement.
+    """
+
+    def __init__(self, dsn: Dsn, *, timeout: float) -> None:
+        self.dsn = dsn
+        self.timeout = timeout
+        self.pooled = any(name in dsn.options for name in SESSION_OPTIONS)
+        """Through a PgBouncer that gives each transaction any server connection."""
+
+    async def connect(self, settings: tuple[str, ...], *, direct: bool = False) -> asyncpg.Connection[Any]:
+        """A connection with these settings. `direct`: to the server itself, past a PgBouncer.
+
+        Raises:
+            ConfigurationError: the address, user or database is wrong.
+            StoreUnavailable: the server does not answer.
+        """
+        pooled = self.pooled and not direct
+        try:
+            connection = await asyncpg.connect(
+                self._url(direct=direct),
+                timeout=self.timeout,
+                max_cached_statement_lifetime=0,
+                statement_cache_size=0 if pooled else 200,
+                server_settings=None if pooled else {"application_name": "jobmaster"},
+            )
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            raise unreachable(error, self.dsn) from error
+        except ValueError as error:
+            raise ConfigurationError(f"{self.dsn} is no address that asyncpg understands: {error}.") from error
+        try:
+            await self._prepare(connection, () if pooled else settings)
+        except BaseException as error:
+            connection.terminate()
+            if isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)):
+                raise unreachable(error, self.dsn) from error
+            raise
+        return connection
+
+    async def _prepare(self, connection: asyncpg.Connection[Any], settings: tuple[str, ...]) -> None:
+        # Keys are 16 bytes everywhere in this program, so that they are given and taken as they are.
+        await connection.set_type_codec("uuid", schema="pg_catalog", encoder=bytes, decoder=bytes, format="binary")
+        if settings:
+            async with asyncio.timeout(self.timeout):
+                await connection.execute("; ".join(settings))
+
+    def _url(self, *, direct: bool) -> str:
+        """The address for the driver: without our own options, and with the server's own place if `direct`."""
+        options = {name: value for name, value in self.dsn.options.items() if name not in SESSION_OPTIONS}
+        base, _, query = self.dsn.url.partition("?")
+        if not any(name in dict(parse_qsl(query)) for name in SESSION_OPTIONS):
+            return self.dsn.url
+        if direct:
+            host = self.dsn.options.get("session_host", self.dsn.host)
+            port = self.dsn.options.get("session_port", "5432")
+            scheme, _, rest = base.partition("://")
+            login, at, place = rest.rpartition("@")
+            base = f"{scheme}://{login}{at}{host}:{port}/{place.partition('/')[2]}"
+        return f"{base}?{urlencode(options)}" if options else base

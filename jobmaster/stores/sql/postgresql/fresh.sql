@@ -1,0 +1,205 @@
+CREATE TABLE jm_schema (
+    version_num VARCHAR(32) NOT NULL, 
+    CONSTRAINT jm_schema_pkc PRIMARY KEY (version_num)
+);
+
+
+CREATE TABLE jm_cluster (
+    id INTEGER NOT NULL, 
+    cluster VARCHAR(255) DEFAULT '' NOT NULL, 
+    version INTEGER NOT NULL, 
+    settings BYTEA NOT NULL, 
+    PRIMARY KEY (id)
+);
+
+CREATE TABLE jm_definition (
+    name VARCHAR(255) NOT NULL, 
+    lane VARCHAR(255) DEFAULT '' NOT NULL, 
+    priority INTEGER DEFAULT 3 NOT NULL, 
+    at_most_once SMALLINT DEFAULT 0 NOT NULL, 
+    signature BYTEA NOT NULL, 
+    source BYTEA NOT NULL, 
+    defaults BYTEA NOT NULL, 
+    PRIMARY KEY (name)
+);
+
+CREATE TABLE jm_worker (
+    id BIGSERIAL NOT NULL, 
+    name VARCHAR(255) DEFAULT '' NOT NULL, 
+    boot BIGINT NOT NULL, 
+    agent VARCHAR(255) DEFAULT '' NOT NULL, 
+    lanes BYTEA NOT NULL, 
+    mode INTEGER NOT NULL, 
+    host VARCHAR(255) DEFAULT '' NOT NULL, 
+    pid BIGINT NOT NULL, 
+    slots BIGINT NOT NULL, 
+    version VARCHAR(255) DEFAULT '' NOT NULL, 
+    started_us BIGINT NOT NULL, 
+    renewed_us BIGINT NOT NULL, 
+    lease_until_us BIGINT NOT NULL, 
+    number BIGINT DEFAULT 0 NOT NULL, 
+    ended SMALLINT DEFAULT 0 NOT NULL, 
+    stopping SMALLINT DEFAULT 0 NOT NULL, 
+    stats BYTEA NOT NULL, 
+    demands BYTEA NOT NULL, 
+    PRIMARY KEY (id)
+);
+
+CREATE UNIQUE INDEX jm_worker_name ON jm_worker (name, boot);
+
+CREATE INDEX jm_worker_living ON jm_worker (lease_until_us) WHERE ended = 0;
+
+CREATE TABLE jm_bucket (
+    id BIGSERIAL NOT NULL, 
+    token VARCHAR(255) DEFAULT '' NOT NULL, 
+    agent VARCHAR(255) DEFAULT '' NOT NULL, 
+    lane VARCHAR(255) DEFAULT '' NOT NULL, 
+    priority INTEGER NOT NULL, 
+    epoch BIGINT NOT NULL, 
+    status INTEGER NOT NULL, 
+    owner BIGINT, 
+    adopted_us BIGINT NOT NULL, 
+    left_us BIGINT NOT NULL, 
+    depth BIGINT DEFAULT 0 NOT NULL, 
+    clean SMALLINT DEFAULT 0 NOT NULL, 
+    PRIMARY KEY (id)
+);
+
+CREATE UNIQUE INDEX jm_bucket_token ON jm_bucket (token);
+
+CREATE INDEX jm_bucket_owner ON jm_bucket (owner);
+
+CREATE INDEX jm_bucket_place ON jm_bucket (agent, lane, priority, status);
+
+CREATE TABLE jm_agent_bucket (
+    id BIGINT NOT NULL, 
+    epoch BIGINT NOT NULL, 
+    closing SMALLINT DEFAULT 0 NOT NULL, 
+    PRIMARY KEY (id)
+);
+
+CREATE TABLE jm_message (
+    seq BIGSERIAL NOT NULL, 
+    bucket BIGINT NOT NULL, 
+    job_id UUID NOT NULL, 
+    gen INTEGER NOT NULL, 
+    due_us BIGINT NOT NULL, 
+    later SMALLINT DEFAULT 0 NOT NULL, 
+    verify SMALLINT DEFAULT 0 NOT NULL, 
+    at_most_once SMALLINT DEFAULT 0 NOT NULL, 
+    task VARCHAR(255) DEFAULT '' NOT NULL, 
+    custom_id VARCHAR(255), 
+    created_us BIGINT NOT NULL, 
+    payload BYTEA NOT NULL, 
+    PRIMARY KEY (seq)
+);
+
+CREATE UNIQUE INDEX jm_message_key ON jm_message (job_id, gen, bucket);
+
+CREATE INDEX jm_message_later ON jm_message (bucket, due_us, seq) WHERE later = 1;
+
+CREATE TABLE jm_job (
+    id UUID NOT NULL, 
+    status INTEGER NOT NULL, 
+    gen INTEGER NOT NULL, 
+    bucket BIGINT, 
+    nonce BIGINT, 
+    task VARCHAR(255) DEFAULT '' NOT NULL, 
+    lane VARCHAR(255) DEFAULT '' NOT NULL, 
+    priority INTEGER NOT NULL, 
+    at_most_once SMALLINT DEFAULT 0 NOT NULL, 
+    created_us BIGINT NOT NULL, 
+    scheduled_us BIGINT NOT NULL, 
+    due_us BIGINT NOT NULL, 
+    touched_us BIGINT NOT NULL, 
+    expires_us BIGINT, 
+    started_us BIGINT, 
+    finished_us BIGINT, 
+    attempts INTEGER DEFAULT 0 NOT NULL, 
+    failures INTEGER DEFAULT 0 NOT NULL, 
+    recoveries INTEGER DEFAULT 0 NOT NULL, 
+    suspect SMALLINT DEFAULT 0 NOT NULL, 
+    reason VARCHAR(64) DEFAULT '' NOT NULL, 
+    worker BIGINT, 
+    custom_id VARCHAR(255), 
+    trigger_kind INTEGER DEFAULT 1 NOT NULL, 
+    payload BYTEA NOT NULL, 
+    result BYTEA, 
+    result_until_us BIGINT, 
+    error BYTEA, 
+    checkpoint BYTEA, 
+    PRIMARY KEY (id)
+)
+ PARTITION BY RANGE (id);
+
+CREATE INDEX jm_job_held ON jm_job (lane, priority, due_us) WHERE status = 2 AND reason <> 'unroutable';
+
+CREATE INDEX jm_job_unroutable ON jm_job (task) WHERE status = 2 AND reason = 'unroutable';
+
+CREATE INDEX jm_job_open ON jm_job (bucket, status) WHERE status IN (3, 4, 6);
+
+CREATE INDEX jm_job_expires ON jm_job (expires_us) WHERE status = 2 AND expires_us IS NOT NULL;
+
+CREATE INDEX jm_job_finished ON jm_job USING brin (finished_us) WITH (pages_per_range = 32) WHERE finished_us IS NOT NULL;
+
+CREATE INDEX jm_job_result ON jm_job (result_until_us) WHERE result_until_us IS NOT NULL;
+
+CREATE INDEX jm_job_created ON jm_job (created_us, id);
+
+CREATE INDEX jm_job_failed ON jm_job (created_us, id) WHERE status = 7;
+
+CREATE TABLE jm_attempt (
+    job_id UUID NOT NULL, 
+    attempt INTEGER NOT NULL, 
+    status INTEGER NOT NULL, 
+    worker BIGINT, 
+    bucket BIGINT, 
+    started_us BIGINT, 
+    finished_us BIGINT, 
+    reason VARCHAR(64) DEFAULT '' NOT NULL, 
+    error BYTEA, 
+    PRIMARY KEY (job_id, attempt)
+);
+
+CREATE TABLE jm_tombstone (
+    number BIGSERIAL NOT NULL, 
+    job_id UUID NOT NULL, 
+    created_us BIGINT NOT NULL, 
+    answer VARCHAR(16) DEFAULT '' NOT NULL, 
+    PRIMARY KEY (number)
+);
+
+CREATE UNIQUE INDEX jm_tombstone_job ON jm_tombstone (job_id);
+
+CREATE TABLE jm_blame (
+    job_id UUID NOT NULL, 
+    worker BIGINT NOT NULL, 
+    reason VARCHAR(255) DEFAULT '' NOT NULL, 
+    counted SMALLINT DEFAULT 0 NOT NULL, 
+    created_us BIGINT NOT NULL, 
+    PRIMARY KEY (job_id, worker)
+);
+
+CREATE TABLE jm_command (
+    id BIGSERIAL NOT NULL, 
+    worker BIGINT NOT NULL, 
+    verb VARCHAR(64) DEFAULT '' NOT NULL, 
+    args BYTEA NOT NULL, 
+    created_us BIGINT NOT NULL, 
+    answered_us BIGINT, 
+    reply BYTEA, 
+    PRIMARY KEY (id)
+);
+
+CREATE INDEX jm_command_open ON jm_command (worker, id) WHERE answered_us IS NULL;
+
+CREATE TABLE jm_job_default PARTITION OF jm_job DEFAULT;
+
+ALTER TABLE jm_worker SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
+
+ALTER TABLE jm_bucket SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
+
+ALTER TABLE jm_message SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 50000,
+    autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 0);
+
+INSERT INTO jm_schema (version_num) VALUES ('0001') RETURNING jm_schema.version_num;

@@ -1,0 +1,66 @@
+"""`PostgresStore`: a database as master and agent in one, or as one of them behind a SplitStore."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobmaster.stores.sql.postgresql.agent_verbs import AgentVerbs
+from jobmaster.stores.sql.postgresql.job_verbs import JobVerbs
+from jobmaster.stores.sql.postgresql.lease_verbs import LeaseVerbs
+from jobmaster.stores.sql.postgresql.people import PeopleVerbs
+from jobmaster.stores.sql.postgresql.producer_verbs import ProducerVerbs
+from jobmaster.stores.sql.postgresql.upkeep_verbs import UpkeepVerbs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobmaster.ports.master import MasterRules
+
+ACCEPT_TIMEOUT = 5.0
+
+
+class PostgresStore(ProducerVerbs, LeaseVerbs, JobVerbs, AgentVerbs, UpkeepVerbs, PeopleVerbs):
+    """Store and QueryStore on PostgreSQL. Make it with `open`, on the loop that will use it."""
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        rules: MasterRules,
+        auto_provision: bool = True,
+        clock_us: Callable[[], int] | None = None,
+        standalone: bool = True,
+        timeout: float = ACCEPT_TIMEOUT,
+    ) -> PostgresStore:
+        """Connect, and make the tables where there are none.
+
+        Args:
+            url: the address. `session_host=` and `session_port=` in its query say where the server itself is if the
+                address is that of a PgBouncer in transaction mode.
+            rules: the cluster's settings that statements need.
+            auto_provision: False: a missing or older schema is an error instead.
+            clock_us: the store's clock, for tests; None: the server's.
+            standalone: False where this database is only the master or only the agent.
+            timeout: seconds for one verb.
+
+        Raises:
+            ConfigurationError: the address, user, database or a right is wrong; the text says which.
+            SchemaError: its schema is missing, older or newer, and is not to be changed.
+            StoreUnavailable: the server does not answer.
+        """
+        store = cls(
+            url,
+            rules=rules,
+            auto_provision=auto_provision,
+            clock_us=clock_us,
+            standalone=standalone,
+            patience=timeout,
+        )
+        await store._open()
+        return store
+
+    @property
+    def standalone(self) -> bool:
+        """True: rows and messages are one database."""
+        return self._setting.standalone
