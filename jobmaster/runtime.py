@@ -126,9 +126,19 @@ async def open_database(dsn: Dsn, settings: Settings, *, standalone: bool) -> St
             standalone=standalone,
             timeout=settings.accept_timeout,
         )
+    if dsn.kind == "postgresql":
+        from jobmaster.stores.sql.postgresql.store import PostgresStore
+
+        return await PostgresStore.open(
+            dsn.url,
+            rules=master_rules(settings),
+            auto_provision=settings.auto_provision,
+            standalone=standalone,
+            timeout=settings.accept_timeout,
+        )
     raise ConfigurationError(
-        f"{dsn} names a {dsn.kind} store, and this version of JobMaster has a store for SQLite only. "
-        "Use sqlite:///jobmaster.db."
+        f"{dsn} names a {dsn.kind} store, and this version of JobMaster has stores for SQLite and PostgreSQL only. "
+        "Use sqlite:///jobmaster.db or postgresql://HOST/DATABASE."
     )
 
 

@@ -1,4 +1,4 @@
-"""The bucket's row as a lock (docs/protocol.md: *own*): shared for a write in its name, exclusive for a change of it."""
+"""The bucket's row as a lock (docs/protocol.md: *own*): shared for a write in its name, else exclusive."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from jobmaster.stores.sql.job_rows import COLUMNS, STATE, State
@@ -38,7 +39,7 @@ async def insert_jobs(transaction: Transaction, rows: Sequence[Row]) -> int:
     Sorted by key, so that two transactions that insert the same jobs wait for each other in one order.
     """
     return await transaction.insert(
-        INSERT_JOBS, COLUMN_TYPES, sorted(rows, key=lambda row: bytes(row[0])), UNLESS_THERE
+        INSERT_JOBS, COLUMN_TYPES, sorted(rows, key=itemgetter(0)), UNLESS_THERE
     )
 
 
