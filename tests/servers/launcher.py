@@ -49,6 +49,8 @@ class Server:
     stop_signal = signal.SIGTERM
     abort_signal = signal.SIGKILL
     """How it ends when its starter was killed."""
+    unprivileged = True
+    """Whether it runs as `NOBODY` where the tests run as root."""
 
     def __init__(self, *, settings: Mapping[str, str] | None = None) -> None:
         self.settings = dict(settings or {})
@@ -82,8 +84,7 @@ class Server:
         self._guard = guarded(self.folder, self.abort_signal)
         atexit.register(self.close)
         try:
-            if os.geteuid() == 0:
-                os.chown(self.folder, NOBODY, NOBODY)
+            self._hand_over(self.folder)
             self.prepare()
             self.boot()
         except BaseException:
@@ -136,7 +137,7 @@ class Server:
             self._guard = None
 
     def __enter__(self) -> Self:
-        return self.start()
+        return self if self._guard is not None else self.start()
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -150,7 +151,8 @@ class Server:
 
     def run_as(self) -> dict[str, Any]:
         """Arguments of subprocess that make a process of this server: its user, its folder, no terminal."""
-        user: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+        drops = self.unprivileged and os.geteuid() == 0
+        user: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if drops else {}
         return {"cwd": self.folder, "stdin": subprocess.DEVNULL, "start_new_session": True, "umask": 0o077, **user}
 
     def write(self, name: str, text: str) -> Path:
@@ -158,9 +160,12 @@ class Server:
         path = self.folder / name
         path.write_text(text, encoding="utf-8")
         path.chmod(0o600)
-        if os.geteuid() == 0:
-            os.chown(path, NOBODY, NOBODY)
+        self._hand_over(path)
         return path
+
+    def _hand_over(self, path: Path) -> None:
+        if self.unprivileged and os.geteuid() == 0:
+            os.chown(path, NOBODY, NOBODY)
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self.process is None:
