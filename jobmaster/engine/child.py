@@ -25,7 +25,7 @@ from jobmaster.engine.links.child_end import ProcessEngineLink
 from jobmaster.engine.links.leaving import leave, words_for
 from jobmaster.engine.links.memory import SharedMemory
 from jobmaster.engine.links.orphans import die_with_parent
-from jobmaster.engine.links.processes import Launch
+from jobmaster.engine.links.starting import Launch, heed_signals
 from jobmaster.errors import ConfigurationError, StoreUnavailable
 from jobmaster.ports.link import EXIT_UNREACHABLE
 
@@ -57,6 +57,20 @@ engine, calls `ready(engine)` and runs the engine to its end. `Launch.entry` nam
 """
 
 
+class Introduction(msgspec.Struct, frozen=True):
+    """What an entry answers that is asked before its supervisor knows anything.
+
+    Attributes:
+        answer: sent to the supervisor.
+        prepared: what runs once the supervisor says so; None: this process was of use only for its answer.
+        grace: seconds of a graceful stop, instead of what the launch says.
+    """
+
+    answer: bytes
+    prepared: Prepared | None
+    grace: float = 0.0
+
+
 class EngineProcess:
     """One run of this program."""
 
@@ -75,8 +89,11 @@ class EngineProcess:
             assert kind == framing.LAUNCH, kind  # noqa: S101 - the supervisor is the same version of the same program
             launch = msgspec.msgpack.decode(payload, type=Launch)
             self._grace = launch.grace
-            entry: Callable[[bytes], Prepared] = pkgutil.resolve_name(launch.entry)
-            prepared = entry(launch.arguments)
+            entry: Callable[[bytes], Prepared | Introduction] = pkgutil.resolve_name(launch.entry)
+            made = entry(launch.arguments)
+            prepared = self._introduce(made) if isinstance(made, Introduction) else made
+            if prepared is None:
+                return _FAILED
             self._loop_until_the_end(prepared)
         except StoreUnavailable as error:
             logger.warning("engine_cannot_reach_its_store error=%s", error)
@@ -93,6 +110,15 @@ class EngineProcess:
                 logger.exception("engine_failed")
             return _FAILED
         return 0
+
+    def _introduce(self, introduction: Introduction) -> Prepared | None:
+        """Send the answer, and wait until the supervisor wants the engine to run."""
+        self._peer.sendall(framing.frame(framing.ANSWER, introduction.answer))
+        if introduction.prepared is not None:
+            self._grace = introduction.grace
+            kind, _ = framing.receive(self._peer)
+            assert kind == framing.GO, kind  # noqa: S101 - as above
+        return introduction.prepared
 
     def _loop_until_the_end(self, prepared: Prepared) -> None:
         """`asyncio.run` would go on to wait for threads of users' code; what is left here ends with the process."""
@@ -158,6 +184,7 @@ def _listen_to_signals() -> None:
     # SIG_IGN, which programs that a task starts would inherit.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda _number, _frame: None)
+    heed_signals()
     # Until the loop runs nothing has been started, so that there is nothing to stop gracefully.
     signal.signal(signal.SIGTERM, lambda _number, _frame: leave(0))
     if sys.__stderr__ is not None:

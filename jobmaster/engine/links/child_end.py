@@ -8,6 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from jobmaster.engine.links import framing
+from jobmaster.engine.links.frames import Frames
 from jobmaster.model.worker import Grant
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class ProcessEngineLink:
         self._early: list[Grant] = []
         self._soon = False
         """The last report said so."""
-        self.frames = framing.Frames(self._arrived, lambda: None)  # a supervisor that is gone: see orphans.py
+        self.frames = Frames(self._arrived, lambda: None)  # a supervisor that is gone: see orphans.py
 
     def report(self, report: Report) -> None:
         """See `EngineLink.report`. What replaces an unsent wish for a renewal is one, too."""

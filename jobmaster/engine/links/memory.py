@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import tempfile
 
 from jobmaster.model.ids import JobKey
 
@@ -32,6 +31,8 @@ def create(size: int = SIZE) -> int:
         descriptor = os.memfd_create("jobmaster-engine", os.MFD_CLOEXEC)
         os.fchmod(descriptor, 0o600)
     else:  # macOS; the file is made with mode 0600 and unlinked
+        import tempfile
+
         with tempfile.TemporaryFile(prefix="jobmaster-") as file:
             descriptor = os.dup(file.fileno())
     os.ftruncate(descriptor, size)

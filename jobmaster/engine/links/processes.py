@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from jobmaster.engine.links import framing, memory
-from jobmaster.engine.links.spawned import SpawnedProcess, spawn
+from jobmaster.engine.links import framing
+from jobmaster.engine.links.spawned import SpawnedProcess
+from jobmaster.engine.links.starting import Launch, StartedEngine, start_engine
 from jobmaster.ports.link import CANNOT_START, Report
 
 if TYPE_CHECKING:
@@ -20,20 +20,6 @@ if TYPE_CHECKING:
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Report)
-
-
-class Launch(msgspec.Struct, frozen=True):
-    """What an engine process is told first.
-
-    Attributes:
-        entry: "module:function"; it is called with `arguments` and answers what `child.Prepared` says.
-        arguments: whatever the entry understands.
-        grace: seconds of a graceful stop.
-    """
-
-    entry: str
-    arguments: bytes
-    grace: float
 
 
 class ProcessSpawner:
@@ -54,35 +40,42 @@ class ProcessSpawner:
 
     async def spawn(self, engine: int) -> ProcessChild:
         """See `Spawner.spawn`. To be called on the main thread."""
-        descriptor = memory.create()
-        try:
-            child = ProcessChild(self, memory.SharedMemory(descriptor))
-            await child.start(descriptor, self._launch(engine))
-        finally:
-            os.close(descriptor)
+        child = ProcessChild(start_engine(self._launch(engine)))
+        self.adopt(child)
+        await child.listen()
         return child
+
+    def adopt(self, child: ProcessChild) -> None:
+        """Be told of this child's news from now on."""
+        child.on_news, child.on_hurry = self.on_news, self.on_hurry
 
 
 class ProcessChild:
-    """One engine process."""
+    """One engine process, to which nobody listens before `listen`. To be made on the loop that does.
 
-    def __init__(self, spawner: ProcessSpawner, shared: memory.SharedMemory) -> None:
-        self._spawner = spawner
-        self._memory = shared
-        self._process: SpawnedProcess
+    Attributes:
+        on_news: called when it changed: it ended, was condemned, or answered.
+        on_hurry: called when a report wants a renewal soon.
+        answer: what it said of itself before it was told to go on, for entries that do so; None before.
+    """
+
+    def __init__(self, started: StartedEngine) -> None:
+        self.on_news: Callable[[], None] = lambda: None
+        self.on_hurry: Callable[[], None] = lambda: None
+        self.answer: bytes | None = None
+        self._process = SpawnedProcess(started.started, on_frame=self._arrived, on_end=lambda _word: self.on_news())
+        self._memory = started.shared
         self._report: Report | None = None
         self._failure: str | None = None
         self._terminations = 0
 
-    async def start(self, descriptor: int, launch: Launch) -> None:
-        """Start the process and tell it what it is to run."""
-        self._process = await spawn(
-            "jobmaster.engine.child",
-            shared=descriptor,
-            on_frame=self._arrived,
-            on_end=lambda _word: self._spawner.on_news(),
-        )
-        self._process.frames.send(framing.LAUNCH, _encoder.encode(launch))
+    async def listen(self) -> None:
+        """Begin to hear it."""
+        await self._process.listen()
+
+    def go_on(self) -> None:
+        """What it answered is good: let it run its engine."""
+        self._process.frames.send(framing.GO)
 
     @property
     def pid(self) -> int:
@@ -136,8 +129,11 @@ class ProcessChild:
         if kind == framing.REPORT:
             self._report = _decoder.decode(payload)
             if self._report.soon:
-                self._spawner.on_hurry()
+                self.on_hurry()
+        elif kind == framing.ANSWER:
+            self.answer = payload
+            self.on_news()
         elif kind == framing.FAILURE:
             self._failure = payload.decode(errors="replace")
         elif kind == framing.NEWS:
-            self._spawner.on_news()
+            self.on_news()

@@ -1,9 +1,4 @@
-"""A child process of ours, from exec to its last word. Common to engine processes and to the processes of a pool.
-
-A child is started by exec, never by fork: its parent holds sockets and threads. It inherits three descriptors: shared
-memory, a socket for messages, and the reading end of a pipe that ends with the parent (orphans.py). Its command line is
-`python -m MODULE MEMORY SOCKET PIPE PARENT`.
-"""
+"""A child process of ours, from its start to its last word. For engine processes and the processes of a pool."""
 
 from __future__ import annotations
 
@@ -11,14 +6,12 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
 from typing import TYPE_CHECKING
 
 from jobmaster.engine.links.endings import OUT_OF_MEMORY, exit_word, out_of_memory_kills
-from jobmaster.engine.links.framing import Frames
+from jobmaster.engine.links.frames import Frames
+from jobmaster.engine.links.starting import Started, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +21,12 @@ _LAST_WORDS = 0.5
 
 
 class SpawnedProcess:
-    """One child process. Made by `spawn`.
+    """One child process. To be made on the loop that will hear it.
+
+    Args:
+        started: the child; nobody has read of its socket.
+        on_frame: called on this loop with kind and payload of each message.
+        on_end: called on this loop, once, with the word for its end.
 
     Attributes:
         pid: its process id.
@@ -38,20 +36,19 @@ class SpawnedProcess:
 
     def __init__(
         self,
-        process: subprocess.Popen[bytes],
-        lifeline: int,
+        started: Started,
         *,
         on_frame: Callable[[bytes, bytes], None],
         on_end: Callable[[str], None],
-        own_group: bool,
     ) -> None:
-        self.pid = process.pid
+        self.pid = started.process.pid
         self.frames = Frames(on_frame, self._lost)
         self.word: str | None = None
-        self._process = process
-        self._lifeline = lifeline
+        self._process = started.process
+        self._peer = started.peer
+        self._lifeline = started.lifeline
+        self._own_group = started.own_group
         self._on_end = on_end
-        self._own_group = own_group
         self._loop = asyncio.get_running_loop()
         self._kills_before = out_of_memory_kills()
         self._killed = False
@@ -71,9 +68,13 @@ class SpawnedProcess:
                 os.killpg(self.pid, signal.SIGKILL)
         self.signal(signal.SIGKILL)
 
-    async def listen(self, peer: socket.socket) -> None:
+    async def listen(self) -> None:
         """Begin to exchange messages, and to wait for the end."""
-        await self._loop.create_unix_connection(lambda: self.frames, sock=peer)
+        try:
+            await self._loop.create_unix_connection(lambda: self.frames, sock=self._peer)
+        except BaseException:
+            self.kill()
+            raise
         threading.Thread(target=self._wait, name=f"jobmaster-wait-{self.pid}", daemon=True).start()
 
     def _wait(self) -> None:
@@ -116,36 +117,7 @@ async def spawn(
     on_end: Callable[[str], None],
     own_group: bool = False,
 ) -> SpawnedProcess:
-    """Start a child. Linux takes the calling thread for its parent: it must live as long as the child shall.
-
-    Args:
-        module: what the child runs, as `python -m`.
-        shared: descriptor of the shared memory; stays open here.
-        on_frame: called on this loop with kind and payload of each message.
-        on_end: called on this loop, once, with the word for its end.
-        own_group: the child gets a process group of its own, so that a kill takes its descendants along.
-    """
-    ours, theirs = socket.socketpair()
-    lifeline, held = os.pipe()
-    inherited = (shared, theirs.fileno(), lifeline)
-    try:
-        process = subprocess.Popen(  # noqa: ASYNC220 - takes some milliseconds, and the calling thread matters
-            [sys.executable, "-m", module, *map(str, inherited), str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            pass_fds=inherited,
-            process_group=0 if own_group else None,
-        )
-    except BaseException:
-        os.close(held)
-        ours.close()
-        raise
-    finally:
-        os.close(lifeline)
-        theirs.close()
-    child = SpawnedProcess(process, held, on_frame=on_frame, on_end=on_end, own_group=own_group)
-    try:
-        await child.listen(ours)
-    except BaseException:
-        child.kill()
-        raise
+    """Start a child and listen to it; see `starting.start` and `SpawnedProcess`."""
+    child = SpawnedProcess(start(module, shared=shared, own_group=own_group), on_frame=on_frame, on_end=on_end)
+    await child.listen()
     return child

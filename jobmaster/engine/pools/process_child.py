@@ -21,6 +21,7 @@ import msgspec
 from jobmaster.engine.links import framing
 from jobmaster.engine.links.leaving import leave, words_for
 from jobmaster.engine.links.orphans import die_with_parent
+from jobmaster.engine.links.starting import heed_signals
 from jobmaster.engine.pools.ending import from_exception
 from jobmaster.engine.pools.processes import NUMBER, PoolLaunch
 from jobmaster.engine.pools.soft_limit import SoftLimit
@@ -97,6 +98,7 @@ def main(arguments: list[str]) -> NoReturn:
         # The engine decides when this process ends, also where systemd tells the whole group. A handler, not SIG_IGN,
         # which programs that a task starts would inherit.
         signal.signal(number, lambda _number, _frame: None)
+    heed_signals()
     if sys.__stderr__ is not None:
         faulthandler.enable(sys.__stderr__)
     soft_limit = SoftLimit(shared)
