@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, String, and_, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, String, and_, func, literal_column, or_, select, true
 from sqlalchemy.ext.compiler import compiles
 
 from jobmaster.model.states import JobStatus
@@ -67,17 +67,34 @@ def jobs_page(query: JobQuery, *, limit: int, place: Place | None) -> Select[Any
     return statement.order_by(table.created_us.desc(), table.id.desc()).limit(limit)
 
 
-def messages_page(query: JobQuery, *, limit: int, place: Place | None) -> Select[Any]:
-    """Messages without a row, newest first, among the newest that were stored."""
-    newest = select(message).order_by(message.c.seq.desc()).limit(NEWEST_MESSAGES).subquery("m")
+def messages_page(query: JobQuery, *, limit: int, place: Place | None, bucket_bits: int | None = None) -> Select[Any]:
+    """Messages without a row, newest first, among the newest that were stored.
+
+    `bucket_bits`: where a message's number has its bucket above so many bits, the newest are looked for in each bucket.
+    """
+    newest: Any
+    if bucket_bits is None:
+        newest = select(message).order_by(message.c.seq.desc()).limit(NEWEST_MESSAGES).subquery("m")
+        sources = newest.outerjoin(bucket, bucket.c.id == newest.c.bucket)
+    else:
+        newest = _newest_of_bucket(bucket_bits)
+        sources = bucket.join(newest, true())
     statement = (
         select(newest.c.job_id, newest.c.gen, newest.c.bucket, newest.c.due_us, newest.c.payload)
-        .select_from(newest.outerjoin(bucket, bucket.c.id == newest.c.bucket))
+        .select_from(sources)
         .where(*_message_filters(query, newest.c), _without_row(newest.c))
     )
     if place is not None:
         statement = statement.where(_after(place, newest.c.created_us, newest.c.job_id))
     return statement.order_by(newest.c.created_us.desc(), newest.c.job_id.desc()).limit(limit)
+
+
+def _newest_of_bucket(bits: int) -> Any:
+    shift: ColumnElement[int] = literal_column(str(bits))
+    of_bucket = select(message).where(
+        message.c.seq >= bucket.c.id.op("<<")(shift), message.c.seq < (bucket.c.id + 1).op("<<")(shift)
+    )
+    return of_bucket.order_by(message.c.seq.desc()).limit(NEWEST_MESSAGES).lateral("m")
 
 
 def job_counts(query: JobQuery) -> Select[Any]:
@@ -109,7 +126,7 @@ def asks_for_waiting(query: JobQuery) -> bool:
 
 
 def compiled(statement: Select[Any], dialect: Dialect) -> tuple[str, list[Any]]:
-    """Text and values, in the order of its question marks."""
+    """Text and values, in the order of its placeholders."""
     done = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
     return str(done), [done.params[name] for name in done.positiontup or ()]
 

@@ -1,0 +1,147 @@
+"""Retention by rows, and the archive. Each call does a bounded amount. Whole weeks go in weeks.py."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from jobmaster.model.aged import AgedJob, decode_aged, encode_aged
+from jobmaster.model.job import encode_envelope
+from jobmaster.model.reasons import RESULT_EXPIRED
+from jobmaster.stores.sql.job_rows import SUCCEEDED, encode_error, job_row
+from jobmaster.stores.sql.postgresql.hold import ATTEMPTS, RECORDS
+from jobmaster.stores.sql.postgresql.recover import ADD_ATTEMPTS, ATTEMPT_TYPES, ON_REPEATED_ATTEMPT
+from jobmaster.stores.sql.postgresql.rows import insert_jobs, states
+from jobmaster.stores.sql.records import attempt_of, record_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobmaster.model.ids import JobKey
+    from jobmaster.model.job import AttemptRecord
+    from jobmaster.stores.sql.job_rows import Row
+    from jobmaster.stores.sql.postgresql.transaction import Transaction
+
+# In no order: the index on the end of jobs tells where old ones lie, not how they follow each other.
+OLD = "SELECT id FROM jm_job WHERE finished_us IS NOT NULL AND finished_us < $1 LIMIT $2 FOR UPDATE SKIP LOCKED"
+OLDEST = "SELECT id FROM jm_job WHERE finished_us IS NOT NULL AND finished_us < $1 ORDER BY finished_us LIMIT $2"
+PASSED = """
+SELECT id FROM jm_job WHERE result_until_us IS NOT NULL AND result_until_us <= $1 ORDER BY result_until_us LIMIT $2
+FOR UPDATE SKIP LOCKED
+"""
+FORGET = """
+UPDATE jm_job SET result = NULL, result_until_us = NULL, reason = CASE status WHEN $2 THEN $3 ELSE reason END
+WHERE id = ANY($1::uuid[])
+"""
+DELETE = tuple(
+    f"DELETE FROM {table} WHERE {column} = ANY($1::uuid[])"
+    for table, column in (("jm_job", "id"), ("jm_attempt", "job_id"), ("jm_blame", "job_id"))
+)
+OLD_STONES = """
+DELETE FROM jm_tombstone
+WHERE number = ANY(ARRAY(SELECT number FROM jm_tombstone ORDER BY number LIMIT $2)) AND created_us < $1
+"""
+OLD_COMMANDS = """
+DELETE FROM jm_command WHERE id = ANY(ARRAY(SELECT id FROM jm_command ORDER BY id LIMIT $2)) AND created_us < $1
+"""
+OLD_WORKERS = """
+DELETE FROM jm_worker WHERE id = ANY(ARRAY(
+    SELECT w.id FROM jm_worker w
+    WHERE w.lease_until_us < $1 AND NOT EXISTS (SELECT FROM jm_bucket b WHERE b.owner = w.id) LIMIT $2
+)) RETURNING id
+"""
+# The evidence of a purged worker can't be told a second time.
+BLAMES_OF_GONE = "DELETE FROM jm_blame WHERE worker = ANY($1::bigint[]) AND counted = 1"
+AGED = f"{RECORDS} WHERE id = ANY($1::uuid[])"
+
+
+async def purge(transaction: Transaction, before_us: int, limit: int) -> int:
+    """Retention."""
+    now_us = await transaction.tick()
+    old = [row[0] for row in await transaction.rows(OLD, before_us, limit)]
+    await _delete(transaction, old)
+    await transaction.changed(OLD_STONES, now_us - transaction.rules.tombstone_us, limit)
+    await transaction.changed(OLD_COMMANDS, before_us, limit)
+    gone = [row[0] for row in await transaction.rows(OLD_WORKERS, before_us, limit)]
+    if gone:
+        await transaction.changed(BLAMES_OF_GONE, gone)
+    return len(old)
+
+
+async def forget_results(transaction: Transaction, limit: int) -> int:
+    """Results that were to be kept for a shorter time than their jobs."""
+    passed = [row[0] for row in await transaction.rows(PASSED, await transaction.tick(), limit)]
+    if passed:
+        await transaction.changed(FORGET, passed, SUCCEEDED, RESULT_EXPIRED)
+    return len(passed)
+
+
+async def _delete(transaction: Transaction, keys: Sequence[JobKey]) -> None:
+    """Rows with their attempts and evidence."""
+    if keys:
+        for statement in DELETE:
+            await transaction.changed(statement, list(keys))
+
+
+async def aged(transaction: Transaction, before_us: int, limit: int) -> list[bytes]:
+    """Final jobs as records for an archive, those first that finished first."""
+    keys = [row[0] for row in await transaction.rows(OLDEST, before_us, limit)]
+    rows = {row[0]: row for row in await transaction.rows(AGED, keys)}
+    attempts: dict[JobKey, list[AttemptRecord]] = defaultdict(list)
+    for row in await transaction.rows(ATTEMPTS, keys):
+        attempts[row[0]].append(attempt_of(row))
+    # One that was run again by a person between the two statements is no aged job any more.
+    found = ((key, record_of(rows[key], whole=True)) for key in keys if key in rows)
+    return [encode_aged(AgedJob(record, attempts[key])) for key, record in found if record.status.is_final]
+
+
+async def import_aged(transaction: Transaction, records: Sequence[bytes]) -> list[JobKey]:
+    """What is there already stays as it is."""
+    jobs = {job.record.key: job for job in map(decode_aged, records)}
+    present = await states(transaction, list(jobs))
+    new = [job for key, job in jobs.items() if key not in present]
+    await insert_jobs(transaction, [_row(job) for job in new])
+    attempts = [attempt for job in new for attempt in _attempts(job)]
+    await transaction.insert(ADD_ATTEMPTS, ATTEMPT_TYPES, attempts, ON_REPEATED_ATTEMPT)
+    return list(jobs)
+
+
+def _row(job: AgedJob) -> Row:
+    """The row in an archive: it belongs to no bucket of this cluster."""
+    record = job.record
+    if record.envelope is None:
+        raise ValueError("an aged record carries its envelope")
+    return job_row(
+        record.key,
+        record.envelope,
+        encode_envelope(record.envelope),
+        status=record.status.value,
+        due_us=record.due_us,
+        now_us=record.finished_us or 0,
+        gen=record.gen,
+        started_us=record.started_us,
+        finished_us=record.finished_us,
+        attempts=record.attempts,
+        failures=record.failures,
+        recoveries=record.recoveries,
+        reason=record.reason,
+        result=record.result,
+        error=encode_error(record.error),
+    )
+
+
+def _attempts(job: AgedJob) -> list[Row]:
+    return [
+        (
+            job.record.key, one.attempt, one.status.value, one.worker, one.bucket, one.started_us, one.finished_us,
+            one.reason, encode_error(one.error),
+        )
+        for one in job.attempts
+    ]  # fmt: skip
+
+
+async def delete_final(transaction: Transaction, keys: Sequence[JobKey]) -> int:
+    """Delete those of the keys that have ended."""
+    ended = [key for key, row in (await states(transaction, keys)).items() if row.final]
+    await _delete(transaction, ended)
+    return len(ended)
