@@ -12,6 +12,7 @@ from jobmaster.ports.master import MasterRules
 from jobmaster.stores.memory import MemoryAgent, MemoryMaster, MemoryStore
 from jobmaster.stores.memory.variants import without
 from jobmaster.stores.split import SplitStore
+from tests.conformance.commits import Commits, CommitsInMemory, CommitsOnServer, NeverHeld
 from tests.servers.databases import databases
 
 AGENT = "here"
@@ -27,8 +28,11 @@ class Place:
     rules: MasterRules
     removed: frozenset[str] = frozenset()
     late_commits: Callable[[], Awaitable[None]] | None = None
+    """What a store in memory awaits between its row locks and its commit."""
     kept: dict[str, Any] = field(default_factory=dict)
     """What a second connection must share with the first one (a store in memory has only itself)."""
+    databases: list[str] = field(default_factory=list)
+    """The addresses of the databases on a server."""
     closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     """What is given back when the case has ended and its stores are closed."""
 
@@ -85,6 +89,7 @@ async def _postgresql_database(place: Place, name: str, *, standalone: bool) -> 
 
     if name not in place.kept:
         place.kept[name] = place.closing.enter_context(databases().lent())
+        place.databases.append(place.kept[name])
     return await PostgresStore.open(
         place.kept[name],
         rules=place.rules,
@@ -98,14 +103,14 @@ async def _postgresql_database(place: Place, name: str, *, standalone: bool) -> 
 class Adapter:
     """A kind of store.
 
-    `locks`: its transactions can be held open by `Place.late_commits`. `lasting`: what it holds outlives its
-    connections. `needs`: the fixture that skips a test where the store's server cannot be had.
+    `commits`: how its transactions are held open. `lasting`: what it holds outlives its connections. `needs`: the
+    fixture that skips a test where the store's server cannot be had.
     """
 
     name: str
     open: Callable[[Place], Awaitable[Any]]
     standalone: bool
-    locks: bool
+    commits: Callable[[Place], Commits] = NeverHeld
     lasting: bool = True
     needs: str | None = None
 
@@ -113,16 +118,18 @@ class Adapter:
 ADAPTERS = {
     adapter.name: adapter
     for adapter in (
-        Adapter("memory", memory, standalone=True, locks=True, lasting=False),
-        Adapter("memory-split", memory_split, standalone=False, locks=True, lasting=False),
-        Adapter("sqlite", sqlite, standalone=True, locks=False),
-        Adapter("sqlite-split", sqlite_split, standalone=False, locks=False),
-        Adapter("postgresql", postgresql, standalone=True, locks=False, needs="postgres_store"),
-        Adapter("postgresql-split", postgresql_split, standalone=False, locks=False, needs="postgres_store"),
+        Adapter("memory", memory, standalone=True, commits=CommitsInMemory, lasting=False),
+        Adapter("memory-split", memory_split, standalone=False, commits=CommitsInMemory, lasting=False),
+        Adapter("sqlite", sqlite, standalone=True),
+        Adapter("sqlite-split", sqlite_split, standalone=False),
+        Adapter("postgresql", postgresql, standalone=True, commits=CommitsOnServer, needs="postgres_store"),
+        Adapter(
+            "postgresql-split", postgresql_split, standalone=False, commits=CommitsOnServer, needs="postgres_store"
+        ),
     )
 }
 
 
-def named(*, locks: bool | None = None) -> Collection[str]:
-    """The adapters' names; only those with (or without) locks that a test can hold."""
-    return [name for name, adapter in ADAPTERS.items() if locks is None or adapter.locks is locks]
+def with_locks() -> Collection[str]:
+    """The names of the adapters whose transactions wait for each other, and can be held."""
+    return [name for name, adapter in ADAPTERS.items() if adapter.commits is not NeverHeld]

@@ -33,28 +33,6 @@ SECOND = 1_000_000
 NOON = 1_790_000_000 * SECOND
 
 
-class Commits:
-    """Holds transactions between their row locks and their commit, where an adapter lets a test do so."""
-
-    def __init__(self) -> None:
-        self._open = asyncio.Event()
-        self._open.set()
-        self.waiting = 0
-
-    async def __call__(self) -> None:
-        self.waiting += 1
-        try:
-            await self._open.wait()
-        finally:
-            self.waiting -= 1
-
-    def hold(self) -> None:
-        self._open.clear()
-
-    def let_go(self) -> None:
-        self._open.set()
-
-
 class Cluster:
     """A store with its clock. Everything is made with names and numbers that a reader of a test can predict."""
 
@@ -62,14 +40,8 @@ class Cluster:
         self.adapter = adapter
         self.now_us = NOON
         self.rules = MasterRules()
-        self.commits = Commits()
-        self._place = Place(
-            folder,
-            lambda: self.now_us,
-            self.rules,
-            removed,
-            self.commits if adapter.locks else None,
-        )
+        self._place = Place(folder, lambda: self.now_us, self.rules, removed)
+        self.commits = adapter.commits(self._place)
         self._tokens = itertools.count(1)
         self._numbers: dict[int, itertools.count[int]] = {}
         self._opened: list[Any] = []
@@ -92,7 +64,7 @@ class Cluster:
         try:
             yield
         finally:
-            self.commits.let_go()
+            await self.commits.close()
             for store in self._opened:
                 await store.close_store()
             self._place.closing.close()

@@ -14,10 +14,15 @@ from tests.conformance.cluster import Cluster
 
 @pytest.fixture(params=list(ADAPTERS))
 def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Cluster:
+    return made(request, tmp_path)
+
+
+def made(request: pytest.FixtureRequest, folder: Path) -> Cluster:
+    """The cluster of a fixture that has adapters' names as parameters; skips where its server cannot be had."""
     adapter = ADAPTERS[request.param]
     if adapter.needs:
         request.getfixturevalue(adapter.needs)
-    return Cluster(adapter, tmp_path)
+    return Cluster(adapter, folder)
 
 
 @pytest.hookimpl(tryfirst=True)

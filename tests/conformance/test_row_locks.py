@@ -1,6 +1,6 @@
-"""Transactions that wait for each other: a commit is held open between its row locks and its first change.
+"""Transactions that wait for each other: a commit is held open while the transaction has its row locks.
 
-Only stores in memory let a test do so; a database does it by itself, and its adapter's own tests show that.
+SQLite has one writer at a time, and no such tests.
 """
 
 from __future__ import annotations
@@ -14,28 +14,24 @@ import pytest
 
 from jobmaster.model.states import BucketStatus, JobStatus
 from jobmaster.ports.answers import Fenced, Refused
-from tests.conformance.adapters import ADAPTERS, named
+from tests.conformance.adapters import with_locks
 from tests.conformance.cluster import Cluster, outcome_of
+from tests.conformance.conftest import made
 
 
-@pytest.fixture(params=named(locks=True))
+@pytest.fixture(params=with_locks())
 def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Cluster:
-    return Cluster(ADAPTERS[request.param], tmp_path)
+    return made(request, tmp_path)
 
 
 async def _begun(cluster: Cluster, verb: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     """The verb in its transaction, before its commit."""
-    cluster.commits.hold()
-    before = cluster.commits.waiting
+    await cluster.commits.hold()
+    before = await cluster.commits.waiting()
     task = asyncio.create_task(verb)
-    while cluster.commits.waiting == before and not task.done():
+    while await cluster.commits.waiting() == before and not task.done():
         await asyncio.sleep(0)
     return task
-
-
-async def _turn() -> None:
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 async def test_a_bucket_is_not_lost_under_a_finish_that_is_under_way(cluster: Cluster) -> None:
@@ -44,9 +40,9 @@ async def test_a_bucket_is_not_lost_under_a_finish_that_is_under_way(cluster: Cl
     cluster.later(11)
     finishing = await _begun(cluster, cluster.store.finish(bucket.fence, [outcome_of(message)]))
     losing = asyncio.create_task(cluster.store.mark_lost())
-    await _turn()
+    await cluster.commits.turn()
     assert (await cluster.bucket_now(bucket)).status is BucketStatus.ACTIVE
-    cluster.commits.let_go()
+    await cluster.commits.let_go()
     assert (await finishing)[0].done
     assert len(await losing) == 1
     assert await cluster.status(message.key) is JobStatus.SUCCEEDED
@@ -58,10 +54,10 @@ async def test_an_owner_that_renews_while_its_loss_waits_keeps_its_bucket(cluste
     cluster.later(11)
     finishing = await _begun(cluster, cluster.store.finish(bucket.fence, [outcome_of(message)]))
     losing = asyncio.create_task(cluster.store.mark_lost())
-    await _turn()
+    await cluster.commits.turn()
     renewing = asyncio.create_task(cluster.renew(bucket.owner or 0))
-    await _turn()
-    cluster.commits.let_go()
+    await cluster.commits.turn()
+    await cluster.commits.let_go()
     await finishing
     await renewing
     lost = await losing
@@ -76,10 +72,10 @@ async def test_a_lease_is_judged_after_the_lock_is_held(cluster: Cluster) -> Non
     cluster.later(11)
     finishing = await _begun(cluster, cluster.store.finish(bucket.fence, [outcome_of(message)]))
     losing = asyncio.create_task(cluster.store.mark_lost())
-    await _turn()
+    await cluster.commits.turn()
     # The clock of the database goes back to before the lease's end: as if the renewal had been committed meanwhile.
     cluster.later(-5)
-    cluster.commits.let_go()
+    await cluster.commits.let_go()
     await finishing
     assert await losing == []
 
@@ -89,9 +85,9 @@ async def test_a_close_waits_for_inserts_that_are_under_way(cluster: Cluster) ->
     await cluster.store.complete(bucket.fence)
     pushing = await _begun(cluster, cluster.store.push(bucket.id, [cluster.job()]))
     closing = asyncio.create_task(cluster.store.close(bucket.fence))
-    await _turn()
+    await cluster.commits.turn()
     assert not closing.done()
-    cluster.commits.let_go()
+    await cluster.commits.let_go()
     await pushing
     assert await closing is False
     assert await cluster.store.depths([bucket.id]) == {bucket.id: 1}
@@ -102,10 +98,10 @@ async def test_a_push_that_waits_for_a_close_is_refused(cluster: Cluster) -> Non
     await cluster.store.complete(bucket.fence)
     first = await _begun(cluster, cluster.store.push(bucket.id, [job := cluster.job()]))
     closing = asyncio.create_task(cluster.store.close(bucket.fence))
-    await _turn()
+    await cluster.commits.turn()
     second = asyncio.create_task(cluster.store.push(bucket.id, [cluster.job()]))
-    await _turn()
-    cluster.commits.let_go()
+    await cluster.commits.turn()
+    await cluster.commits.let_go()
     await first
     assert await closing is False
     await second
@@ -123,7 +119,7 @@ async def test_a_message_that_commits_late_is_found_below_the_cursor(cluster: Cl
     assert (read.messages, read.unsettled) == ([], True)
     looked = await cluster.store.reread(bucket.fence, read.cursor, known=[], limit=9, window_us=0)
     assert (looked.messages, looked.unsettled) == ([], True)
-    cluster.commits.let_go()
+    await cluster.commits.let_go()
     await pushing
     again = await cluster.store.read(bucket.fence, read.cursor, limit=9, window_us=0)
     assert again.messages == []
@@ -135,9 +131,9 @@ async def test_a_fence_waits_for_inserts_and_marks_them(cluster: Cluster) -> Non
     bucket = await cluster.owned()
     pushing = await _begun(cluster, cluster.store.push(bucket.id, [cluster.job()]))
     fencing = asyncio.create_task(cluster.store.fence(bucket.fence))
-    await _turn()
+    await cluster.commits.turn()
     assert not fencing.done()
-    cluster.commits.let_go()
+    await cluster.commits.let_go()
     await pushing
     takeover = await fencing
     (message,) = await cluster.messages(bucket)
@@ -149,9 +145,9 @@ async def test_a_finish_that_waits_for_a_give_up_is_fenced(cluster: Cluster) -> 
     message = await cluster.message(bucket)
     giving = await _begun(cluster, cluster.store.give_up(bucket.fence))
     settling = asyncio.create_task(cluster.store.settle(bucket.fence, [outcome_of(message)]))
-    await _turn()
+    await cluster.commits.turn()
     assert not settling.done()
-    cluster.commits.let_go()
+    await cluster.commits.let_go()
     await giving
     with pytest.raises(Fenced):
         await settling
@@ -165,6 +161,6 @@ async def test_a_caller_that_gives_up_before_the_commit_leaves_no_lock_behind(cl
     finishing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await finishing
-    cluster.commits.let_go()
+    await cluster.commits.let_go()
     await cluster.store.complete(bucket.fence)
     assert (await cluster.store.settle(bucket.fence, [outcome_of(message)]))[0].done
