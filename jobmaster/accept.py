@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Container, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
@@ -38,8 +39,9 @@ LONGEST_PAUSE: Final = 1.0
 class Buckets:
     """The open buckets, as the master listed them. Refusals and age make it ask again."""
 
-    def __init__(self, master: MasterStore) -> None:
+    def __init__(self, master: MasterStore, agents: Container[str]) -> None:
         self._master = master
+        self._agents = agents
         self._buckets: list[Bucket] = []
         self._by_route: dict[tuple[str, int], list[Bucket]] = {}
         self._read_at = float("-inf")
@@ -47,9 +49,19 @@ class Buckets:
 
     def known(self, lane: str, priority: int) -> list[Bucket]:
         """What the last list has for this lane and priority. Renews an old list in the background."""
-        if asyncio.get_running_loop().time() - self._read_at > FRESH_FOR:
+        if time.monotonic() - self._read_at > FRESH_FOR:
             self._renew()
-        return self._of_route(lane, priority)
+        route = (lane, priority)
+        if route not in self._by_route:
+            found = candidates(self._buckets, lane=lane, priority=priority)
+            self._by_route[route] = [bucket for bucket in found if bucket.agent in self._agents]
+        return self._by_route[route]
+
+    def at_hand(self, lane: str, priority: int) -> Bucket | None:
+        """One of a fresh list, which was looked through before; None where somebody must ask. From any thread."""
+        if time.monotonic() - self._read_at > FRESH_FOR:
+            return None
+        return choose(self._by_route.get((lane, priority), ()), _draw)
 
     async def read(self) -> None:
         """Ask the master now. Raises what the master raises."""
@@ -70,16 +82,10 @@ class Buckets:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
 
-    def _of_route(self, lane: str, priority: int) -> list[Bucket]:
-        route = (lane, priority)
-        if route not in self._by_route:
-            self._by_route[route] = candidates(self._buckets, lane=lane, priority=priority)
-        return self._by_route[route]
-
     def _set(self, buckets: list[Bucket]) -> None:
         self._buckets = buckets
         self._by_route = {}
-        self._read_at = asyncio.get_running_loop().time()
+        self._read_at = time.monotonic()
 
     def _renew(self) -> None:
         if self._reading is None or self._reading.done():
@@ -90,19 +96,30 @@ class Buckets:
             await self.read()
         except StoreUnavailable:
             # The list of before is still the best that is known; the next call asks again.
-            self._read_at = asyncio.get_running_loop().time()
+            self._read_at = time.monotonic()
 
 
 class Delivery:
-    """Jobs of one lane and priority on their way. `doubtful`: a store may have them already."""
+    """Jobs of one lane and priority on their way.
 
-    __slots__ = ("deadline", "doubtful", "jobs", "lane", "priority")
+    Attributes:
+        deadline: until when stores are asked, by `time.monotonic()`.
+        bucket: the bucket that was asked last; None: none was, or it refused.
+        to_master: the master is asked from now on.
+        doubtful: the bucket, or the master, may have them already.
+    """
 
-    def __init__(self, jobs: Sequence[NewJob], *, lane: str, priority: int, deadline: float) -> None:
+    __slots__ = ("bucket", "deadline", "doubtful", "jobs", "lane", "priority", "to_master")
+
+    def __init__(
+        self, jobs: Sequence[NewJob], *, lane: str, priority: int, deadline: float, to_master: bool = False
+    ) -> None:
         self.jobs = jobs
         self.lane = lane
         self.priority = priority
         self.deadline = deadline
+        self.to_master = to_master
+        self.bucket: Bucket | None = None
         self.doubtful = False
 
     def doubt(self) -> None:
@@ -110,6 +127,14 @@ class Delivery:
         if not self.doubtful:
             self.doubtful = True
             self.jobs = [msgspec.structs.replace(job, verify=True) for job in self.jobs]
+
+    def part(self, jobs: Sequence[NewJob], *, deadline: float) -> Delivery:
+        """Some of its jobs, which go on from where all of them are: what is doubtful of all is of each."""
+        part = Delivery(jobs, lane=self.lane, priority=self.priority, deadline=deadline, to_master=self.to_master)
+        part.bucket = self.bucket
+        if self.doubtful:
+            part.doubt()
+        return part
 
 
 class Acceptor:
@@ -129,7 +154,11 @@ class Acceptor:
         self._agents = agents
         self._home = home
         self._only_master = jobs_first_on_master
-        self._buckets = Buckets(master)
+        self._buckets = Buckets(master, agents)
+
+    def at_hand(self, lane: str, priority: int) -> Bucket | None:
+        """A bucket that can be pushed to without a question; None: go the ordinary way. From any thread."""
+        return None if self._only_master else self._buckets.at_hand(lane, priority)
 
     async def accept(self, delivery: Delivery) -> None:
         """Store the jobs in a bucket, or where that is not possible on the master.
@@ -138,52 +167,52 @@ class Acceptor:
             StoreUnavailable: no store answered until the deadline. Nothing was stored.
             OutcomeUnknown: a store may have them.
         """
-        if self._only_master:
-            return await self.hold(delivery)
-        for _ in range(MOST_BUCKETS_TRIED):
-            bucket = await self._within(
-                delivery, lambda: self._bucket(delivery.lane, delivery.priority), is_write=False
-            )
-            if bucket is None:
-                break
-            try:
-                return await self._push(bucket, delivery)
-            except Refused:
-                self._buckets.forget(bucket)
-            except StoreUnavailable:
-                self._buckets.forget(bucket)
-                if self._home is not None or delivery.doubtful:
-                    raise
-                break
-        return await self.hold(delivery)
+        if not self._only_master and not delivery.to_master:
+            for _ in range(MOST_BUCKETS_TRIED):
+                bucket = delivery.bucket = await self._next_bucket(delivery)
+                if bucket is None:
+                    break
+                try:
+                    await self._push(bucket, delivery)
+                except Refused:
+                    self._buckets.forget(bucket)
+                    delivery.bucket = None
+                except StoreUnavailable:
+                    self._buckets.forget(bucket)
+                    if self._home is not None or delivery.doubtful:
+                        raise
+                    break
+                else:
+                    return
+        delivery.to_master = True
+        await self._hold(delivery)
 
-    async def hold(self, delivery: Delivery) -> None:
-        """Store the jobs on the master; repeats until the deadline, because an id that is there stays as it is.
-
-        Raises:
-            StoreUnavailable, OutcomeUnknown: as for `accept`.
-        """
+    async def _hold(self, delivery: Delivery) -> None:
+        # Repeats until the deadline, because an id that is there stays as it is.
         await self._within(delivery, lambda: self._master.hold(delivery.jobs), is_write=True)
 
     async def close(self) -> None:
         """End what runs in the background."""
         await self._buckets.close()
 
-    async def _bucket(self, lane: str, priority: int) -> Bucket | None:
-        found = choose(self._usable(lane, priority), random.randrange)
+    async def _next_bucket(self, delivery: Delivery) -> Bucket | None:
+        if delivery.bucket is not None:
+            return delivery.bucket
+        lane, priority = delivery.lane, delivery.priority
+        found = choose(self._buckets.known(lane, priority), _draw)
         if found is not None:
             return found
+        return await self._within(delivery, lambda: self._bucket(lane, priority), is_write=False)
+
+    async def _bucket(self, lane: str, priority: int) -> Bucket | None:
         await self._buckets.read()
-        found = choose(self._usable(lane, priority), random.randrange)
+        found = choose(self._buckets.known(lane, priority), _draw)
         if found is not None or self._home is None:
             return found
         token = f"offer:{self._home}:{lane}:{priority}"
         made = await self._master.offer_bucket(NewBucket(token=token, agent=self._home, lane=lane, priority=priority))
         self._buckets.add(made)
         return made
-
-    def _usable(self, lane: str, priority: int) -> list[Bucket]:
-        return [bucket for bucket in self._buckets.known(lane, priority) if bucket.agent in self._agents]
 
     async def _push(self, bucket: Bucket, delivery: Delivery) -> None:
         agent = self._agents[bucket.agent]
@@ -201,7 +230,7 @@ class Acceptor:
     async def _within(self, delivery: Delivery, step: Callable[[], Awaitable[T]], *, is_write: bool) -> T:
         """Do the step, again where the store was away or did not answer, until the deadline."""
         pause = FIRST_PAUSE
-        now = asyncio.get_running_loop().time
+        now = time.monotonic
         reason: Exception = TimeoutError("the time was over before it could be asked")
         while now() < delivery.deadline:
             try:
@@ -217,6 +246,10 @@ class Acceptor:
             await asyncio.sleep(min(pause * jitter, max(0.0, delivery.deadline - now())))
             pause = min(pause * 2, LONGEST_PAUSE)
         raise _given_up(delivery, reason) from reason
+
+
+def _draw(count: int) -> int:
+    return int(random.random() * count)  # noqa: S311 - no secret; a fifth of the time of randrange
 
 
 def _given_up(delivery: Delivery, reason: Exception) -> StoreUnavailable:

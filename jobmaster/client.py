@@ -12,8 +12,9 @@ import os
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
@@ -25,9 +26,9 @@ from jobmaster.errors import (
     OutcomeUnknown,
     StoreUnavailable,
 )
-from jobmaster.gateway import MOST_JOBS, Connections, Gateway, Parcel, new_token
+from jobmaster.gateway import MOST_JOBS, Connections, Gateway, Parcel, Route, new_token
 from jobmaster.loops import Background, Tenancy
-from jobmaster.model.ids import key_text
+from jobmaster.model.ids import key_text, new_job_key
 from jobmaster.model.job import Envelope, NewJob, encode_envelope
 from jobmaster.model.states import ClusterMode, Priority
 
@@ -39,30 +40,45 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-WAVE: Final = 8
-"""Batches of one call that are sent before their answers are waited for: each wave has its own accept_timeout."""
+WINDOW: Final = 4
+"""Batches of one call that are under way at once; each has its accept_timeout from when it was sent."""
 ANSWER_SLACK: Final = 2.0
 """Seconds that a sync caller gives the loop beyond the deadline before it stops believing in an answer."""
 
+MOST_MOULDS: Final = 256
+
 Opener = Callable[[], Awaitable[Connections]]
+Load = tuple[list[NewJob], Route]
 
 
 class Order(msgspec.Struct, frozen=True):
-    """One job that is ready to be stored, and where it goes."""
+    """One job that is ready to be stored, and the way it goes."""
 
     job: NewJob
-    id: str
-    lane: str
-    priority: int
-    hold: bool
+    route: Route
 
 
-class Ticket:
+class Mould(msgspec.Struct, frozen=True):
+    """What all jobs of one target have in common that are enqueued with the same options under the same settings."""
+
+    target: Target
+    plan: CallPlan
+    settings: Settings
+    to_bucket: Route
+    to_master: Route
+    metadata: dict[str, object]
+    keep_result: float | None
+    nearest_us: int
+    """Jobs that are due later than so many microseconds from now are held."""
+
+
+class Ticket(Parcel):
     """A sync caller's place to wait: a bare lock, the cheapest thing that a thread can wait for."""
 
     __slots__ = ("_lock", "error")
 
-    def __init__(self) -> None:
+    def __init__(self, jobs: Sequence[NewJob], route: Route, deadline: float) -> None:
+        super().__init__(jobs, route, deadline)
         self._lock = threading.Lock()
         self._lock.acquire()
         self.error: Exception | None = None
@@ -75,6 +91,21 @@ class Ticket:
     def wait(self, timeout: float) -> bool:
         """Wait for the answer; False: there is none yet."""
         return self._lock.acquire(timeout=max(0.0, timeout))
+
+
+class Promise(Parcel):
+    """A parcel whose caller waits on the gateway's own loop."""
+
+    __slots__ = ("answer",)
+
+    def __init__(self, jobs: Sequence[NewJob], route: Route, deadline: float) -> None:
+        super().__init__(jobs, route, deadline)
+        self.answer: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+    def done(self, error: Exception | None) -> None:
+        """Answer it."""
+        if not self.answer.done():
+            self.answer.set_result(error)
 
 
 class Client:
@@ -94,6 +125,7 @@ class Client:
         self._background: Background | None = None
         self._tenancies: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Tenancy] = weakref.WeakKeyDictionary()
         self._token = new_token()
+        self._moulds: dict[tuple[int, int], Mould] = {}
         _clients.add(self)
 
     # -- enqueue
@@ -112,7 +144,48 @@ class Client:
             ConfigurationError: the cluster has switched this priority off.
             MessageTooLarge: the job is above `max_message_bytes`.
         """
+        mould = self._mould(target, plan)
+        now_us = time.time_ns() // 1_000
+        due_us, delay_us = plan.due_us, plan.delay_us
+        ahead_us = delay_us if due_us is None else due_us - now_us
+        expires_us = plan.expires_us
+        if plan.expires_after_us is not None:
+            expires_us = now_us + clock_ahead_us + plan.expires_after_us
+        # By position, because names cost half of the time; the order is that of the class.
+        envelope = Envelope(
+            target.name,
+            call,
+            now_us,
+            now_us + ahead_us,
+            mould.to_bucket.lane,
+            mould.to_bucket.priority,
+            target.at_most_once,
+            mould.metadata,
+            expires_us,
+            plan.timeout,
+            plan.soft_timeout,
+            plan.max_retries,
+            mould.keep_result,
+            self._token,
+            plan.custom_id,
+            1,
+            target.is_data,
+        )
+        payload = encode_envelope(envelope)
+        if len(payload) > mould.settings.max_message_bytes:
+            raise MessageTooLarge(
+                f"The job for {target.name} has {len(payload):,} bytes, and max_message_bytes is "
+                f"{mould.settings.max_message_bytes:,}. Nothing was stored. Keep the data elsewhere and pass its key, "
+                "or raise max_message_bytes."
+            )
+        job = NewJob(plan.key or new_job_key(), envelope, payload, due_us, delay_us, plan.key is not None)
+        return Order(job, mould.to_master if ahead_us > mould.nearest_us else mould.to_bucket)
+
+    def _mould(self, target: Target, plan: CallPlan) -> Mould:
         settings = self._settings()
+        known = self._moulds.get((id(target), id(plan)))
+        if known is not None and known.settings is settings:
+            return known
         self.require_writable()
         lane = target.lane if plan.lane is None else plan.lane
         priority = target.priority if plan.priority is None else plan.priority
@@ -121,48 +194,22 @@ class Client:
                 f"The priority {Priority(priority).name.lower()} is switched off in cluster {settings.cluster_id!r} "
                 "(setting buckets). Use another one, or give it buckets again."
             )
-        now_us = time.time_ns() // 1_000
-        key = plan.job_key()
-        expires_us = plan.expires_us
-        if plan.expires_after_us is not None:
-            expires_us = now_us + clock_ahead_us + plan.expires_after_us
-        envelope = Envelope(
-            task=target.name,
-            call=call,
-            created_us=now_us,
-            scheduled_us=now_us + plan.delay_us if plan.due_us is None else plan.due_us,
-            lane=lane,
-            priority=priority,
-            at_most_once=target.at_most_once,
-            metadata={**target.metadata, **plan.metadata} if plan.metadata else target.metadata,
-            expires_us=expires_us,
-            timeout=plan.timeout,
-            soft_timeout=plan.soft_timeout,
-            max_retries=plan.max_retries,
-            keep_result=settings.keep_result if target.keep_result is None else target.keep_result,
-            reply_to=self._token,
-            custom_id=plan.custom_id,
-            is_data=target.is_data,
-        )
-        payload = encode_envelope(envelope)
-        if len(payload) > settings.max_message_bytes:
-            raise MessageTooLarge(
-                f"The job for {target.name} has {len(payload):,} bytes, and max_message_bytes is "
-                f"{settings.max_message_bytes:,}. Nothing was stored. Keep the data elsewhere and pass its key, "
-                "or raise max_message_bytes."
-            )
-        job = NewJob(
-            key=key,
-            envelope=envelope,
-            payload=payload,
-            due_us=plan.due_us,
-            delay_us=plan.delay_us,
-            verify=plan.key is not None,
-        )
         durability = plan.durability or target.durability or settings.durability.value
-        ahead_us = plan.delay_us if plan.due_us is None else plan.due_us - now_us
-        hold = durability == "master" or ahead_us > settings.transient_threshold * 1_000_000
-        return Order(job=job, id=plan.custom_id or key_text(key), lane=lane, priority=priority, hold=hold)
+        mould = Mould(
+            target=target,
+            plan=plan,
+            settings=settings,
+            to_bucket=Route(lane, priority, hold=durability == "master"),
+            to_master=Route(lane, priority, hold=True),
+            metadata={**target.metadata, **plan.metadata} if plan.metadata else target.metadata,
+            keep_result=settings.keep_result if target.keep_result is None else target.keep_result,
+            nearest_us=round(settings.transient_threshold * 1_000_000),
+        )
+        if len(self._moulds) >= MOST_MOULDS:
+            self._moulds.clear()
+        # It holds both, so that nothing else gets their ids.
+        self._moulds[id(target), id(plan)] = mould
+        return mould
 
     def require_writable(self) -> None:
         """Refuse to change anything in an archive.
@@ -183,44 +230,53 @@ class Client:
         Raises:
             StoreUnavailable, OutcomeUnknown: see `accept.Acceptor`. Of several batches some may be stored.
         """
-        background = self._running()
-        routes = _routes(orders)
-        for start in range(0, len(routes), WAVE):
-            self._accept_wave(background, routes[start : start + WAVE])
+        gateway = self._running().gateway
+        sent: deque[Ticket] = deque()
+        for jobs, route in _loads(orders):
+            if len(sent) == WINDOW:
+                self._wait_for(gateway, sent)
+            ticket = Ticket(jobs, route, self._deadline())
+            sent.append(ticket)
+            gateway.send(ticket)
+        while sent:
+            self._wait_for(gateway, sent)
 
-    def _accept_wave(self, background: Background, routes: Sequence[dict[str, Any]]) -> None:
-        deadline = self._deadline()
-        tickets: list[tuple[Ticket, Parcel]] = []
-        for route in routes:
-            ticket = Ticket()
-            tickets.append((ticket, Parcel(deadline=deadline, done=ticket.done, **route)))
-        for _, parcel in tickets:
-            background.gateway.put(parcel)
-        for ticket, parcel in tickets:
-            if not ticket.wait(deadline - time.monotonic()):
-                self._overdue(background, ticket, parcel)
-        for ticket, _ in tickets:
-            if ticket.error is not None:
-                raise ticket.error
+    def _wait_for(self, gateway: Gateway, sent: deque[Ticket]) -> None:
+        """Wait for the first; where it failed, for all that are under way."""
+        ticket = sent.popleft()
+        if not ticket.wait(ticket.deadline - time.monotonic()):
+            _overdue(gateway, ticket)
+        if ticket.error is not None:
+            for other in sent:
+                if not other.wait(other.deadline - time.monotonic()):
+                    _overdue(gateway, other)
+            raise ticket.error
 
     async def aaccept(self, orders: Sequence[Order]) -> None:
         """`accept` on the running loop."""
         gateway = await self._gateway()
-        routes = _routes(orders)
-        for start in range(0, len(routes), WAVE):
-            await self._aaccept_wave(gateway, routes[start : start + WAVE])
+        sent: deque[Promise] = deque()
+        for jobs, route in _loads(orders):
+            if len(sent) == WINDOW:
+                await _answer_of(sent)
+            promise = Promise(jobs, route, self._deadline())
+            sent.append(promise)
+            gateway.put(promise, here=True)
+        while sent:
+            await _answer_of(sent)
 
-    async def _aaccept_wave(self, gateway: Gateway, routes: Sequence[dict[str, Any]]) -> None:
-        deadline = self._deadline()
-        loop = asyncio.get_running_loop()
-        answers: list[asyncio.Future[Exception | None]] = []
-        for route in routes:
-            answer: asyncio.Future[Exception | None] = loop.create_future()
-            answers.append(answer)
-            gateway.put(Parcel(deadline=deadline, done=_setter(answer), **route))
-        for error in await asyncio.gather(*answers):
-            if error is not None:
-                raise error
+    def enlist(self, orders: Sequence[Order], transaction: object) -> None:
+        """Put the jobs into the caller's transaction; see `transactional.enlist` for the errors."""
+        from jobmaster.transactional import enlist
+
+        enlist(transaction, [order.job for order in orders], master=lambda: self.ask(lambda gate: gate.identity()))
+
+    async def aenlist(self, orders: Sequence[Order], transaction: object) -> None:
+        """`enlist` for the async kinds of transactions."""
+        from jobmaster.transactional import aenlist
+
+        jobs = [order.job for order in orders]
+        await aenlist(transaction, jobs, master=lambda: self.aask(lambda gate: gate.identity()))
 
     # -- ask
 
@@ -321,36 +377,39 @@ class Client:
         # asyncio's loops and time.monotonic() are one clock.
         return time.monotonic() + self._settings().accept_timeout
 
-    def _overdue(self, background: Background, ticket: Ticket, parcel: Parcel) -> None:
-        if background.gateway.withdraw(parcel):
-            ticket.error = StoreUnavailable("The store was busy until accept_timeout ended. Nothing was stored.")
-        elif not ticket.wait(ANSWER_SLACK):
-            job_id = parcel.jobs[0].envelope.custom_id or key_text(parcel.jobs[0].key)
-            ticket.error = OutcomeUnknown(
-                "The event loop of this process's producer does not turn, so that no answer can come. The job may be "
-                f"stored: repeat with options(job_id={job_id!r}).",
-                job_id=job_id if len(parcel.jobs) == 1 else None,
-            )
+
+async def _answer_of(sent: deque[Promise]) -> None:
+    error = await sent.popleft().answer
+    if error is not None:
+        for other in sent:
+            await other.answer
+        raise error
 
 
-def _routes(orders: Sequence[Order]) -> list[dict[str, Any]]:
-    """Orders by their way, in batches that a store takes at once."""
-    routes: dict[tuple[str, int, bool], list[NewJob]] = {}
+def _overdue(gateway: Gateway, ticket: Ticket) -> None:
+    if gateway.withdraw(ticket):
+        ticket.error = StoreUnavailable("The store was busy until accept_timeout ended. Nothing was stored.")
+    elif not ticket.wait(ANSWER_SLACK):
+        job_id = ticket.jobs[0].envelope.custom_id or key_text(ticket.jobs[0].key)
+        ticket.error = OutcomeUnknown(
+            "The event loop of this process's producer does not turn, so that no answer can come. The job may be "
+            f"stored: repeat with options(job_id={job_id!r}).",
+            job_id=job_id if len(ticket.jobs) == 1 else None,
+        )
+
+
+def _loads(orders: Sequence[Order]) -> list[Load]:
+    """Jobs by their way, in batches that a store takes at once."""
+    if len(orders) == 1:
+        return [([orders[0].job], orders[0].route)]
+    routes: dict[Route, list[NewJob]] = {}
     for order in orders:
-        routes.setdefault((order.lane, order.priority, order.hold), []).append(order.job)
+        routes.setdefault(order.route, []).append(order.job)
     return [
-        {"jobs": jobs[start : start + MOST_JOBS], "lane": lane, "priority": priority, "hold": hold}
-        for (lane, priority, hold), jobs in routes.items()
+        (jobs[start : start + MOST_JOBS], route)
+        for route, jobs in routes.items()
         for start in range(0, len(jobs), MOST_JOBS)
     ]
-
-
-def _setter(answer: asyncio.Future[Exception | None]) -> Callable[[Exception | None], None]:
-    def done(error: Exception | None) -> None:
-        if not answer.done():
-            answer.set_result(error)
-
-    return done
 
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()

@@ -52,8 +52,8 @@ class Enqueuer:
         for job in jobs:
             client = self._client(job.plan)
             prepared.append((client, self._order(client, job, self._clock_ahead_us(client, job.plan))))
-        for client in {id(client): client for client, _ in prepared}.values():
-            client.accept([order for other, order in prepared if other is client])
+        for client, transaction, orders in _journeys(prepared, jobs):
+            client.accept(orders) if transaction is None else client.enlist(orders, transaction)
         return _results(prepared, jobs)
 
     async def amany(self, jobs: Sequence[Job[R]]) -> list[Result[R]]:
@@ -62,8 +62,8 @@ class Enqueuer:
         for job in jobs:
             client = self._client(job.plan)
             prepared.append((client, self._order(client, job, await self._aclock_ahead_us(client, job.plan))))
-        for client in {id(client): client for client, _ in prepared}.values():
-            await client.aaccept([order for other, order in prepared if other is client])
+        for client, transaction, orders in _journeys(prepared, jobs):
+            await (client.aaccept(orders) if transaction is None else client.aenlist(orders, transaction))
         return _results(prepared, jobs)
 
     def by_name(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
@@ -101,7 +101,10 @@ class Enqueuer:
     def _one(self, target: Target, call: bytes, plan: CallPlan, definition: TaskDefinition | None) -> Result[Any]:
         client = self._client(plan)
         order = client.order(target, call, plan, clock_ahead_us=self._clock_ahead_us(client, plan))
-        client.accept([order])
+        if plan.transaction is None:
+            client.accept([order])
+        else:
+            client.enlist([order], plan.transaction)
         return _result(client, order, definition)
 
     async def _aone(
@@ -109,7 +112,10 @@ class Enqueuer:
     ) -> Result[Any]:
         client = self._client(plan)
         order = client.order(target, call, plan, clock_ahead_us=await self._aclock_ahead_us(client, plan))
-        await client.aaccept([order])
+        if plan.transaction is None:
+            await client.aaccept([order])
+        else:
+            await client.aenlist([order], plan.transaction)
         return _result(client, order, definition)
 
     def _order(self, client: Client, job: Job[Any], clock_ahead_us: int) -> Order:
@@ -172,7 +178,18 @@ async def _definitions(gate: Gateway) -> Sequence[Definition]:
 
 def _result(client: Client, order: Order, definition: TaskDefinition | None) -> Result[Any]:
     returns = None if definition is None else definition.returns
-    return Result(client, order.job.key, order.id, returns=returns)
+    return Result(client, order.job.key, order.job.envelope.custom_id, returns=returns)
+
+
+def _journeys(
+    prepared: Sequence[tuple[Client, Order]], jobs: Sequence[Job[Any]]
+) -> list[tuple[Client, object, list[Order]]]:
+    """Orders that go the same way: to the stores of one cluster, or into one transaction."""
+    ways: dict[tuple[int, int], tuple[Client, object, list[Order]]] = {}
+    for (client, order), job in zip(prepared, jobs, strict=True):
+        transaction = job.plan.transaction
+        ways.setdefault((id(client), id(transaction)), (client, transaction, []))[2].append(order)
+    return list(ways.values())
 
 
 def _results(prepared: Sequence[tuple[Client, Order]], jobs: Sequence[Job[Any]]) -> list[Result[Any]]:

@@ -6,17 +6,21 @@ import asyncio
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from jobmaster.accept import Acceptor, Delivery
 from jobmaster.errors import OutcomeUnknown, StoreUnavailable
 from jobmaster.model.ids import key_text
+from jobmaster.ports.answers import Refused
+from jobmaster.ports.direct import DirectAgent
 from jobmaster.waiting import Waiters
 
 if TYPE_CHECKING:
+    from jobmaster.model.bucket import Bucket
     from jobmaster.model.ids import JobKey
     from jobmaster.model.job import JobState, NewJob
     from jobmaster.model.states import CancelOutcome
@@ -24,8 +28,8 @@ if TYPE_CHECKING:
     from jobmaster.ports.query import QueryStore
     from jobmaster.ports.store import Store
 
-MOST_FLIGHTS: Final = 4
-"""Batches of one process that are under way at once; what comes meanwhile travels together in the next."""
+MOST_FLIGHTS: Final = 2
+"""Batches of one way that are under way at once; what comes meanwhile travels together in the next."""
 SHORT_WAIT: Final = 0.1
 MOST_JOBS: Final = 1_000
 """Jobs in one call to a store."""
@@ -45,35 +49,82 @@ class Connections(msgspec.Struct, frozen=True):
     close: Callable[[], Awaitable[None]]
 
 
-class Parcel:
-    """Jobs of one caller for one lane and priority, and where the answer goes.
+class Route(NamedTuple):
+    """A way that jobs go. `hold`: to the master, and not into a bucket."""
 
-    `done(error)` is called once, on the loop's thread; None means that they are stored.
+    lane: str
+    priority: int
+    hold: bool
+
+
+class Parcel:
+    """Jobs of one caller for one route. Subclasses say where the answer goes.
+
+    Attributes:
+        deadline: until when a store may be asked, by `time.monotonic()`.
     """
 
-    __slots__ = ("deadline", "done", "hold", "jobs", "lane", "priority", "sent")
+    __slots__ = ("deadline", "doubtful", "gateway", "jobs", "offered", "route", "sent")
 
-    def __init__(
-        self,
-        jobs: Sequence[NewJob],
-        *,
-        lane: str,
-        priority: int,
-        hold: bool,
-        deadline: float,
-        done: Callable[[Exception | None], None],
-    ) -> None:
+    def __init__(self, jobs: Sequence[NewJob], route: Route, deadline: float) -> None:
         self.jobs = jobs
-        self.lane = lane
-        self.priority = priority
-        self.hold = hold
+        self.route = route
         self.deadline = deadline
-        self.done = done
         self.sent = False
+        self.gateway: Gateway | None = None
+        self.offered: Bucket | None = None
+        self.doubtful = False
+
+    def done(self, error: Exception | None) -> None:
+        """Called once, on the loop's or a store's thread; None means that the jobs are stored."""
+        raise NotImplementedError
+
+    def in_time(self) -> bool:
+        """Whether a store may still be asked."""
+        return time.monotonic() < self.deadline
+
+    @property
+    def bucket(self) -> int:
+        """See `ports.direct.Handed`: into which bucket it was handed."""
+        return -1 if self.offered is None else self.offered.id
+
+    def answered(self, error: Exception | None) -> None:
+        """See `ports.direct.Handed`: what has become of it."""
+        if error is None or self.gateway is None:
+            self.done(error)
+        else:
+            self.gateway.take_over(self, error)
+
+
+class Line:
+    """The parcels of one route that wait, and how many batches of it are under way."""
+
+    __slots__ = ("flying", "parcels")
+
+    def __init__(self) -> None:
+        self.parcels: deque[Parcel] = deque()
+        self.flying = 0
+
+    def load(self) -> list[Parcel]:
+        """The next batch: at least one parcel, not too many jobs, no job twice, and those in doubt alone."""
+        batch: list[Parcel] = []
+        keys: set[JobKey] = set()
+        while self.parcels:
+            parcel = self.parcels[0]
+            own = {job.key for job in parcel.jobs}
+            if batch and (parcel.doubtful or len(keys) + len(own) > MOST_JOBS or not keys.isdisjoint(own)):
+                break
+            self.parcels.popleft()
+            parcel.sent = True
+            batch.append(parcel)
+            keys |= own
+            if parcel.doubtful:
+                break
+        return batch
 
 
 class Gateway:
-    """Made on the loop that it serves. Only `put` and `withdraw` may be called from other threads."""
+    """Made on the loop that it serves. Only `send`, `put`, `take_over` and `withdraw` may be called elsewhere."""
 
     def __init__(self, connections: Connections, *, token: str, only_master: bool) -> None:
         self.store = connections.store
@@ -83,75 +134,130 @@ class Gateway:
         self._acceptor = Acceptor(
             connections.store, connections.agents, home=connections.home, jobs_first_on_master=only_master
         )
+        self._direct: dict[str, DirectAgent] = {
+            name: agent for name, agent in connections.agents.items() if isinstance(agent, DirectAgent)
+        }
         self._waiters = Waiters(connections.store, topic=f"client:{token}")
         self._lock = threading.Lock()
-        self._queue: list[Parcel] = []
+        self._lines: dict[Route, Line] = {}
         self._awake = False
         self._closed = False
         self._flights: set[asyncio.Task[None]] = set()
         self._clock_ahead_us: int | None = None
+        self._identity: str | None = None
 
     # -- accept
 
-    def put(self, parcel: Parcel) -> None:
-        """Send a parcel. From any thread: calls that come together wake the loop once and travel together."""
+    def send(self, parcel: Parcel) -> None:
+        """Send a parcel from a thread that will wait: straight into a store that takes it, else as `put`."""
+        route = parcel.route
+        bucket = None if route.hold or not self._direct else self._acceptor.at_hand(route.lane, route.priority)
+        agent = None if bucket is None else self._direct.get(bucket.agent)
+        if agent is None:
+            self.put(parcel)
+            return
+        parcel.gateway, parcel.offered = self, bucket
+        try:
+            agent.hand(parcel)
+        except Exception as error:  # noqa: BLE001 - whatever a store raises is the caller's answer
+            self.take_over(parcel, error)
+
+    def put(self, parcel: Parcel, *, here: bool = False) -> None:
+        """Send a parcel: calls that come together wake the loop once and travel together.
+
+        Args:
+            parcel: what to send.
+            here: the caller is on the gateway's loop; else it may be any thread.
+        """
+        wake = False
         with self._lock:
             closed = self._closed
             if not closed:
-                self._queue.append(parcel)
-                wake, self._awake = not self._awake, True
+                line = self._lines.get(parcel.route) or self._lines.setdefault(parcel.route, Line())
+                line.parcels.append(parcel)
+                # Where enough is under way the end of a flight takes it along.
+                if not self._awake and line.flying < MOST_FLIGHTS:
+                    wake = self._awake = True
         if closed:
-            parcel.done(_closed())
+            parcel.done(_closed(parcel))
         elif wake:
-            self._loop.call_soon_threadsafe(self._depart)
+            (self._loop.call_soon if here else self._loop.call_soon_threadsafe)(self._depart)
+
+    def take_over(self, parcel: Parcel, error: Exception) -> None:
+        """What a store did not simply take goes the ordinary way, with what is known of it. From any thread."""
+        if isinstance(error, OutcomeUnknown):
+            parcel.doubtful = True
+            self.put(parcel)
+        elif isinstance(error, Refused) or (isinstance(error, StoreUnavailable) and parcel.in_time()):
+            parcel.offered = None
+            self.put(parcel)
+        else:
+            parcel.done(error)
 
     def withdraw(self, parcel: Parcel) -> bool:
         """Take a parcel back. True: it has not been sent, so nothing was stored."""
+        if parcel.offered is not None:
+            agent = self._direct[parcel.offered.agent]
+            if agent.take_back(parcel):
+                return True
         with self._lock:
-            if parcel.sent or parcel not in self._queue:
+            line = self._lines.get(parcel.route)
+            if parcel.sent or parcel.doubtful or line is None or parcel not in line.parcels:
                 return False
-            self._queue.remove(parcel)
+            line.parcels.remove(parcel)
             return True
 
     def _depart(self) -> None:
-        if len(self._flights) >= MOST_FLIGHTS:
-            return  # the end of a flight comes here again
+        batches: list[tuple[Line, list[Parcel]]] = []
         with self._lock:
-            parcels, self._queue, self._awake = self._queue, [], False
-            for parcel in parcels:
-                parcel.sent = True
-        for group in _grouped(parcels):
-            flight = self._loop.create_task(self._fly(group), name="jobmaster-accept")
+            self._awake = False
+            for line in self._lines.values():
+                while line.parcels and line.flying < MOST_FLIGHTS:
+                    line.flying += 1
+                    batches.append((line, line.load()))
+        for line, batch in batches:
+            flight = self._loop.create_task(self._fly(line, batch), name="jobmaster-accept")
             self._flights.add(flight)
-            flight.add_done_callback(self._landed)
+            flight.add_done_callback(self._flights.discard)
 
-    def _landed(self, flight: asyncio.Task[None]) -> None:
-        self._flights.discard(flight)
-        if self._awake:
-            self._depart()
-
-    async def _fly(self, parcels: Sequence[Parcel]) -> None:
+    async def _fly(self, line: Line, waiting: list[Parcel]) -> None:
         try:
-            error = await self._store(parcels)
+            await self._deliver(waiting)
         except asyncio.CancelledError:
-            for parcel in parcels:
+            for parcel in waiting:
                 parcel.done(OutcomeUnknown("The app was closed while a store was asked.", job_id=_first_id(parcel)))
             raise
-        if error is not None and len(parcels) > 1 and not isinstance(error, StoreUnavailable):
-            # One parcel's data may be at fault; the others must not suffer from it.
-            for parcel in parcels:
-                _answer(parcel, await self._store([parcel]))
-            return
-        for parcel in parcels:
-            _answer(parcel, error)
+        finally:
+            line.flying -= 1
+            if line.parcels:
+                self._depart()
 
-    async def _store(self, parcels: Sequence[Parcel]) -> Exception | None:
-        first = parcels[0]
-        jobs = first.jobs if len(parcels) == 1 else [job for parcel in parcels for job in parcel.jobs]
-        deadline = min(parcel.deadline for parcel in parcels)
-        delivery = Delivery(jobs, lane=first.lane, priority=first.priority, deadline=deadline)
+    async def _deliver(self, waiting: list[Parcel]) -> None:
+        """Store a batch and answer its parcels, which leaves `waiting` empty. Each has its own deadline and fault."""
+        delivery = _delivery(waiting)
+        error = await self._store(delivery)
+        while isinstance(error, StoreUnavailable):
+            late = [parcel for parcel in waiting if not parcel.in_time()]
+            if not late or len(late) == len(waiting):
+                break
+            # Those who came later have time left, and what is unknown of the batch is unknown of their jobs, too.
+            waiting[:] = [parcel for parcel in waiting if parcel not in late]
+            for parcel in late:
+                _answer(parcel, error)
+            delivery = delivery.part(_jobs_of(waiting), deadline=min(parcel.deadline for parcel in waiting))
+            error = await self._store(delivery)
+        if error is not None and not isinstance(error, StoreUnavailable) and len(waiting) > 1:
+            # One parcel's data may be at fault; the others must not suffer from it.
+            while waiting:
+                parcel = waiting[0]
+                error = await self._store(delivery.part(parcel.jobs, deadline=parcel.deadline))
+                _answer(waiting.pop(0), error)
+        while waiting:
+            _answer(waiting.pop(), error)
+
+    async def _store(self, delivery: Delivery) -> Exception | None:
         try:
-            await (self._acceptor.hold(delivery) if first.hold else self._acceptor.accept(delivery))
+            await self._acceptor.accept(delivery)
         except Exception as error:  # noqa: BLE001 - whatever a store raises is the caller's answer
             return error
         return None
@@ -175,6 +281,12 @@ class Gateway:
         """R19. The store signals the owner where there is one."""
         return (await self.store.cancel(key)).outcome
 
+    async def identity(self) -> str:
+        """Which database the master is."""
+        if self._identity is None:
+            self._identity = await self.store.identity()
+        return self._identity
+
     async def clock_ahead_us(self) -> int:
         """How far the store's clock is ahead of this process's."""
         if self._clock_ahead_us is None:
@@ -187,9 +299,10 @@ class Gateway:
         """Let what is under way arrive, then close the stores."""
         with self._lock:
             self._closed = True
-            parcels, self._queue = self._queue, []
-        for parcel in parcels:
-            parcel.done(_closed())
+            left = [parcel for line in self._lines.values() for parcel in line.parcels]
+            self._lines.clear()
+        for parcel in left:
+            parcel.done(_closed(parcel))
         if self._flights:
             await asyncio.gather(*self._flights, return_exceptions=True)
         await self._waiters.close()
@@ -197,7 +310,9 @@ class Gateway:
         await self._connections.close()
 
 
-def _closed() -> StoreUnavailable:
+def _closed(parcel: Parcel) -> StoreUnavailable:
+    if parcel.doubtful:
+        return OutcomeUnknown("The app was closed while a store was asked.", job_id=_first_id(parcel))
     return StoreUnavailable("The app was closed meanwhile, and nothing was stored. The next call opens it again.")
 
 
@@ -206,26 +321,23 @@ def new_token() -> str:
     return f"{os.getpid():x}-{os.urandom(6).hex()}"
 
 
-def _grouped(parcels: Sequence[Parcel]) -> list[list[Parcel]]:
-    """Parcels that can travel in one call: same way, and not too many jobs. A job comes once in a group."""
-    open_groups: dict[tuple[str, int, bool], list[Parcel]] = {}
-    sizes: dict[tuple[str, int, bool], int] = {}
-    keys: dict[tuple[str, int, bool], set[JobKey]] = {}
-    groups: list[list[Parcel]] = []
-    for parcel in parcels:
-        route = (parcel.lane, parcel.priority, parcel.hold)
-        group = open_groups.get(route)
-        seen = keys.get(route, set())
-        full = sizes.get(route, 0) + len(parcel.jobs) > MOST_JOBS
-        if group is None or full or any(job.key in seen for job in parcel.jobs):
-            group = open_groups[route] = []
-            groups.append(group)
-            sizes[route] = 0
-            seen = keys[route] = set()
-        group.append(parcel)
-        sizes[route] += len(parcel.jobs)
-        seen.update(job.key for job in parcel.jobs)
-    return groups
+def _jobs_of(parcels: Sequence[Parcel]) -> Sequence[NewJob]:
+    return parcels[0].jobs if len(parcels) == 1 else [job for parcel in parcels for job in parcel.jobs]
+
+
+def _delivery(parcels: Sequence[Parcel]) -> Delivery:
+    first = parcels[0]
+    delivery = Delivery(
+        _jobs_of(parcels),
+        lane=first.route.lane,
+        priority=first.route.priority,
+        deadline=min(parcel.deadline for parcel in parcels),
+        to_master=first.route.hold,
+    )
+    if first.doubtful:  # then it is alone
+        delivery.bucket = first.offered
+        delivery.doubt()
+    return delivery
 
 
 def _answer(parcel: Parcel, error: Exception | None) -> None:

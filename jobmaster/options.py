@@ -12,7 +12,7 @@ import msgspec
 from jobmaster.errors import ConfigurationError
 from jobmaster.model.backoff import Backoff
 from jobmaster.model.durations import as_timedelta, as_us
-from jobmaster.model.ids import JobKey, new_job_key, parse_key
+from jobmaster.model.ids import JobKey, parse_key
 from jobmaster.model.states import Priority
 from jobmaster.settings.names import check_cluster_id, check_lane
 
@@ -35,8 +35,10 @@ class CallOptions(TypedDict, total=False):
     with the reason "expired". `timeout`, `soft_timeout`: limits of one run. `metadata`: plain data kept beside the
     job. `job_id`: an id that the caller chose; the same id means the same job, so a repeat is safe.
     `durability="master"`: accepted only when the master database has it. `cluster`: the id of another cluster that
-    this program has an app of; the job goes there. `countdown`, `eta` and `queue` are other
-    spellings of `delay`, `at` and `lane`.
+    this program has an app of; the job goes there. `transaction`: the job becomes part of this transaction of the
+    caller's on the master's database, and exists only if it commits: a psycopg connection, a SQLAlchemy Connection or
+    Session, `db.session` of Flask-SQLAlchemy (with `adelay` their async kinds). `countdown`, `eta` and `queue` are
+    other spellings of `delay`, `at` and `lane`.
     """
 
     delay: Duration
@@ -51,6 +53,7 @@ class CallOptions(TypedDict, total=False):
     job_id: str
     durability: Literal["agent", "master"]
     cluster: str
+    transaction: object
     countdown: Duration
     eta: datetime
     queue: str
@@ -110,10 +113,7 @@ class CallPlan(msgspec.Struct, frozen=True):
     custom_id: str | None = None
     durability: str | None = None
     cluster: str | None = None
-
-    def job_key(self) -> JobKey:
-        """The key that the caller chose, or a new one."""
-        return self.key or new_job_key()
+    transaction: object = None
 
 
 PLAIN = CallPlan()
@@ -339,6 +339,14 @@ def _job_id(value: object) -> dict[str, object]:
     return {"key": key, "custom_id": custom}
 
 
+def _transaction(value: object) -> dict[str, object]:
+    if value is None:
+        return {}
+    from jobmaster.transactional import check_transaction
+
+    return {"transaction": check_transaction(value)}
+
+
 _CALL_READERS: Final[dict[str, Callable[[object], dict[str, object]]]] = {
     "delay": _delay,
     "at": lambda value: {"due_us": moment_us(value, "at")},
@@ -352,4 +360,5 @@ _CALL_READERS: Final[dict[str, Callable[[object], dict[str, object]]]] = {
     "job_id": _job_id,
     "durability": lambda value: {"durability": read_durability(value)},
     "cluster": lambda value: {"cluster": check_cluster_id(value)},
+    "transaction": _transaction,
 }

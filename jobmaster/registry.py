@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 LONGEST_NAME: Final = 200
 LONGEST_SOURCE: Final = 16_384
 
+_BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
 
 class Target(msgspec.Struct, frozen=True):
     """What an enqueuing program must know of a task: its name, where its jobs go, and what they carry."""
@@ -50,6 +52,35 @@ class Limits(msgspec.Struct, frozen=True):
     backoff: Backoff = Backoff()
     retry_on: tuple[type[BaseException], ...] = (Exception,)
     give_up_on: tuple[type[BaseException], ...] = ()
+
+
+class Parameters:
+    """The parameters of a plain function, so that most calls are found good without binding them.
+
+    Args:
+        signature: of a function whose parameters can all be given by name.
+    """
+
+    __slots__ = ("_missing", "_names", "_taken")
+
+    def __init__(self, signature: inspect.Signature) -> None:
+        known = signature.parameters.values()
+        by_position = [each.name for each in known if each.kind is each.POSITIONAL_OR_KEYWORD]
+        required = frozenset(each.name for each in known if each.default is each.empty)
+        self._names = frozenset(signature.parameters)
+        # After n positional arguments: the names that they took, and those that must still be given.
+        self._taken = [frozenset(by_position[:count]) for count in range(len(by_position) + 1)]
+        self._missing = [required - taken for taken in self._taken]
+
+    def take(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether the function can be called so."""
+        count = len(args)
+        return (
+            count < len(self._taken)
+            and self._names.issuperset(kwargs)
+            and kwargs.keys() >= self._missing[count]
+            and (not count or self._taken[count].isdisjoint(kwargs))
+        )
 
 
 class TaskDefinition:
@@ -98,6 +129,13 @@ class TaskDefinition:
         return signature.replace(parameters=parameters[1:]) if self.bound else signature
 
     @cached_property
+    def _parameters(self) -> Parameters | None:
+        signature = self.signature
+        if signature is None or any(each.kind not in _BY_NAME for each in signature.parameters.values()):
+            return None
+        return Parameters(signature)
+
+    @cached_property
     def hints(self) -> CallHints:
         """What the annotations restore in a payload."""
         from jobmaster.wire.hints import call_hints
@@ -117,6 +155,8 @@ class TaskDefinition:
         Raises:
             TypeError: as the call itself would raise it.
         """
+        if self._parameters is not None and self._parameters.take(args, kwargs):
+            return
         if self.signature is None:
             return
         try:

@@ -16,6 +16,7 @@ from jobmaster.errors import (
     WorkerLostError,
 )
 from jobmaster.model.durations import as_timedelta
+from jobmaster.model.ids import key_text
 from jobmaster.model.reasons import RESULT_EXPIRED, TIMED_OUT, WORKER_LOST
 from jobmaster.model.states import CancelOutcome, JobStatus
 
@@ -31,20 +32,24 @@ class Result(Generic[R_co]):
     """One job, as its producer sees it. Equal to another Result of the same job.
 
     What asks a server raises `StoreUnavailable` where it does not answer, and has a twin for event loops, `a...`.
-
-    Attributes:
-        id: the job's id: the one that the caller chose, else a UUID.
     """
 
-    __slots__ = ("_accepted", "_client", "_final", "_key", "_returns", "id")
+    __slots__ = ("_accepted", "_client", "_final", "_id", "_key", "_returns")
 
-    def __init__(self, client: Client, key: JobKey, id: str, *, returns: object = None, accepted: bool = True) -> None:
+    def __init__(
+        self, client: Client, key: JobKey, id: str | None, *, returns: object = None, accepted: bool = True
+    ) -> None:
         self._client = client
         self._key = key
-        self.id = id
+        self._id = id
         self._returns = returns
         self._accepted = accepted
         self._final: JobState | None = None
+
+    @property
+    def id(self) -> str:
+        """The job's id: the one that the caller chose, else a UUID."""
+        return self._id or key_text(self._key)
 
     @property
     def status(self) -> JobStatus | None:

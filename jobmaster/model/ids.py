@@ -15,19 +15,20 @@ from uuid import UUID, uuid5
 JobKey = NewType("JobKey", bytes)
 """A job's key: the 16 bytes of a UUID."""
 
+_VERSION = 0x7 << 76 | 0b10 << 62
+_RANDOM = (1 << 80) - 1 ^ 0xF << 76 ^ 0b11 << 62
 _CUSTOM = UUID("5b1f2a36-6f4e-5d0e-9b63-6a6f626d6173")
 
 _random = random.SystemRandom() if os.name == "nt" else random.Random(os.urandom(32))  # noqa: S311 - uniqueness, no secret
+_random_bits = _random.getrandbits
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(32)))
 
 
 def new_job_key() -> JobKey:
     """A new key, ordered by the time of its making to the millisecond (UUID version 7)."""
-    bits = _random.getrandbits(74)
     millis = time.time_ns() // 1_000_000
-    number = (millis << 80) | (0x7 << 76) | ((bits >> 62) << 64) | (0b10 << 62) | (bits & 0x3FFFFFFFFFFFFFFF)
-    return JobKey(number.to_bytes(16, "big"))
+    return (millis << 80 | _random_bits(80) & _RANDOM | _VERSION).to_bytes(16, "big")  # type: ignore[return-value]
 
 
 def key_text(key: JobKey) -> str:

@@ -68,7 +68,8 @@ class Codec:
             SerializationError: an argument cannot travel; the text names the path to it.
         """
         depth = self._max_depth
-        if is_plain(args, depth) and is_plain_dict(kwargs, depth):  # type: ignore[arg-type]  # keys are checked there
+        # Keys of kwargs are checked in is_plain_dict.
+        if (not args or is_plain(args, depth)) and is_plain_dict(kwargs, depth):  # type: ignore[arg-type]
             data = _encoded_plain((args, kwargs))
             if data is not None:
                 return data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from math import isfinite
 from types import NoneType
 from typing import Any, ClassVar, Final
@@ -40,16 +40,15 @@ _ADVICE: Final[dict[str, str]] = {
 }
 
 
-def is_plain(values: Iterable[object], depth: int) -> bool:
+def is_plain(values: Collection[object], depth: int) -> bool:
     """Whether all of `values` are JSON as they stand, at most `depth` levels deep. May say no too often, never yes.
 
-    Looks at the set of types of each container, which costs no Python step per element. Text that is no Unicode and
-    dicts that look like tags are left to the encoder, which meets them anyway.
+    Looks at the types in each container, which costs no Python step per element. Text that is no Unicode and dicts
+    that look like tags are left to the encoder, which meets them anyway.
     """
-    kinds = set(map(type, values))
-    if kinds <= _LEAVES:
+    if _LEAVES.issuperset(map(type, values)):
         return True
-    if depth <= 0 or not kinds <= _PLAIN:
+    if depth <= 0 or not _PLAIN.issuperset(map(type, values)):
         return False
     for value in values:
         kind = type(value)

@@ -201,7 +201,9 @@ def test_a_hold_whose_reply_was_lost_is_repeated_and_stays_one_row() -> None:
         store = FaultyStore()
         store.plan["hold"] = [REPLY_LOST]
         job = new_job()
-        await acceptor(store).hold(delivery(job))
+        held = delivery(job)
+        held.to_master = True
+        await acceptor(store).accept(held)
 
         assert [[held.verify for held in jobs] for jobs in store.calls_of("hold")] == [[False], [True]]
         state = (await store.look_up([job.key]))[0]

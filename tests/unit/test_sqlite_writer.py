@@ -23,9 +23,9 @@ def count_commits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     commit = writer.Writer._commit
 
-    def counting(self: Any, connection: Any, answers: Any, topics: Any) -> Any:
-        sizes.append(len(answers))
-        return commit(self, connection, answers, topics)
+    def counting(self: Any, connection: Any, group: Any) -> Any:
+        sizes.append(len(group.answers) + len(group.pushes))
+        return commit(self, connection, group)
 
     monkeypatch.setattr(writer.Writer, "_commit", counting)
     return sizes
@@ -178,10 +178,10 @@ async def test_a_failed_commit_is_certain_only_where_sqlite_says_so(
         run = writer.Writer._run_group
         wrapped: list[Failing] = []
 
-        def failing(self: Any, connection: sqlite3.Connection, requests: Any) -> Any:
+        def failing(self: Any, connection: sqlite3.Connection) -> Any:
             if not wrapped:
                 wrapped.append(Failing(connection, code, applied=applied))
-            return run(self, wrapped[0], requests)
+            return run(self, wrapped[0])
 
         monkeypatch.setattr(writer.Writer, "_run_group", failing)
         with pytest.raises(expected) as caught:

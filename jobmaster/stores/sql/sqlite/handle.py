@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from jobmaster.errors import StoreUnavailable
+from jobmaster.rules.storable import check_jobs
 from jobmaster.stores.sql.sqlite.connection import READER_SETTINGS, WRITER_SETTINGS, connect, make_file
 from jobmaster.stores.sql.sqlite.faults import translated
 from jobmaster.stores.sql.sqlite.forks import watch_forks
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Awaitable, Callable, Collection, Iterable
 
+    from jobmaster.ports.direct import Handed
     from jobmaster.ports.master import MasterRules
     from jobmaster.stores.sql.sqlite.threads import ConnectionThread
     from jobmaster.stores.sql.sqlite.transaction import Transaction
@@ -123,6 +125,15 @@ class Handle:
             raise
         answer: T = await self._people.submit(work)
         return answer
+
+    def hand(self, handed: Handed) -> None:
+        """See `ports.direct.DirectAgent`: the writer takes it without a detour through the loop."""
+        check_jobs(handed.jobs, self._now())
+        self._writer.hand(handed)
+
+    def take_back(self, handed: Handed) -> bool:
+        """See `ports.direct.DirectAgent`."""
+        return self._writer.take_back(handed)
 
     def _begin_to_watch(self) -> None:
         self._writer.ring()

@@ -34,14 +34,16 @@ class Reader(ConnectionThread):
         self._path = path
         self._patience = patience
 
-    def _run_group(self, connection: sqlite3.Connection, requests: list[Request]) -> list[Answer]:
+    def _run_group(self, connection: sqlite3.Connection) -> None:
+        requests, _ = self._take()
         connection.execute("BEGIN")
         now_us = self._setting.clock_us()
         try:
-            return [self._run_one(connection, request, now_us) for request in requests]
+            answers = [self._run_one(connection, request, now_us) for request in requests]
         finally:
             if connection.in_transaction:
                 connection.execute("COMMIT")
+        self._post(answers)
 
     def _run_one(self, connection: sqlite3.Connection, request: Request, now_us: int) -> Answer:
         transaction = Transaction(connection, now_us=now_us, setting=self._setting)

@@ -1,4 +1,4 @@
-"""A thread that owns one connection and does what the event loop asks, many requests at a time with one answer."""
+"""A thread that owns one connection and does what is asked of it, many requests at a time with one answer."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from jobmaster.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from jobmaster.ports.direct import Handed
     from jobmaster.stores.sql.sqlite.transaction import Transaction
 
 LARGEST_GROUP = 500
+MOST_JOBS = 1_000
+"""Handed jobs of a group, after which no more are taken into it."""
 
 
 class Request(NamedTuple):
@@ -49,11 +52,12 @@ class ConnectionThread:
         """Held while the thread is inside SQLite: a fork takes it first, so that no lock of SQLite is copied locked."""
         self._connect = connect
         self._loop = loop
-        self._queue: deque[Request] = deque()
+        self._queue: deque[Request | Handed] = deque()
         self._bell = threading.Lock()
         self._bell.acquire()
         self._asleep = False
         self._closed = False
+        self._gone = False
         self._opened: asyncio.Future[None] = loop.create_future()
         self._ended: asyncio.Future[None] = loop.create_future()
         self._connection: sqlite3.Connection | None = None
@@ -73,10 +77,27 @@ class ConnectionThread:
             self.ring()
         return future
 
+    def hand(self, handed: Handed) -> None:
+        """Queue a push, from any thread. See `ports.direct.DirectAgent`."""
+        self.require_open()
+        self._queue.append(handed)
+        if self._asleep:
+            self.ring()
+        if self._gone and self.take_back(handed):  # the thread ended between the first line and the second
+            self.require_open()
+
+    def take_back(self, handed: Handed) -> bool:
+        """Remove a push from the queue; False: it is not there any more."""
+        try:
+            self._queue.remove(handed)
+        except ValueError:
+            return False
+        return True
+
     def require_open(self) -> None:
         """Raise StoreUnavailable after `close`."""
         if self._closed:
-            raise StoreUnavailable("The store was closed. Nothing was stored; open it again.")
+            raise closed()
 
     def ring(self) -> None:
         """End the thread's sleep."""
@@ -101,7 +122,8 @@ class ConnectionThread:
         connection, self._connection = self._connection, None
         return connection
 
-    def _run_group(self, connection: sqlite3.Connection, requests: list[Request]) -> list[Answer]:
+    def _run_group(self, connection: sqlite3.Connection) -> None:
+        """Take from the queue, run it and answer it."""
         raise NotImplementedError
 
     def _idle(self, connection: sqlite3.Connection) -> float | None:
@@ -113,23 +135,22 @@ class ConnectionThread:
             with self.gate:
                 connection = self._connection = self._connect()
         except BaseException as error:  # noqa: BLE001 - raised where `open` is awaited
-            self._post(_settle, [Answer(self._opened, None, error), Answer(self._ended, None, None)])
+            self._post([Answer(self._opened, None, error), Answer(self._ended, None, None)])
             return
-        self._post(_settle, [Answer(self._opened, None, None)])
+        self._post([Answer(self._opened, None, None)])
         try:
             self._serve(connection)
         finally:
             with self.gate:
                 connection.close()
-            self._post(_settle, [Answer(self._ended, None, None)])
+            self._refuse_the_rest()
+            self._post([Answer(self._ended, None, None)])
 
     def _serve(self, connection: sqlite3.Connection) -> None:
         while True:
-            requests = self._take()
-            if requests:
+            if self._queue:
                 with self.gate:
-                    answers = self._run_group(connection, requests)
-                self._post(_settle, answers)
+                    self._run_group(connection)
             elif self._closed:
                 return
             with self.gate:
@@ -137,13 +158,32 @@ class ConnectionThread:
             if not self._queue:
                 self._sleep(pause)
 
-    def _take(self) -> list[Request]:
+    def _take(self) -> tuple[list[Request], list[Handed]]:
+        """The next group, or more for it: verbs, and pushes that were handed over."""
         requests: list[Request] = []
-        while self._queue and len(requests) < LARGEST_GROUP:
-            request = self._queue.popleft()
-            if not request.future.cancelled():
-                requests.append(request)
-        return requests
+        pushes: list[Handed] = []
+        jobs = 0
+        while self._queue and len(requests) < LARGEST_GROUP and jobs < MOST_JOBS:
+            try:
+                found = self._queue.popleft()
+            except IndexError:  # it was the last, and was taken back
+                break
+            if isinstance(found, Request):
+                if not found.future.cancelled():
+                    requests.append(found)
+            else:
+                pushes.append(found)
+                jobs += len(found.jobs)
+        return requests, pushes
+
+    def _refuse_the_rest(self) -> None:
+        self._gone = True
+        requests, pushes = self._take()
+        while requests or pushes:
+            self._post([Answer(request.future, None, closed()) for request in requests])
+            for handed in pushes:
+                handed.answered(closed())
+            requests, pushes = self._take()
 
     def _sleep(self, pause: float | None) -> None:
         self._asleep = True
@@ -153,14 +193,19 @@ class ConnectionThread:
         self._bell.acquire(timeout=-1 if pause is None else pause)
         self._asleep = False
 
-    def _post(self, deliver: Callable[[list[Answer]], None], answers: list[Answer]) -> None:
+    def _post(self, answers: Sequence[Answer]) -> None:
         try:
-            self._loop.call_soon_threadsafe(deliver, answers)
+            self._loop.call_soon_threadsafe(_settle, answers)
         except RuntimeError:
             return  # the loop was closed: nobody waits any more
 
 
-def _settle(answers: list[Answer]) -> None:
+def closed() -> StoreUnavailable:
+    """The error of what comes after `close`."""
+    return StoreUnavailable("The store was closed. Nothing was stored; open it again.")
+
+
+def _settle(answers: Sequence[Answer]) -> None:
     for future, value, error in answers:
         if future.done():
             continue

@@ -1,24 +1,28 @@
 """The writer: one thread, one connection, group commit.
 
-What waits when the writer is free becomes one group: BEGIN IMMEDIATE, each verb behind a savepoint of its own,
-COMMIT. A verb that raises is undone alone. All of a group's callers wait for the same sync of the disk.
+What waits when the writer is free, and what comes until it commits, becomes one group: BEGIN IMMEDIATE, each verb
+behind a savepoint of its own, COMMIT. A verb that raises is undone alone. All of a group's callers wait for the same
+sync of the disk.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from jobmaster.ports.answers import Refused
+from jobmaster.stores.sql.sqlite.accept import push
 from jobmaster.stores.sql.sqlite.connection import with_patience
 from jobmaster.stores.sql.sqlite.faults import after_commit, moved_away, translated
-from jobmaster.stores.sql.sqlite.threads import Answer, ConnectionThread, Request
+from jobmaster.stores.sql.sqlite.threads import LARGEST_GROUP, MOST_JOBS, Answer, ConnectionThread, Request
 from jobmaster.stores.sql.sqlite.transaction import Transaction
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Collection
 
+    from jobmaster.ports.direct import Handed
     from jobmaster.stores.sql.sqlite.transaction import Setting
 
 
@@ -55,20 +59,32 @@ class Writer(ConnectionThread):
     def _idle(self, connection: sqlite3.Connection) -> float | None:
         return self._watch(connection)
 
-    def _run_group(self, connection: sqlite3.Connection, requests: list[Request]) -> list[Answer]:
+    def _run_group(self, connection: sqlite3.Connection) -> None:
+        requests, pushes = self._take()
         if not self._is_in_place():
-            return [Answer(request.future, None, moved_away(self._path)) for request in requests]
+            return self._fail(requests, pushes, lambda: moved_away(self._path))
         try:
-            with_patience(lambda: connection.execute("BEGIN IMMEDIATE"), self._patience)
+            self._begin(connection)
         except sqlite3.Error as error:
-            return self._all_failed(requests, error)
-        topics: set[str] = set()
+            locked = error
+            return self._fail(requests, pushes, lambda: translated(locked, self._path))
+        group = Group()
         try:
-            answers = self._run_verbs(connection, requests, topics)
+            while requests or pushes:
+                self._run_pushes(connection, pushes, group)
+                self._run_verbs(connection, requests, group)
+                # What came meanwhile shares the sync of the disk, which costs more than all of the rest.
+                requests, pushes = ([], []) if group.is_full() else self._take()
         except sqlite3.Error as error:  # SQLite gave up the whole transaction
             _roll_back(connection)
-            return self._all_failed(requests, error)
-        return self._commit(connection, answers, topics)
+            lost = error
+            group.fail(lambda: translated(lost, self._path))
+            return self._fail(requests, pushes, lambda: translated(lost, self._path), group)
+        self._commit(connection, group)
+        return None
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        with_patience(lambda: connection.execute("BEGIN IMMEDIATE"), self._patience)
 
     def _is_in_place(self) -> bool:
         """Whether the path still names the file that was opened: what is written to a removed one is lost."""
@@ -78,42 +94,115 @@ class Writer(ConnectionThread):
         """From now on this is the file that is written to; called when it is open."""
         self._file = file_at(self._path)
 
-    def _run_verbs(self, connection: sqlite3.Connection, requests: list[Request], topics: set[str]) -> list[Answer]:
-        now_us = self._setting.clock_us()  # after the lock is held: leases are judged by it
-        answers = []
+    def _run_verbs(self, connection: sqlite3.Connection, requests: list[Request], group: Group) -> None:
         for request in requests:
-            transaction = Transaction(connection, now_us=now_us, setting=self._setting)
-            connection.execute("SAVEPOINT verb")
-            try:
-                value = request.work(transaction)
-            except BaseException as error:
-                if not connection.in_transaction and isinstance(error, sqlite3.Error):
-                    raise
-                connection.execute("ROLLBACK TO verb")
-                answers.append(Answer(request.future, None, translated(error, self._path)))
-            else:
-                topics |= transaction.topics
-                answers.append(Answer(request.future, value, None))
-            connection.execute("RELEASE verb")
-        return answers
+            value, error = self._run_one(connection, request.work, group)
+            group.answers.append(Answer(request.future, value, error))
 
-    def _commit(self, connection: sqlite3.Connection, answers: list[Answer], topics: set[str]) -> list[Answer]:
+    def _run_pushes(self, connection: sqlite3.Connection, pushes: list[Handed], group: Group) -> None:
+        """Pushes into the same bucket are one verb; where it fails for one push's data, each is tried alone."""
+        together: dict[int, list[Handed]] = {}
+        for handed in pushes:
+            together.setdefault(handed.bucket, []).append(handed)
+        for bucket, several in together.items():
+            error = self._push(connection, bucket, several, group)
+            if error is None or len(several) == 1 or isinstance(error, Refused):
+                group.pushes += [(handed, error) for handed in several]
+            else:
+                group.pushes += [(handed, self._push(connection, bucket, [handed], group)) for handed in several]
+
+    def _push(
+        self, connection: sqlite3.Connection, bucket: int, pushes: list[Handed], group: Group
+    ) -> BaseException | None:
+        jobs = pushes[0].jobs if len(pushes) == 1 else [job for handed in pushes for job in handed.jobs]
+        group.jobs += len(jobs)
+        return self._run_one(connection, lambda transaction: push(transaction, bucket, jobs), group)[1]
+
+    def _run_one(
+        self, connection: sqlite3.Connection, work: Callable[[Transaction], Any], group: Group
+    ) -> tuple[Any, BaseException | None]:
+        """Run a verb in the group's transaction; one that raises is undone alone."""
+        if group.now_us is None:
+            group.now_us = self._setting.clock_us()  # after the lock is held: leases are judged by it
+        first = group.is_empty  # nothing else could be undone with it: it needs no savepoint
+        transaction = Transaction(connection, now_us=group.now_us, setting=self._setting)
+        if not first:
+            connection.execute("SAVEPOINT verb")
+        try:
+            value = work(transaction)
+        except BaseException as error:
+            if not connection.in_transaction and isinstance(error, sqlite3.Error):
+                raise
+            if first:
+                connection.execute("ROLLBACK")
+                group.now_us = None
+                self._begin(connection)
+            else:
+                connection.execute("ROLLBACK TO verb")
+                connection.execute("RELEASE verb")
+            return None, translated(error, self._path)
+        if not first:
+            connection.execute("RELEASE verb")
+        group.is_empty = False
+        group.topics |= transaction.topics
+        return value, None
+
+    def _commit(self, connection: sqlite3.Connection, group: Group) -> None:
         try:
             connection.execute("COMMIT")
         except sqlite3.Error as error:
-            rolled_back = connection.in_transaction and _roll_back(connection)
-            return [
-                answer
-                if answer.error
-                else answer._replace(value=None, error=after_commit(error, self._path, rolled_back=rolled_back))
-                for answer in answers
-            ]
-        if topics:
-            self._published(topics)
-        return answers
+            failed, rolled_back = error, connection.in_transaction and _roll_back(connection)
+            group.fail(lambda: after_commit(failed, self._path, rolled_back=rolled_back))
+            group.topics.clear()
+        self._tell(group)
+        if group.topics:
+            self._published(group.topics)
 
-    def _all_failed(self, requests: list[Request], error: sqlite3.Error) -> list[Answer]:
-        return [Answer(request.future, None, translated(error, self._path)) for request in requests]
+    def _tell(self, group: Group) -> None:
+        for handed, error in group.pushes:
+            handed.answered(error)  # type: ignore[arg-type] # what a push raises is no KeyboardInterrupt
+        if group.answers:
+            self._post(group.answers)
+
+    def _fail(
+        self,
+        requests: list[Request],
+        pushes: list[Handed],
+        error: Callable[[], BaseException],
+        group: Group | None = None,
+    ) -> None:
+        """Give each of these an error, and tell them and the rest of the group."""
+        group = group or Group()
+        told = {id(handed) for handed, _ in group.pushes}
+        group.pushes += [(handed, error()) for handed in pushes if id(handed) not in told]
+        answered = {id(answer.future) for answer in group.answers}
+        group.answers += [
+            Answer(request.future, None, error()) for request in requests if id(request.future) not in answered
+        ]
+        self._tell(group)
+
+
+class Group:
+    """What is made durable together, and how it ended for each."""
+
+    __slots__ = ("answers", "is_empty", "jobs", "now_us", "pushes", "topics")
+
+    def __init__(self) -> None:
+        self.answers: list[Answer] = []
+        self.pushes: list[tuple[Handed, BaseException | None]] = []
+        self.topics: set[str] = set()
+        self.jobs = 0
+        self.now_us: int | None = None
+        self.is_empty = True
+
+    def is_full(self) -> bool:
+        """Whether it is large enough that others should wait for the next one."""
+        return self.jobs >= MOST_JOBS or len(self.answers) >= LARGEST_GROUP
+
+    def fail(self, error: Callable[[], BaseException]) -> None:
+        """Nothing of it is certain to be stored: whoever has no error of their own gets one of these."""
+        self.answers = [each if each.error else each._replace(value=None, error=error()) for each in self.answers]
+        self.pushes = [(handed, own or error()) for handed, own in self.pushes]
 
 
 def file_at(path: str) -> tuple[int, int] | None:
