@@ -5,6 +5,7 @@
 #   make test-all                           the suite on every supported Python that this machine has
 #   make simulate [SEEDS=200] [SEED=0]      the engine under simulated faults; SEED= replays from that seed on
 #   make measure [ARGS=--json=FILE]         the figures that the project promises, on this machine
+#   make bench [ONLY=drain,latency] [PEERS=pgqueuer]   JobMaster beside six other queues, in one run (20 to 30 minutes)
 #   make lint | typecheck | format | public-names | constraints | clean
 #
 #   PYTHON=/path/to/python3  which Python makes .venv          APT=1  lets the build call apt-get (CI=true does, too)
@@ -18,12 +19,15 @@ ARGS    ?=
 SEEDS   ?= 200
 SEED    ?= 0
 TESTS   ?=
+ONLY    ?=
+PEERS   ?=
+ROUNDS  ?= 3
 VERSIONS := 3.11 3.12 3.13
 
 export PYTHON DIR
 
 .NOTPARALLEL:
-.PHONY: demo test test-all pytest simulate measure lint typecheck format public-names constraints clean venv-run venv-dev
+.PHONY: demo test test-all pytest simulate measure bench lint typecheck format public-names constraints clean venv-run venv-dev
 
 demo: venv-run
 	@$(BIN)/jobmaster demo $(if $(DIR),--dir "$$DIR") $(ARGS)
@@ -42,6 +46,11 @@ simulate: venv-dev
 
 measure: venv-dev
 	@$(BIN)/python benchmarks/promises.py $(ARGS)
+
+# An environment of its own: other people's queues have no place in .venv.
+bench:
+	@tools/bench_env.sh
+	@PYTHONPATH=.:benchmarks .venv-bench/bin/python -m compare --only "$(ONLY)" --peers "$(PEERS)" --rounds $(ROUNDS)
 
 lint: venv-dev
 	@$(BIN)/ruff check .
@@ -63,7 +72,7 @@ constraints: venv-dev
 	@tools/constraints.sh $(BIN)/python
 
 clean:
-	rm -rf .venv .venv-3.* build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-3.* .venv-bench build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv-run:
