@@ -20,7 +20,7 @@ from jobmaster.model.states import Priority, WorkerMode
 from jobmaster.model.worker import Registration
 from jobmaster.ports.master import MasterRules
 from jobmaster.settings import STANDALONE_AGENT, Dsn, Settings, Survives, archive_faults, require_driver
-from jobmaster.worker_plan import WorkerPlan, default_worker_name, plan_workers, unserved_lanes
+from jobmaster.worker_plan import WorkerPlan, plan_workers, unserved_lanes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,6 @@ __all__ = [
     "SystemClock",
     "WorkerPlan",
     "build_engine",
-    "default_worker_name",
     "lease_timing",
     "open_connections",
     "open_for_worker",

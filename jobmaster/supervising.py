@@ -1,47 +1,41 @@
-"""The supervisor's process of `jobmaster worker`: it looks at the app by a probe, then keeps its engine processes.
+"""The supervisor's process of `jobmaster worker`: hears from its first engine what the app is, then keeps its engines.
 
-No user code is imported here, so that none can keep it from renewing leases: what this process must know of the app
-comes from the probe.
+No user code is imported here, so that none can keep it from renewing leases.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
-import signal
-import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from jobmaster.engine.lease_keeper import LeaseKeeper
-from jobmaster.engine.links.processes import Launch, ProcessSpawner
+from jobmaster.engine.links.processes import ProcessChild, ProcessSpawner
+from jobmaster.engine.links.starting import Launch
 from jobmaster.engine.supervisor import Patience, Supervisor
 from jobmaster.errors import ConfigurationError, StoreUnavailable
+from jobmaster.findings import Answer, EngineOrder, Found, Unusable
 from jobmaster.model.states import ClusterMode, WorkerMode
-from jobmaster.runtime import SystemClock, default_worker_name, lease_timing, open_connections, open_master
-from jobmaster.worker_process import ENTRY, Answer, EngineOrder, Found, Unusable, WorkerOrder
+from jobmaster.ports.link import CANNOT_START
+from jobmaster.runtime import SystemClock, lease_timing, open_connections, open_master
 
 if TYPE_CHECKING:
-    from jobmaster.engine.links.processes import ProcessChild
+    from jobmaster.engine.links.starting import StartedEngine
     from jobmaster.ports.store import Store
+    from jobmaster.worker_order import WorkerOrder
 
-logger = logging.getLogger("jobmaster.supervisor")
-
-__all__ = [
-    "AppUnusable", "Crew", "EngineState", "Found", "Promise", "WorkerOrder", "default_worker_name", "look_at_app",
-    "open_store", "promises",
-]  # fmt: skip
-
-LOOK_EVERY = 0.05
+ENTRY: Final = "jobmaster.worker_process:engine"
+LOOK_EVERY: Final = 0.05
 """Seconds between two looks at the engines while none is ready; afterwards nobody looks."""
-PROBE_WITHIN = 300.0
+ANSWER_WITHIN: Final = 300.0
+"""Seconds that the import of an app may take."""
+DISMISSED_WITHIN: Final = 2.0
+"""Seconds that a first engine gets to end by itself when it is not wanted."""
 
 
 class AppUnusable(ConfigurationError):  # noqa: N818 - as the tree of errors names them
@@ -56,59 +50,86 @@ class AppUnusable(ConfigurationError):  # noqa: N818 - as the tree of errors nam
         self.details = unusable.details
 
 
-async def look_at_app(order: WorkerOrder) -> Found:
-    """Have a process of its own import the app and say what it is.
+class FirstEngine:
+    """The engine process that imports the app first of all. To be made on the loop that will keep it.
 
-    Raises:
-        AppUnusable: it cannot be used; the text says why.
+    Args:
+        order: what it was started with.
+        started: see `early_start.start_first_engine`.
     """
-    ours, theirs = socket.socketpair()
-    with ours:
+
+    def __init__(self, order: WorkerOrder, started: StartedEngine) -> None:
+        self._order = order
+        self._news = asyncio.Event()
+        self.child = ProcessChild(started)
+        self.child.on_news = self._news.set
+
+    async def look(self) -> Found:
+        """Wait until it says what the app is.
+
+        Raises:
+            AppUnusable: the app cannot be used, and the process has ended; the text says why.
+        """
         try:
-            process = subprocess.Popen(  # noqa: ASYNC220 - some milliseconds, once
-                [sys.executable, "-m", "jobmaster.worker_process", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-            )
-        finally:
-            theirs.close()
+            await self.child.listen()
+            await self._until_answered()
+            return self._found()
+        except BaseException:
+            await self.dismiss()
+            raise
+
+    def go_on(self) -> None:
+        """Let it be engine 0."""
+        self.child.go_on()
+
+    async def dismiss(self) -> None:
+        """End it, unless it has ended: it may have a lease to give back."""
+        self.child.on_news = self._news.set
+        if self.child.exit_reason() is None:
+            self.child.terminate()
+        with contextlib.suppress(TimeoutError):
+            await self._until(lambda: self.child.exit_reason() is not None, seconds=DISMISSED_WITHIN)
+        self.child.kill()
+        await self._until(lambda: self.child.exit_reason() is not None, seconds=None)
+
+    async def _until(self, condition: Callable[[], bool], *, seconds: float | None) -> None:
+        async with asyncio.timeout(seconds):
+            while not condition():
+                self._news.clear()
+                await self._news.wait()
+
+    async def _until_answered(self) -> None:
+        child = self.child
         try:
-            answer = await _exchange(ours, msgspec.msgpack.encode(order))
-        finally:
-            process.kill()
-            code = process.wait()
-    if not answer:
-        why = f"it ended with exit code {code}" if code >= 0 else f"it was ended by {signal.Signals(-code).name}"
-        raise AppUnusable(
-            Unusable(
-                message=f"The app {order.place!r} cannot be imported: the process that tried gave no answer ({why}). "
-                "Does a module end the program when it is imported?"
-            )
+            await self._until(lambda: (child.answer or child.exit_reason()) is not None, seconds=ANSWER_WITHIN)
+        except TimeoutError:
+            raise AppUnusable(
+                Unusable(
+                    message=f"Importing the app took longer than {ANSWER_WITHIN:g} s. A module must not run the "
+                    "program, or wait for something, when it is imported."
+                )
+            ) from None
+
+    def _found(self) -> Found:
+        if self.child.answer is None:
+            raise AppUnusable(self._silence())
+        told = msgspec.msgpack.decode(self.child.answer, type=Answer)
+        if told.found is None:
+            raise AppUnusable(told.unusable or Unusable(message="The app cannot be used."))
+        return told.found
+
+    def _silence(self) -> Unusable:
+        """Why it ended without an answer."""
+        reason = self.child.exit_reason() or ""
+        if reason.startswith(CANNOT_START):
+            words = reason.removeprefix(CANNOT_START)
+            return Unusable(message=f"The app {self._order.place!r} cannot be imported.", details=words + "\n")
+        code = reason.removeprefix("exit ")
+        why = f"it was ended by {reason}" if code == reason else f"it ended with exit code {code}"
+        return Unusable(
+            message=f"The app {self._order.place!r} cannot be imported: the process that tried gave no answer ({why}). "
+            "Does a module end the program when it is imported?"
         )
-    told = msgspec.msgpack.decode(answer, type=Answer)
-    if told.found is None:
-        raise AppUnusable(told.unusable or Unusable(message="The app cannot be used."))
-    return told.found
-
-
-async def _exchange(peer: socket.socket, order: bytes) -> bytes:
-    reader, writer = await asyncio.open_connection(sock=peer)
-    try:
-        async with asyncio.timeout(PROBE_WITHIN):
-            writer.write(order)
-            writer.write_eof()
-            return await reader.read()
-    except TimeoutError:
-        raise AppUnusable(
-            Unusable(
-                message=f"Importing the app took longer than {PROBE_WITHIN:g} s. A module must not run the program, or "
-                "wait for something, when it is imported."
-            )
-        ) from None
-    except ConnectionError:
-        return b""
-    finally:
-        writer.close()
 
 
 class Crew:
@@ -116,18 +137,21 @@ class Crew:
 
     Args:
         order: what the worker was told.
-        found: what the probe found.
+        found: what the first engine found.
+        first: that engine; it has been told to go on, and belongs to the crew from now on.
         store: the master, for leases.
         on_ready: called once, when the first engine could run a job.
     """
 
-    def __init__(self, order: WorkerOrder, found: Found, store: Store, *, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, order: WorkerOrder, found: Found, first: FirstEngine, store: Store, *, on_ready: Callable[[], None]
+    ) -> None:
         self._order = order
         self._found = found
         self._store = store
         self._on_ready = on_ready
         self._clock = SystemClock()
-        self._spawner = _Spawner(self._launch)
+        self._spawner = _Spawner(self._launch, first.child)
         settings = found.settings
         keeper = LeaseKeeper(store=store, clock=self._clock, timing=lease_timing(settings), random=random.random)
         self._supervisor = Supervisor(
@@ -229,14 +253,19 @@ class _Stats(msgspec.Struct):
 
 
 class _Spawner(ProcessSpawner):
-    """Remembers the newest process of each engine."""
+    """Remembers the newest process of each engine; the first process of engine 0 is there already."""
 
-    def __init__(self, launch: Callable[[int], Launch]) -> None:
+    def __init__(self, launch: Callable[[int], Launch], first: ProcessChild) -> None:
         super().__init__(launch)
         self.children: dict[int, ProcessChild] = {}
+        self._first: ProcessChild | None = first
 
     async def spawn(self, engine: int) -> ProcessChild:
-        child = await super().spawn(engine)
+        if engine == 0 and self._first is not None:
+            child, self._first = self._first, None
+            self.adopt(child)
+        else:
+            child = await super().spawn(engine)
         self.children[engine] = child
         return child
 

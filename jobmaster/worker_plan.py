@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,12 +12,12 @@ from jobmaster.errors import ConfigurationError
 from jobmaster.model.states import ClusterMode, WorkerMode
 from jobmaster.settings import STANDALONE_AGENT, Settings, Worker
 from jobmaster.settings.declarations import SLOTS
+from jobmaster.worker_order import default_worker_name
 
 if TYPE_CHECKING:
     from jobmaster.app import JobMaster
 
 POOLS: Final = ("threads", "processes", "asyncio", "solo")
-LONGEST_HOST: Final = 40
 
 
 class WorkerPlan(msgspec.Struct, frozen=True):
@@ -111,12 +109,6 @@ def plan_workers(
                 )
             )
     return plans
-
-
-def default_worker_name() -> str:
-    """Host and process: unique while the process lives, so that two workers of one host never share a name."""
-    host = re.sub(r"[^A-Za-z0-9]+", "-", socket.gethostname()).strip("-")[:LONGEST_HOST].strip("-") or "worker"
-    return f"{host}.{os.getpid()}"
 
 
 def unserved_lanes(app: JobMaster, plans: Sequence[WorkerPlan]) -> list[str]:

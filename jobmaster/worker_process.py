@@ -1,31 +1,30 @@
-"""The parts of `jobmaster worker` that import the user's code: an engine process, and the probe before it.
+"""What engine processes of `jobmaster worker` run (see `engine.child`): these import the user's code.
 
-The supervisor imports none of it. It asks a probe (`python -m jobmaster.worker_process FD`) what the app is, and then
-starts engine processes whose entry is `engine` (see `engine.child`).
+The supervisor imports none of it. Its first engine process (entry `first_engine`) tells it what the app is, and becomes
+engine 0; the others, and all later ones, are told their plan (entry `engine`).
 """
 
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import traceback
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from jobmaster.context import running_job
+from jobmaster.engine.entry import Introduction
 from jobmaster.engine.pools.processes import PoolLaunch
 from jobmaster.errors import ConfigurationError, JobMasterError, StoreUnavailable
+from jobmaster.findings import Answer, EngineOrder, Found, FoundTask, Unusable
 from jobmaster.locating import find_app
 from jobmaster.model.states import WorkerMode
 from jobmaster.observe.debug_log import start_debug_log
 from jobmaster.observe.logs import configure_logs
 from jobmaster.runtime import (
     SystemClock,
-    WorkerPlan,
     build_engine,
     open_for_worker,
     plan_workers,
@@ -33,11 +32,12 @@ from jobmaster.runtime import (
     unserved_lanes,
     workload_of,
 )
-from jobmaster.settings import Settings, check_lane
+from jobmaster.settings import check_lane
+from jobmaster.worker_order import WorkerOrder
 
 if TYPE_CHECKING:
     from jobmaster.app import JobMaster
-    from jobmaster.engine.child import Prepared, Stoppable
+    from jobmaster.engine.entry import Prepared, Stoppable
     from jobmaster.gateway import Connections
     from jobmaster.ports.link import EngineLink
     from jobmaster.ports.workload import Workload
@@ -46,82 +46,29 @@ ENTRY = "jobmaster.worker_process:engine"
 POOL_ENTRY = "jobmaster.worker_process:pool_workload"
 
 
-class WorkerOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """What `jobmaster worker` was told. Plain data; None: as the app and its settings say.
-
-    `place` and `folder` say where the app is; `identity` names this worker where nothing else does; `settings` are
-    settings of the command line by dotted name; `lanes` as people write them; `grace` in seconds.
-    """
-
-    place: str
-    folder: str
-    identity: str
-    settings: dict[str, Any] = {}
-    agent: str | None = None
-    lanes: tuple[str, ...] = ()
-    name: str | None = None
-    mode: str | None = None
-    pool: str = "threads"
-    concurrency: int | None = None
-    engines: int = 1
-    once: bool = False
-    max_tasks_per_child: int | None = None
-    log_level: str = "info"
-    log_format: str = "text"
-
-
-class EngineOrder(msgspec.Struct, frozen=True):
-    """What one engine process is told."""
-
-    order: WorkerOrder
-    plan: WorkerPlan
-
-
-class FoundTask(msgspec.Struct, frozen=True):
-    """A task or handler of the app."""
-
-    name: str
-    lane: str
-    is_async: bool
-
-
-class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What the probe found: the app, its settings, tasks, and the engines that are to run.
-
-    `files` are the app's own source files; `settings` hold passwords, and go from one process to its parent only.
-    """
-
-    settings: Settings
-    plans: list[WorkerPlan]
-    tasks: list[FoundTask]
-    unserved: list[str] = []
-    warnings: list[str] = []
-    files: list[str] = []
-
-
-class Unusable(msgspec.Struct, frozen=True):
-    """Why there is no app to run: a sentence, and the traceback of the user's own code."""
-
-    message: str
-    details: str = ""
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """The probe's answer: one of the two."""
-
-    found: Found | None = None
-    unusable: Unusable | None = None
+def first_engine(arguments: bytes) -> Introduction:
+    """The entry of the first engine process: import the app and say what it is; then be engine 0."""
+    order = msgspec.msgpack.decode(arguments, type=WorkerOrder)
+    configure_logs(level=order.log_level, format=order.log_format, current=running_job)
+    answer, app = look(order)
+    encoded = msgspec.msgpack.encode(answer)
+    if answer.found is None or app is None:
+        return Introduction(encoded, None)
+    plan = answer.found.plans[0]
+    return Introduction(encoded, _prepared(app, EngineOrder(order, plan)), grace=plan.grace)
 
 
 def engine(arguments: bytes) -> Prepared:
-    """The entry of an engine process: import the app, then answer what runs its engine."""
+    """The entry of every other engine process: import the app, then answer what runs its engine."""
     told = msgspec.msgpack.decode(arguments, type=EngineOrder)
     configure_logs(level=told.order.log_level, format=told.order.log_format, current=running_job)
-    app = _open_app(told.order)
-    if app.settings.debug_log:
-        start_debug_log(app.settings.debug_log, app.cluster_id)
+    return _prepared(_open_app(told.order), told)
 
+
+def _prepared(app: JobMaster, told: EngineOrder) -> Prepared:
     async def run(link: EngineLink, ready: Callable[[Stoppable], None]) -> None:
+        if app.settings.debug_log:
+            start_debug_log(app.settings.debug_log, app.cluster_id)
         connections = await open_for_worker(app.settings, told.plan.agent)
         try:
             await start_up(app, connections)
@@ -131,7 +78,7 @@ def engine(arguments: bytes) -> Prepared:
                 store=connections.store,
                 link=link,
                 clock=SystemClock(),
-                processes=PoolLaunch(POOL_ENTRY, arguments),
+                processes=PoolLaunch(POOL_ENTRY, msgspec.msgpack.encode(told)),
             )
             ready(made)
             await made.run()
@@ -156,14 +103,16 @@ def pool_workload(arguments: bytes) -> Workload:
     return workload_of(_open_app(told.order))
 
 
-def look(order: WorkerOrder) -> Answer:
-    """Import the app and describe it. No store is opened."""
+def look(order: WorkerOrder) -> tuple[Answer, JobMaster | None]:
+    """Import the app and describe it; the second answer is the app. No store is opened."""
     try:
-        return Answer(found=_describe(_open_app(order), order))
+        app = _open_app(order)
+        return Answer(found=_describe(app, order)), app
     except JobMasterError as error:
-        return Answer(unusable=Unusable(message=str(error), details=getattr(error, "details", "")))
+        return Answer(unusable=Unusable(message=str(error), details=getattr(error, "details", ""))), None
     except Exception as error:  # noqa: BLE001 - told to the parent, which shows it
-        return Answer(unusable=Unusable(message=f"{type(error).__name__}: {error}", details=traceback.format_exc()))
+        message = f"{type(error).__name__}: {error}"
+        return Answer(unusable=Unusable(message=message, details=traceback.format_exc())), None
 
 
 def _open_app(order: WorkerOrder) -> JobMaster:
@@ -218,32 +167,10 @@ def _require_tasks(app: JobMaster, order: WorkerOrder, mode: WorkerMode | None) 
 
 def _own_files(folder: str) -> list[str]:
     """The source files of modules that belong to the user's project, not to an installation."""
-    own = []
-    for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None)
-        if file and file.endswith(".py") and "site-packages" not in file and Path(folder) in Path(file).parents:
-            own.append(file)
-    return sorted(own)
-
-
-def main(arguments: list[str]) -> None:
-    """The probe: read an order from the descriptor, write the answer to it."""
-    with socket.socket(fileno=int(arguments[0])) as peer:
-        os.set_inheritable(peer.fileno(), False)
-        order = msgspec.msgpack.decode(_read_all(peer), type=WorkerOrder)
-        # What the app logs while it is imported comes as it will come from the engine.
-        configure_logs(level=order.log_level, format=order.log_format)
-        peer.sendall(msgspec.msgpack.encode(look(order)))
-    sys.stdout.flush()
-    os._exit(0)  # threads that the app's modules started must not keep the probe
-
-
-def _read_all(peer: socket.socket) -> bytes:
-    parts = []
-    while part := peer.recv(65_536):
-        parts.append(part)
-    return b"".join(parts)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    below = folder.rstrip(os.sep) + os.sep
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    return sorted(
+        file
+        for file in files
+        if file and file.startswith(below) and file.endswith(".py") and "site-packages" not in file
+    )

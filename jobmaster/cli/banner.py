@@ -11,7 +11,9 @@ import jobmaster
 from jobmaster.cli.output import printable
 
 if TYPE_CHECKING:
-    from jobmaster.supervising import Found, Promise, WorkerOrder
+    from jobmaster.findings import Found
+    from jobmaster.supervising import Promise
+    from jobmaster.worker_order import WorkerOrder
 
 MOST_TASKS = 12
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from jobmaster.supervising import Found
+    from jobmaster.findings import Found
+    from jobmaster.supervising import FirstEngine
 
 SUFFIXES: Final = (".py", ".toml")
 EVERY: Final = 0.4
@@ -22,14 +23,14 @@ class Watcher:
     """Looks at the source files below a folder, and at some more.
 
     Attributes:
-        found: the app as the last change made it, until somebody takes it.
+        found: the app as the last change made it, and the engine process that has it, until somebody takes them.
     """
 
     def __init__(self, folder: str, files: Iterable[str]) -> None:
         self._folder = folder
         self._files = set(files)
         self._seen = self._look()
-        self.found: Found | None = None
+        self.found: tuple[Found, FirstEngine] | None = None
 
     def follow(self, files: Iterable[str]) -> None:
         """Look at these files, too."""

@@ -96,8 +96,8 @@ def worker(ctx: click.Context, invocation: Invocation, /, **options: Any) -> Non
     """
     _check(options)
     place, folder = invocation.located()
-    from jobmaster.cli.worker_life import WorkerLife
-    from jobmaster.supervising import WorkerOrder, default_worker_name
+    from jobmaster.early_start import start_first_engine
+    from jobmaster.worker_order import WorkerOrder, default_worker_name
 
     order = WorkerOrder(
         place=place,
@@ -116,7 +116,13 @@ def worker(ctx: click.Context, invocation: Invocation, /, **options: Any) -> Non
         log_level=options["loglevel"].lower(),
         log_format=options["log_format"],
     )
-    life = WorkerLife(order, reload=options["reload"], health_port=options["health_port"], as_json=invocation.as_json)
+    first = start_first_engine(order)
+    # While it imports the app, this process imports what it needs itself.
+    from jobmaster.cli.worker_life import WorkerLife
+
+    life = WorkerLife(
+        order, first, reload=options["reload"], health_port=options["health_port"], as_json=invocation.as_json
+    )
     ctx.exit(life.run())
 
 
@@ -128,6 +134,8 @@ def _check(options: dict[str, Any]) -> None:
         raise click.UsageError("--max-tasks-per-child counts the jobs of child processes. Give -P processes, too.")
     if options["pool"] == "solo" and options["concurrency"] not in {None, 1}:
         raise click.UsageError("-P solo runs one job at a time. Leave -c out, or use -P threads.")
+    if options["name"] is None and not options["lanes"]:
+        return
     from jobmaster.settings import check_lane, check_worker_name
 
     if options["name"] is not None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from jobmaster.observe.health import Health, HealthServer
 
 if TYPE_CHECKING:
-    from jobmaster.supervising import Crew, Found
+    from jobmaster.findings import Found
+    from jobmaster.supervising import Crew
 
 BLOCKED_EXTRA = 15.0
 """Seconds beyond `max_block`: the supervisor replaces a blocked engine itself, before anybody restarts the worker."""

@@ -1,4 +1,4 @@
-"""The life of `jobmaster worker`: look at the app, keep its engines, obey signals, and start anew when files change."""
+"""The life of `jobmaster worker`: hear of the app, keep its engines, obey signals, and start anew when files change."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ from jobmaster.cli.failures import FAILED, Failure
 from jobmaster.cli.output import printable, show_json
 from jobmaster.cli.reload import Watcher
 from jobmaster.cli.worker_health import WorkerHealth
-from jobmaster.errors import ConfigurationError, JobMasterError
+from jobmaster.early_start import start_first_engine
+from jobmaster.errors import JobMasterError
 from jobmaster.observe.debug_log import start_debug_log
 from jobmaster.observe.logs import configure_logs
-from jobmaster.supervising import AppUnusable, Crew, look_at_app, open_store, promises
+from jobmaster.supervising import AppUnusable, Crew, FirstEngine, open_store, promises
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jobmaster.supervising import Found, Promise, WorkerOrder
+    from jobmaster.early_start import StartedEngine
+    from jobmaster.findings import Found
+    from jobmaster.supervising import Promise
+    from jobmaster.worker_order import WorkerOrder
 
 logger = logging.getLogger("jobmaster.supervisor")
 
@@ -39,13 +43,17 @@ class WorkerLife:
 
     Args:
         order: what was asked for.
+        first: the first engine process, started with this order.
         reload: start anew when files change.
         health_port: where to answer probes, or None.
         as_json: the banner is one JSON object.
     """
 
-    def __init__(self, order: WorkerOrder, *, reload: bool, health_port: int | None, as_json: bool) -> None:
+    def __init__(
+        self, order: WorkerOrder, first: StartedEngine, *, reload: bool, health_port: int | None, as_json: bool
+    ) -> None:
         self._order = order
+        self._first = first
         self._reload = reload
         self._health_port = health_port
         self._as_json = as_json
@@ -61,11 +69,6 @@ class WorkerLife:
             StoreUnavailable: the master cannot be reached.
             Failure: the engines could not start.
         """
-        if sys.platform == "win32":
-            raise ConfigurationError(
-                "jobmaster worker needs Linux or macOS: its engine processes inherit descriptors. On Windows run the "
-                "workers inside your program: `with jm:`."
-            )
         configure_logs(level=self._order.log_level, format=self._order.log_format)
         return asyncio.run(self._run())
 
@@ -80,12 +83,14 @@ class WorkerLife:
                 port = await health.start(self._health_port)
                 stack.push_async_callback(health.close)
                 logger.info("health_answers url=http://127.0.0.1:%d/healthz", port)
-            found = await self._first_look()
+            first = FirstEngine(self._order, self._first)
+            found = await self._first_look(first)
             if found is None:
                 return 0
             if found.settings.debug_log:
                 start_debug_log(found.settings.debug_log, found.settings.cluster_id)
-            return await (self._run_and_reload(found, health) if self._reload else self._run_crew(found, health))
+            run = self._run_and_reload if self._reload else self._run_crew
+            return await run(found, first, health)
 
     def _signalled(self, number: signal.Signals) -> None:
         self._signals += 1
@@ -94,9 +99,9 @@ class WorkerLife:
             self._crew.stop()
         logger.info("signal name=%s times=%d", number.name, self._signals)
 
-    async def _first_look(self) -> Found | None:
+    async def _first_look(self, first: FirstEngine) -> Found | None:
         """The app, or None where a signal came first."""
-        looking = asyncio.create_task(look_at_app(self._order))
+        looking = asyncio.create_task(first.look())
         asked = asyncio.create_task(self._asked.wait())
         try:
             await asyncio.wait({looking, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -108,13 +113,18 @@ class WorkerLife:
 
     # ---------------------------------------------------------------- one state of the code
 
-    async def _run_crew(self, found: Found, health: WorkerHealth, *, watcher: Watcher | None = None) -> int:
+    async def _run_crew(
+        self, found: Found, first: FirstEngine, health: WorkerHealth, *, watcher: Watcher | None = None
+    ) -> int:
         """Run engines until they end, are told to, or `watcher` finds a change that works."""
-        show_warnings(found)
-        async with open_store(found) as store:
+        first.go_on()
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(first.dismiss)
+            show_warnings(found)
+            store = await stack.enter_async_context(open_store(found))
             promised = await promises(found, store)
             warn_of_promises(found, promised)
-            crew = Crew(self._order, found, store, on_ready=lambda: self._ready(found, promised))
+            crew = Crew(self._order, found, first, store, on_ready=lambda: self._ready(found, promised))
             self._crew = crew
             health.watch(crew, found)
             if self._signals:
@@ -144,23 +154,25 @@ class WorkerLife:
 
     # ---------------------------------------------------------------- --reload
 
-    async def _run_and_reload(self, found: Found, health: WorkerHealth) -> int:
+    async def _run_and_reload(self, found: Found, first: FirstEngine, health: WorkerHealth) -> int:
         watcher = Watcher(self._order.folder, found.files)
-        current = found
-        while True:
-            try:
-                code = await self._run_crew(current, health, watcher=watcher)
-            except (JobMasterError, Failure) as error:
-                # In development the next save may repair it.
-                code = FAILED
-                self._tell(error)
-                if not self._signals:
-                    await self._until_changed(watcher)
-            if self._signals:
-                return code
-            if watcher.found is None:
-                return code
-            current, watcher.found = watcher.found, None
+        current = (found, first)
+        try:
+            while True:
+                try:
+                    code = await self._run_crew(*current, health, watcher=watcher)
+                except (JobMasterError, Failure) as error:
+                    # In development the next save may repair it.
+                    code = FAILED
+                    self._tell(error)
+                    if not self._signals:
+                        await self._until_changed(watcher)
+                if self._signals or watcher.found is None:
+                    return code
+                current, watcher.found = watcher.found, None
+        finally:
+            if watcher.found is not None:
+                await watcher.found[1].dismiss()
 
     async def _stop_when_changed(self, crew: Crew, watcher: Watcher) -> None:
         """Wait for code that works, then stop the engines of the old one within two seconds."""
@@ -184,13 +196,15 @@ class WorkerLife:
         while True:
             changed = await watcher.changed()
             logger.info("files_changed first=%s", changed[0])
+            first = FirstEngine(self._order, start_first_engine(self._order))
             try:
-                watcher.found = await look_at_app(self._order)
+                found = await first.look()
             except AppUnusable as error:
                 self._tell(error)
                 click.secho("The change cannot run; the worker goes on with the code of before.", fg="yellow", err=True)
             else:
-                watcher.follow(watcher.found.files)
+                watcher.found = (found, first)
+                watcher.follow(found.files)
                 logger.info("reloading")
                 return
 

@@ -15,11 +15,11 @@ import pkgutil
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
+from jobmaster.engine.entry import Introduction
 from jobmaster.engine.links import framing
 from jobmaster.engine.links.child_end import ProcessEngineLink
 from jobmaster.engine.links.leaving import leave, words_for
@@ -30,45 +30,13 @@ from jobmaster.errors import ConfigurationError, StoreUnavailable
 from jobmaster.ports.link import EXIT_UNREACHABLE
 
 if TYPE_CHECKING:
-    from jobmaster.ports.link import EngineLink
+    from collections.abc import Callable
+
+    from jobmaster.engine.entry import Prepared, Stoppable
 
 logger = logging.getLogger("jobmaster.engine")
 
 _FAILED = 1
-
-
-class Stoppable(Protocol):
-    """What this program does with an engine besides running it."""
-
-    def stop(self, grace: float) -> None:
-        """Begin the graceful stop, of at most `grace` seconds."""
-        ...
-
-    def abort(self) -> None:
-        """Cancel what runs at once, then stop."""
-        ...
-
-
-Prepared = Callable[["EngineLink", Callable[[Stoppable], None]], Awaitable[None]]
-"""What an entry answers: an async function of the link and of `ready`.
-
-The entry itself is called without an event loop, to import users' code. The async function opens the stores, builds the
-engine, calls `ready(engine)` and runs the engine to its end. `Launch.entry` names the entry: "module:function".
-"""
-
-
-class Introduction(msgspec.Struct, frozen=True):
-    """What an entry answers that is asked before its supervisor knows anything.
-
-    Attributes:
-        answer: sent to the supervisor.
-        prepared: what runs once the supervisor says so; None: this process was of use only for its answer.
-        grace: seconds of a graceful stop, instead of what the launch says.
-    """
-
-    answer: bytes
-    prepared: Prepared | None
-    grace: float = 0.0
 
 
 class EngineProcess:

@@ -62,8 +62,10 @@ class LeaseKeeper:
         self._failures = 0
 
     def add(self, child: Child) -> None:
-        """Renew for this child from now on."""
+        """Renew for this child from now on, and at once if it has reported already."""
         self._children.append(child)
+        if child.reports() is not None:
+            self._hurried.set()
 
     def remove(self, child: Child) -> None:
         """Renew for it no more."""

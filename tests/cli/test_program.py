@@ -118,23 +118,27 @@ def test_common_options_may_stand_anywhere(
 
 
 def test_worker_options_become_an_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    from jobmaster import early_start
     from jobmaster.cli import worker_life
-    from jobmaster.supervising import WorkerOrder
+    from jobmaster.worker_order import WorkerOrder
 
     seen: list[tuple[WorkerOrder, dict[str, Any]]] = []
+    started: list[WorkerOrder] = []
 
     class Life:
-        def __init__(self, order: WorkerOrder, **rest: Any) -> None:
+        def __init__(self, order: WorkerOrder, _first: object, **rest: Any) -> None:
             seen.append((order, rest))
 
         def run(self) -> int:
             return 7
 
     monkeypatch.setattr(worker_life, "WorkerLife", Life)
+    monkeypatch.setattr(early_start, "start_first_engine", started.append)
     done = invoke(*EVERY_WORKER_OPTION.split())
 
     order, rest = seen[0]
     assert done.exit_code == 7
+    assert started == [order]
     assert (order.place, order.folder) == ("shop", str(Path.cwd()))
     assert (order.lanes, order.pool, order.concurrency, order.engines) == (("a", "b", "c"), "processes", 3, 2)
     assert (order.mode, order.agent, order.name, order.settings) == ("execution", "pg-1", "alpha", {"grace": 5.0})

@@ -10,8 +10,9 @@ import pytest
 
 from jobmaster import JobMaster
 from jobmaster.cli.banner import warn_of_promises
+from jobmaster.findings import Found
 from jobmaster.runtime import start_up
-from jobmaster.supervising import Found, Promise
+from jobmaster.supervising import Promise
 from tests.unit.faulty_store import FaultyStore, connections
 
 pytestmark = pytest.mark.backend("memory")

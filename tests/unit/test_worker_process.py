@@ -1,4 +1,4 @@
-"""What a probe tells the supervisor: everything that it needs of the app, through one message."""
+"""What the first engine tells the supervisor: everything that it needs of the app, through one message."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from jobmaster.findings import Answer, Found, Unusable
 from jobmaster.model.states import Priority
-from jobmaster.worker_process import Answer, Found, Unusable, WorkerOrder, look
+from jobmaster.worker_order import WorkerOrder
+from jobmaster.worker_process import first_engine, look
 
 _numbers = itertools.count()
 
@@ -66,7 +68,7 @@ def unusable(answer: Answer) -> Unusable:
 
 
 def test_everything_arrives_as_it_was(order: Callable[..., WorkerOrder], tmp_path: Path) -> None:
-    answer = look(order(EVERYTHING))
+    answer = look(order(EVERYTHING))[0]
 
     told = found(carried(answer))
     assert carried(answer) == answer
@@ -88,7 +90,7 @@ def test_settings_of_the_command_line_are_above_all_others(
 ) -> None:
     monkeypatch.setenv("JOBMASTER_GRACE", "9")
 
-    told = found(look(order(EVERYTHING, settings={"grace": 7.5})))
+    told = found(look(order(EVERYTHING, settings={"grace": 7.5}))[0])
 
     assert told.settings.grace == 7.5
     assert {plan.grace for plan in told.plans} == {7.5}
@@ -97,8 +99,8 @@ def test_settings_of_the_command_line_are_above_all_others(
 def test_an_app_without_tasks_says_where_it_looked(order: Callable[..., WorkerOrder]) -> None:
     text = "from jobmaster import JobMaster\njm = JobMaster('empty', include=['json'])\n"
 
-    told = unusable(carried(look(order(text))))
-    coordinator = found(look(order(text, mode="coordinator")))
+    told = unusable(carried(look(order(text))[0]))
+    coordinator = found(look(order(text, mode="coordinator"))[0])
 
     assert "0 tasks found in app 'empty'" in told.message
     assert "include: json" in told.message
@@ -106,7 +108,7 @@ def test_an_app_without_tasks_says_where_it_looked(order: Callable[..., WorkerOr
 
 
 def test_an_error_of_the_users_code_comes_with_its_traceback(order: Callable[..., WorkerOrder]) -> None:
-    told = unusable(carried(look(order("def f():\n    raise KeyError('price')\nf()\n"))))
+    told = unusable(carried(look(order("def f():\n    raise KeyError('price')\nf()\n"))[0]))
 
     assert "KeyError: 'price'" in told.message
     assert "line 2, in f" in told.details
@@ -115,7 +117,21 @@ def test_an_error_of_the_users_code_comes_with_its_traceback(order: Callable[...
 def test_an_error_of_a_task_needs_no_traceback(order: Callable[..., WorkerOrder]) -> None:
     text = "from jobmaster import JobMaster\njm = JobMaster('x')\n@jm.task(timeout=-1)\ndef t(): ...\n"
 
-    told = unusable(carried(look(order(text))))
+    told = unusable(carried(look(order(text))[0]))
 
     assert "timeout" in told.message
     assert told.details == ""
+
+
+@pytest.mark.parametrize("text", [EVERYTHING, "1 / 0\n"], ids=["good", "broken"])
+def test_the_first_engine_answers_and_runs_only_an_app_that_can_be_used(
+    order: Callable[..., WorkerOrder], text: str
+) -> None:
+    told = order(text, settings={"grace": 7.5, "debug_log": None})
+
+    introduced = first_engine(msgspec.msgpack.encode(told))
+
+    answer = msgspec.msgpack.decode(introduced.answer, type=Answer)
+    good = text is EVERYTHING
+    assert (answer.found is not None, answer.unusable is None) == (good, good)
+    assert ((introduced.prepared is not None), introduced.grace) == ((True, 7.5) if good else (False, 0.0))

@@ -20,7 +20,7 @@ import msgspec
 from jobmaster.engine.links import framing, memory
 
 ENGINE_MODULE = "jobmaster.engine.child"
-HELD_BACK = (signal.SIGINT, signal.SIGHUP)
+HELD_BACK = [getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)]
 """Signals of a terminal, to all of its processes."""
 
 _encoder = msgspec.msgpack.Encoder()
@@ -30,8 +30,8 @@ class Launch(msgspec.Struct, frozen=True):
     """What an engine process is told first.
 
     Attributes:
-        entry: "module:function"; it is called with `arguments` and answers a `child.Prepared`, or an
-            `child.Introduction`.
+        entry: "module:function"; it is called with `arguments` and answers an `entry.Prepared` or an
+            `entry.Introduction`.
         arguments: whatever the entry understands.
         grace: seconds of a graceful stop.
     """
