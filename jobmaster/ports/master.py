@@ -83,6 +83,10 @@ class MasterStore(Protocol):
         """The store's clock."""
         ...
 
+    async def identity(self) -> str:
+        """Which database this is. Two addresses of one database give the same text, two databases never do."""
+        ...
+
     async def load_cluster(self) -> ClusterRecord | None:
         """The cluster's stored settings, or None before the first start."""
         ...

@@ -50,6 +50,9 @@ class MasterForward:
     async def now_us(self) -> int:
         return await self.master.now_us()
 
+    async def identity(self) -> str:
+        return await self.master.identity()
+
     async def load_cluster(self) -> ClusterRecord | None:
         return await self.master.load_cluster()
 

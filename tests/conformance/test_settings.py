@@ -26,6 +26,22 @@ async def test_two_connections_read_the_same_clock(cluster: Cluster) -> None:
     assert await asyncio.gather(cluster.store.now_us(), other.now_us()) == [NOON, NOON]
 
 
+@case("success", "identity")
+@case("repeat", "identity")
+@case("race", "identity")
+async def test_every_connection_says_the_same_of_which_database_this_is(cluster: Cluster) -> None:
+    other = await cluster.other()
+    first, second = await asyncio.gather(cluster.store.identity(), other.identity())
+    assert first == second == await cluster.store.identity() != ""
+
+
+@case("conflict", "identity")
+async def test_what_is_written_does_not_change_which_database_this_is(cluster: Cluster) -> None:
+    before = await cluster.store.identity()
+    await cluster.store.save_cluster(ClusterRecord("shop", 1, b"1"))
+    assert await cluster.store.identity() == before
+
+
 @case("success", "load_cluster", "save_cluster")
 async def test_settings_are_stored_and_read_back(cluster: Cluster) -> None:
     assert await cluster.store.load_cluster() is None

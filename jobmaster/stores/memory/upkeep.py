@@ -27,6 +27,9 @@ class Settings(MasterState):
     async def now_us(self) -> int:
         return self._begin()
 
+    async def identity(self) -> str:
+        return f"memory/{id(self)}"
+
     async def load_cluster(self) -> ClusterRecord | None:
         self._begin()
         return self.cluster

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from jobmaster.stores.sql.postgresql.transaction import Transaction
 
 STONE = "SELECT answer FROM jm_tombstone WHERE job_id = $1"
-BURY = "INSERT INTO jm_tombstone (job_id, created_us, answer) VALUES ($1, $2, $3) ON CONFLICT (job_id) DO NOTHING"
+# Renewals tell tombstones by number, and numbers may commit out of their order: the lock says that one is on its way
+# (leases.py waits for those before it moves on). It is taken before the number is drawn.
+BURY = """
+WITH under_way AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared(4242, 3))
+INSERT INTO jm_tombstone (job_id, created_us, answer)
+SELECT $1::uuid, $2::bigint, $3::text FROM under_way ON CONFLICT (job_id) DO NOTHING
+"""
 UNBURY = "DELETE FROM jm_tombstone WHERE job_id = $1"
 END = """
 UPDATE jm_job SET status = 8, bucket = NULL, gen = gen + 1, touched_us = $2, finished_us = $2 WHERE id = $1

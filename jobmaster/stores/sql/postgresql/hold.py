@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from jobmaster.model.bucket import Bucket
     from jobmaster.model.ids import JobKey
     from jobmaster.model.job import AttemptRecord, JobRecord, NewJob
+    from jobmaster.stores.sql.job_rows import Row
     from jobmaster.stores.sql.postgresql.transaction import Transaction
 
 _ARRAYS = ", ".join(f"${index}::{kind}[]" for index, kind in enumerate(COLUMN_TYPES, 1))
@@ -52,7 +53,7 @@ async def hold(transaction: Transaction, jobs: Sequence[NewJob], reason: str) ->
     """R2. A job that was cancelled before it arrived is stored as Cancelled."""
     now_us = await transaction.tick()
     cancelled = await tombstoned(transaction, [job.key for job in jobs])
-    rows = {}
+    rows: dict[JobKey, Row] = {}
     for job in jobs:
         ended = job.key in cancelled
         rows.setdefault(

@@ -6,6 +6,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from jobmaster.rules.storable import check_cluster, check_definition, check_text
+from jobmaster.settings.dsn import POSTGRESQL
+from jobmaster.stores.sql.enlisting import IDENTITY
 from jobmaster.stores.sql.postgresql import cluster, commands, retention, upkeep, weeks
 from jobmaster.stores.sql.postgresql.handle import Handle
 
@@ -26,6 +28,9 @@ class UpkeepVerbs(Handle):
 
     async def now_us(self) -> int:
         return await self._read(lambda tx: tx.tick())
+
+    async def identity(self) -> str:
+        return str(await self._read(lambda tx: tx.value(IDENTITY[POSTGRESQL])))
 
     async def load_cluster(self) -> ClusterRecord | None:
         return await self._read(cluster.load_cluster)

@@ -59,6 +59,9 @@ class MasterVerbs(Handle):
     async def now_us(self) -> int:
         return self._now()
 
+    async def identity(self) -> str:
+        return self._path
+
     async def load_cluster(self) -> ClusterRecord | None:
         return await self._read(cluster.load_cluster)
 
