@@ -2,8 +2,69 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from jobmaster.rules.storable import check_bucket, check_registration
+from jobmaster.stores.sql.postgresql import buckets, leases, renewal
 from jobmaster.stores.sql.postgresql.handle import Handle
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobmaster.model.bucket import Bucket, NewBucket
+    from jobmaster.model.job import Blame, Fence
+    from jobmaster.model.worker import Grant, Registered, Registration, Renewal
 
 
 class LeaseVerbs(Handle):
     """The verbs of workers and buckets (ports.master) on PostgreSQL."""
+
+    # -- workers and leases
+
+    async def register(self, registration: Registration) -> Registered:
+        check_registration(registration)
+        return await self._write(lambda tx: leases.register(tx, registration))
+
+    async def renew(self, renewals: Sequence[Renewal]) -> list[Grant]:
+        return await self._write(lambda tx: renewal.renew(tx, renewals))
+
+    async def end_worker(self, worker: int, *, blame: Sequence[Blame] | None = None) -> None:
+        await self._write(lambda tx: leases.end_worker(tx, worker, blame))
+
+    async def mark_lost(self, *, limit: int = 100) -> list[Bucket]:
+        found = await self._read(leases.suspects)
+        if not found:
+            return []
+        # One whose writes do not end (its process was stopped in the middle) must not keep the others from being lost.
+        lost = await self._write(lambda tx: leases.mark_lost(tx, found, limit, patiently=False))
+        return lost or await self._write(lambda tx: leases.mark_lost(tx, found, limit, patiently=True))
+
+    # -- buckets
+
+    async def open_buckets(self) -> list[Bucket]:
+        return await self._read(buckets.open_buckets)
+
+    async def offer_bucket(self, bucket: NewBucket) -> Bucket:
+        check_bucket(bucket)
+        found = await self._read(lambda tx: buckets.open_bucket_of(tx, bucket))
+        return await self._write(lambda tx: buckets.offer_bucket(tx, bucket)) if found is None else found
+
+    async def create_buckets(self, worker: int, new: Sequence[NewBucket]) -> list[Bucket]:
+        for bucket in new:
+            check_bucket(bucket)
+        return await self._write(lambda tx: buckets.create_buckets(tx, worker, new))
+
+    async def recover_before(self, fence: Fence, *, adopted_us: int, limit: int) -> int:
+        return await self._write(lambda tx: buckets.recover_before(tx, fence, adopted_us, limit))
+
+    async def give_up(self, fence: Fence) -> None:
+        await self._write(lambda tx: buckets.give_up(tx, fence))
+
+    async def complete(self, fence: Fence) -> None:
+        await self._write(lambda tx: buckets.complete(tx, fence))
+
+    async def reopen(self, fence: Fence) -> None:
+        await self._write(lambda tx: buckets.reopen(tx, fence))
+
+    async def return_bucket(self, fence: Fence) -> None:
+        await self._write(lambda tx: buckets.return_bucket(tx, fence))

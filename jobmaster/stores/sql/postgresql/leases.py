@@ -1,0 +1,169 @@
+"""Workers and their leases: registered, ended, and buckets whose owner is lost (R4, R15).
+
+A worker's row is held while its lease is judged or changed, so that no renewal is granted what is being taken away.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from jobmaster.model.worker import Registered
+from jobmaster.ports.answers import Refused
+from jobmaster.rules.storable import cleaned
+from jobmaster.stores.sql.job_rows import ASSIGNED, PROCESSING, QUEUED
+from jobmaster.stores.sql.postgresql.transaction import CLOCK
+from jobmaster.stores.sql.records import BUCKET, bucket_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from jobmaster.model.bucket import Bucket
+    from jobmaster.model.job import Blame
+    from jobmaster.model.worker import Registration
+    from jobmaster.stores.sql.postgresql.transaction import Transaction
+
+ALONE = "SELECT pg_advisory_xact_lock(hashtextextended($1, 4242))"
+"""Of two transactions that ask for the same words the second waits, and then sees what the first has done."""
+
+NEWEST_BOOT = "SELECT id, boot FROM jm_worker WHERE name = $1 ORDER BY boot DESC LIMIT 1"
+HOLD_WORKER = "SELECT id FROM jm_worker WHERE id = $1 FOR UPDATE"
+INSERT_WORKER = """
+INSERT INTO jm_worker (name, boot, agent, lanes, mode, host, pid, slots, version, started_us, renewed_us,
+    lease_until_us, stats, demands)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, '{}', '[]') RETURNING id
+"""
+END_LEASE = "UPDATE jm_worker SET ended = 1, lease_until_us = least(lease_until_us, $2) WHERE id = $1"
+
+# By the row's worker, not by the bucket's owner: the bucket may have been marked lost before the testimony came.
+RUNNING = """
+SELECT j.id FROM jm_bucket b JOIN jm_job j ON j.bucket = b.id AND j.status IN (3, 4, 6) AND j.status = 4
+WHERE j.worker = $1
+"""
+HOLD_BLAMED = "SELECT id, status, worker FROM jm_job WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
+ADD_BLAMES = "INSERT INTO jm_blame (job_id, worker, reason, created_us)"
+BLAME_TYPES = ("uuid", "bigint", "text", "bigint")
+
+HOLD_LOSABLE = "SELECT id FROM jm_bucket WHERE owner = $1 AND status IN (1, 2, 4) ORDER BY id FOR UPDATE"
+LOSE = f"""
+UPDATE jm_bucket SET owner = NULL, status = 5, epoch = epoch + 1, clean = 0, left_us = $2
+WHERE id = ANY($1::bigint[]) RETURNING {BUCKET}
+"""
+
+SUSPECTS = f"""
+SELECT b.id FROM jm_bucket b LEFT JOIN jm_worker w ON w.id = b.owner
+WHERE b.owner IS NOT NULL AND b.status IN (1, 2, 4)
+    AND (w.id IS NULL OR w.ended = 1 OR w.lease_until_us <= coalesce($1::bigint, {CLOCK}))
+ORDER BY b.id
+"""
+HOLD_SUSPECTS = """
+SELECT id, owner FROM jm_bucket WHERE id = ANY($1::bigint[]) AND owner IS NOT NULL AND status IN (1, 2, 4)
+ORDER BY id FOR UPDATE
+"""
+HOLD_OWNERS = "SELECT id, ended, lease_until_us FROM jm_worker WHERE id = ANY($1::bigint[]) FOR UPDATE SKIP LOCKED"
+KNOWN_OWNERS = "SELECT id FROM jm_worker WHERE id = ANY($1::bigint[])"
+
+OPEN = (ASSIGNED, PROCESSING, QUEUED)
+
+_encode = msgspec.json.Encoder().encode
+
+
+async def register(transaction: Transaction, registration: Registration) -> Registered:
+    """R4."""
+    new = registration
+    await transaction.value(ALONE, f"worker {new.name}")
+    row = await transaction.row(NEWEST_BOOT, new.name)
+    if row is not None:
+        await transaction.row(HOLD_WORKER, row[0])
+    now_us = await transaction.tick()
+    if row is not None and row[1] == new.boot:
+        return Registered(row[0], now_us)
+    if row is not None and row[1] > new.boot:
+        raise Refused(
+            f"worker {new.name!r}: a newer process of this name is registered, boot={row[1]}. "
+            "Stop this one, or give it another name."
+        )
+    if row is not None:
+        await transaction.changed(END_LEASE, row[0], now_us)
+    until_us = now_us + transaction.rules.lease_us
+    worker = await transaction.value(
+        INSERT_WORKER, new.name, new.boot, new.agent, _encode(new.lanes), new.mode.value, new.host, new.pid, new.slots,
+        new.version, now_us, until_us,
+    )  # fmt: skip
+    return Registered(worker, now_us)
+
+
+async def end_worker(transaction: Transaction, worker: int, blame: Sequence[Blame] | None) -> None:
+    """End a lease at once; its buckets are lost."""
+    await transaction.row(HOLD_WORKER, worker)
+    buckets = [row[0] for row in await transaction.rows(HOLD_LOSABLE, worker)]
+    now_us = await transaction.tick()
+    if blame is not None:
+        await _hear(transaction, worker, blame)
+    await transaction.changed(END_LEASE, worker, now_us)
+    await lose(transaction, buckets)
+
+
+async def _hear(transaction: Transaction, worker: int, blame: Sequence[Blame]) -> None:
+    """Store a testimony: reasons for who is to blame, and an excuse for what ran beside them."""
+    said = {one.key: cleaned(one.reason) for one in blame}
+    for (key,) in await transaction.rows(RUNNING, worker):
+        said.setdefault(key, "")
+    # Evidence that comes after the job was taken back is of a run that was counted then, if it was one.
+    rows = await transaction.rows(HOLD_BLAMED, list(said))
+    gone = {key for key, status, owner in rows if status not in OPEN or owner != worker}
+    blames = [(key, worker, said[key], transaction.now_us) for key in sorted(said) if key not in gone]
+    await transaction.insert(ADD_BLAMES, BLAME_TYPES, blames, "ON CONFLICT (job_id, worker) DO NOTHING")
+
+
+async def lose(transaction: Transaction, buckets: Sequence[int]) -> list[Bucket]:
+    """The owner is gone: nobody's, at the next epoch, and not clean. The rows are held exclusively, the clock is read.
+
+    Returns them as they are now.
+    """
+    if not buckets:
+        return []
+    rows = await transaction.rows(LOSE, list(buckets), transaction.now_us)
+    transaction.topics.add("held")  # workers that would adopt it
+    return sorted((bucket_of(row) for row in rows), key=lambda bucket: bucket.id)
+
+
+async def suspects(transaction: Transaction) -> list[int]:
+    """Buckets whose owner's lease seems to be over, looked at without any lock."""
+    clock = transaction.setting.clock_us
+    return [row[0] for row in await transaction.rows(SUSPECTS, None if clock is None else clock())]
+
+
+async def mark_lost(transaction: Transaction, buckets: Sequence[int], limit: int, *, patiently: bool) -> list[Bucket]:
+    """R15, for `suspects`.
+
+    Args:
+        transaction: as always.
+        buckets: whose loss is to be judged.
+        limit: how many may be lost at most.
+        patiently: wait for writes in a bucket's name that are under way; else such a bucket is passed over.
+    """
+    held = await transaction.rows(HOLD_SUSPECTS + ("" if patiently else "SKIP LOCKED"), list(buckets[:limit]))
+    living = await _living(transaction, {owner for _, owner in held})
+    return await lose(transaction, [bucket for bucket, owner in held if owner not in living])
+
+
+class _Lease(NamedTuple):
+    worker: int
+    ended: int
+    until_us: int
+
+
+async def _living(transaction: Transaction, owners: Iterable[int]) -> set[int]:
+    """Those whose lease is not over, by the clock as it is once all rows are held.
+
+    Whose row somebody else holds is being renewed or registered anew at this moment. Nobody waits for that: who
+    renews may wait for a bucket that is held here.
+    """
+    wanted = set(owners)
+    leases = [_Lease(*row) for row in await transaction.rows(HOLD_OWNERS, sorted(wanted))]
+    missed = wanted - {lease.worker for lease in leases}
+    busy = {row[0] for row in await transaction.rows(KNOWN_OWNERS, sorted(missed))} if missed else set()
+    now_us = await transaction.tick()
+    return busy | {lease.worker for lease in leases if not lease.ended and lease.until_us > now_us}
