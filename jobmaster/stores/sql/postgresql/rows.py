@@ -33,6 +33,8 @@ NEEDED = {
 INSERT_JOBS = f"INSERT INTO jm_job ({COLUMNS})"
 COLUMN_TYPES = [TYPES[name.strip()] for name in COLUMNS.split(",")]
 UNLESS_THERE = "ON CONFLICT (id) DO NOTHING"
+_ARRAYS = ", ".join(f"${index}::{kind}[]" for index, kind in enumerate(COLUMN_TYPES, 1))
+INSERT_ABSENT = f"{INSERT_JOBS} SELECT * FROM unnest({_ARRAYS}) {UNLESS_THERE} RETURNING id"
 
 STATES = f"SELECT {STATE} FROM jm_job WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
 
@@ -63,6 +65,17 @@ class Change:
         if rows:
             columns = [list(column) for column in zip(*rows, strict=True)]
             await transaction.changed(self.statement, *columns)
+
+
+async def insert_absent(transaction: Transaction, rows: Sequence[Row]) -> set[JobKey]:
+    """As `insert_jobs`, for rows that a decision needs: returns which were new.
+
+    A key that is not returned has a row by now, of somebody who was faster; it is to be read and decided again.
+    """
+    if not rows:
+        return set()
+    columns = [list(column) for column in zip(*sorted(rows, key=itemgetter(0)), strict=True)]
+    return {row[0] for row in await transaction.rows(INSERT_ABSENT, *columns)}
 
 
 async def insert_jobs(transaction: Transaction, rows: Sequence[Row]) -> int:

@@ -1,0 +1,85 @@
+"""Letting go of jobs: release (R21), and the hand-back of a graceful stop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobmaster.rules.storable import cleaned
+from jobmaster.stores.sql.job_rows import CANCELLED, HELD, PROCESSING, WAITING, job_row
+from jobmaster.stores.sql.postgresql.messages import remove
+from jobmaster.stores.sql.postgresql.owning import own
+from jobmaster.stores.sql.postgresql.recover import Held, hold_rows, tell_client
+from jobmaster.stores.sql.postgresql.rows import insert_absent, states, tombstoned
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobmaster.model.job import Fence, Outcome
+    from jobmaster.stores.sql.job_rows import Row, State
+    from jobmaster.stores.sql.postgresql.transaction import Transaction
+
+
+async def let_go(
+    transaction: Transaction, fence: Fence, jobs: Sequence[Outcome], *, ended: bool, removing: bool
+) -> None:
+    """Release, or (`ended`) hand back; `removing`: and remove the messages in the same transaction."""
+    await own(transaction, fence)
+    if removing:
+        await remove(transaction, jobs)
+    left = list(jobs)
+    while left:
+        left = await _decide(transaction, fence, left, ended=ended)
+
+
+async def _decide(transaction: Transaction, fence: Fence, jobs: Sequence[Outcome], *, ended: bool) -> list[Outcome]:
+    """Let go of these; returned are those whose rows appeared meanwhile, to be decided again."""
+    keys = [job.key for job in jobs]
+    rows = await states(transaction, keys)
+    stones = await tombstoned(transaction, keys)
+    absent, held = [], []
+    for job in jobs:
+        row = rows.get(job.key)
+        if row is None:
+            absent.append(job)
+        elif _may_go(row, ended=ended) and row.mine(fence.bucket, job.gen):
+            held.append(_held(transaction, row, job, ended=ended, cancelled=job.key in stones))
+    await hold_rows(transaction, held)
+    new = [_new_row(transaction, job, ended=ended, cancelled=job.key in stones) for job in absent]
+    inserted = await insert_absent(transaction, new)
+    for job in absent:
+        if job.key in inserted and job.key in stones:
+            tell_client(transaction, job.envelope)
+    if inserted:
+        transaction.topics.add("held")
+    return [job for job in absent if job.key not in inserted]
+
+
+def _may_go(row: State, *, ended: bool) -> bool:
+    return row.status in WAITING or (ended and row.status == PROCESSING)
+
+
+def _held(transaction: Transaction, row: State, job: Outcome, *, ended: bool, cancelled: bool) -> Held:
+    """A run that was interrupted counts as no attempt, and keeps its checkpoint."""
+    return Held(
+        row,
+        transaction.now_us if ended else job.due_us,
+        cancelled,
+        reason=cleaned(job.reason),
+        attempts=row.attempts - 1 if row.status == PROCESSING else row.attempts,
+        checkpoint=job.checkpoint if ended else None,
+    )
+
+
+def _new_row(transaction: Transaction, job: Outcome, *, ended: bool, cancelled: bool) -> Row:
+    return job_row(
+        job.key,
+        job.envelope,
+        job.payload,
+        status=CANCELLED if cancelled else HELD,
+        due_us=transaction.now_us if ended else job.due_us,
+        now_us=transaction.now_us,
+        gen=job.gen + 1,
+        finished_us=transaction.now_us if cancelled else None,
+        failures=job.failures,
+        reason=cleaned(job.reason),
+    )

@@ -1,0 +1,203 @@
+"""Guarded starts and early rows (R10, R11), decided one by one over locked rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from jobmaster.model.job import Verdict
+from jobmaster.model.reasons import QUARANTINED
+from jobmaster.model.states import JobStatus
+from jobmaster.stores.sql.job_rows import CANCELLED, FAILED, PROCESSING, State, encode_error, job_row, signed
+from jobmaster.stores.sql.postgresql.messages import keep, remove
+from jobmaster.stores.sql.postgresql.owning import own
+from jobmaster.stores.sql.postgresql.recover import (
+    after_loss,
+    blames_on,
+    count_blames,
+    record_lost,
+    recover,
+    tell_client,
+)
+from jobmaster.stores.sql.postgresql.rows import Change, insert_absent, states, tombstoned
+from jobmaster.stores.sql.records import lost_error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobmaster.model.ids import JobKey
+    from jobmaster.model.job import Fence, Start
+    from jobmaster.stores.sql.job_rows import Row
+    from jobmaster.stores.sql.postgresql.transaction import Transaction
+
+GO = Change(
+    ("status", "nonce", "worker", "touched_us", "attempts", "started_us", "recoveries", "suspect"),
+    """status = excluded.status, nonce = excluded.nonce, worker = excluded.worker, touched_us = excluded.touched_us,
+    attempts = excluded.attempts, started_us = excluded.started_us, recoveries = excluded.recoveries,
+    suspect = excluded.suspect""",
+)
+END = Change(
+    ("status", "touched_us", "recoveries", "reason", "error"),
+    """status = excluded.status, bucket = NULL, gen = jm_job.gen + 1, touched_us = excluded.touched_us,
+    finished_us = excluded.touched_us, recoveries = excluded.recoveries, reason = excluded.reason,
+    error = coalesce(excluded.error, jm_job.error)""",
+)
+
+
+async def start(transaction: Transaction, fence: Fence, starts: Sequence[Start], *, removing: bool) -> list[Verdict]:
+    """R10, R11; `removing`: and the messages leave that are not needed any more, in the same transaction."""
+    await own(transaction, fence)
+    if removing:
+        await keep(transaction, starts)  # before the rows, as a cancel takes them
+    batch = _Batch(transaction, fence)
+    left = list(starts)
+    while left:
+        left = await batch.decide(left)
+    await batch.write()
+    verdicts = [batch.verdicts[one.key] for one in starts]
+    if removing:
+        pairs = zip(starts, verdicts, strict=True)
+        await remove(transaction, [one for one, verdict in pairs if one.take_over or not verdict.yes])
+    return verdicts
+
+
+class _New(NamedTuple):
+    """The row of a job that has none, and what its start is told if nobody else inserts one first."""
+
+    row: Row
+    verdict: Verdict
+
+
+class _Batch:
+    """One batch of starts: what is decided, and what is still to be written."""
+
+    def __init__(self, transaction: Transaction, fence: Fence) -> None:
+        self._transaction = transaction
+        self._fence = fence
+        self._stones: set[JobKey] = set()
+        self._blames: dict[JobKey, str] = {}
+        self._go: list[Row] = []
+        self._end: list[Row] = []
+        self._lost: list[tuple[State, str | None]] = []
+        self._recover: list[State] = []
+        self._counted: list[JobKey] = []
+        self.verdicts: dict[JobKey, Verdict] = {}
+
+    async def decide(self, starts: Sequence[Start]) -> list[Start]:
+        """Decide over these; returned are those whose rows appeared meanwhile, to be decided again."""
+        transaction = self._transaction
+        keys = [one.key for one in starts]
+        rows = await states(transaction, keys)
+        self._stones |= await tombstoned(transaction, keys)
+        self._blames.update(await blames_on(transaction, keys))
+        absent = []
+        for one in starts:
+            row = rows.get(one.key)
+            if row is None:
+                absent.append(one)
+            else:
+                self.verdicts[one.key] = self._decide_over(row, one)
+        # No row: the message was the authority until now.
+        news = {one.key: self._new(one) for one in absent}
+        inserted = await insert_absent(transaction, [new.row for new in news.values()])
+        for one in absent:
+            if one.key in inserted:
+                self._inserted(one, news[one.key])
+        return [one for one in absent if one.key not in inserted]
+
+    async def write(self) -> None:
+        """Write what was decided over rows that were there."""
+        await record_lost(self._transaction, self._lost)
+        await GO.apply(self._transaction, self._go)
+        await END.apply(self._transaction, self._end)
+        await recover(self._transaction, self._recover)
+        await count_blames(self._transaction, self._counted)
+
+    def _decide_over(self, row: State, start: Start) -> Verdict:
+        if row.final or not row.mine(self._fence.bucket, start.gen):
+            return Verdict(yes=False, attempt=row.attempts, recoveries=row.recoveries)
+        if row.status == PROCESSING:
+            if row.nonce == signed(start.nonce):
+                return Verdict(yes=True, attempt=row.attempts, recoveries=row.recoveries)
+            return self._start_again(row, start)
+        return self._start_waiting(row, start)
+
+    def _new(self, start: Start) -> _New:
+        transaction = self._transaction
+        cancelled, blame = start.key in self._stones, self._blames.get(start.key, "")
+        counted = 1 if blame and not cancelled else 0
+        quarantined = bool(counted) and counted >= transaction.rules.max_recoveries
+        ended = cancelled or quarantined
+        runs = start.status is JobStatus.PROCESSING and not ended
+        attempts = start.attempt if runs else start.attempt - 1
+        now_us = transaction.now_us
+        row = job_row(
+            start.key,
+            start.envelope,
+            start.payload,
+            status=CANCELLED if cancelled else FAILED if quarantined else start.status.value,
+            due_us=start.due_us,
+            now_us=now_us,
+            gen=start.gen + 1 if ended else start.gen,
+            bucket=None if ended else self._fence.bucket,
+            nonce=None if ended else signed(start.nonce),
+            started_us=(start.started_us or now_us) if runs else None,
+            finished_us=now_us if ended else None,
+            attempts=attempts,
+            recoveries=counted,
+            suspect=bool(blame),
+            reason=QUARANTINED if quarantined else "",
+            worker=self._fence.owner,
+            error=encode_error(lost_error(QUARANTINED, blame)) if quarantined else None,
+        )
+        verdict = Verdict(yes=not ended, attempt=attempts if ended else start.attempt, recoveries=counted)
+        return _New(row, verdict)
+
+    def _inserted(self, start: Start, new: _New) -> None:
+        self.verdicts[start.key] = new.verdict
+        if new.verdict.recoveries:
+            self._counted.append(start.key)
+        if not new.verdict.yes:
+            tell_client(self._transaction, start.envelope)
+
+    def _start_waiting(self, row: State, start: Start) -> Verdict:
+        """Nobody is known to run it, but a dead process may have been seen to."""
+        if start.key in self._stones:
+            return self._ended(row, start, CANCELLED, recoveries=row.recoveries)
+        blame = self._blames.get(start.key, "")
+        recoveries = row.recoveries + 1 if blame else row.recoveries
+        if blame:
+            self._counted.append(start.key)
+            if recoveries >= self._transaction.rules.max_recoveries:
+                return self._ended(row, start, FAILED, recoveries=recoveries, blame=blame)
+        return self._goes(row, start, recoveries=recoveries, suspect=bool(row.suspect or blame))
+
+    def _start_again(self, row: State, start: Start) -> Verdict:
+        """An earlier life started it and cannot run it any more: a recovery that stays in its bucket."""
+        blame = self._blames.get(row.key)
+        after = after_loss(self._transaction, row, tombstone=row.key in self._stones, blame=blame)
+        if after.status.is_final:
+            self._recover.append(row)
+            return Verdict(yes=False, attempt=row.attempts, recoveries=after.recoveries)
+        self._lost.append((row, blame))
+        self._counted.append(row.key)
+        return self._goes(row, start, recoveries=after.recoveries, suspect=True)
+
+    def _goes(self, row: State, start: Start, *, recoveries: int, suspect: bool) -> Verdict:
+        runs = start.status is JobStatus.PROCESSING
+        now_us = self._transaction.now_us
+        started_us = (start.started_us or now_us) if runs else None
+        attempts = row.attempts + 1 if runs else row.attempts
+        self._go.append(
+            (
+                row.key, start.status.value, signed(start.nonce), self._fence.owner, now_us, attempts, started_us,
+                recoveries, int(suspect),
+            )
+        )  # fmt: skip
+        return Verdict(yes=True, attempt=row.attempts + 1, recoveries=recoveries)
+
+    def _ended(self, row: State, start: Start, status: int, *, recoveries: int, blame: str = "") -> Verdict:
+        reason = QUARANTINED if blame else ""
+        error = encode_error(lost_error(QUARANTINED, blame)) if blame else None
+        self._end.append((row.key, status, self._transaction.now_us, recoveries, reason, error))
+        tell_client(self._transaction, start.envelope)
+        return Verdict(yes=False, attempt=row.attempts, recoveries=recoveries)
