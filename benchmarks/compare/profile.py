@@ -1,4 +1,4 @@
-"""Where the worker's microseconds go: py-spy samples of an engine process during a drain."""
+"""Where the worker's microseconds go: py-spy samples of the thread that has the GIL, in an engine during a drain."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def profile(servers: Servers) -> Figures:
             output = stage.folder / "samples.txt"
             spy = subprocess.Popen(
                 [Path(sys.executable).with_name("py-spy"), "record", "--pid", str(engine.pid), "--rate", str(RATE),
-                 "--format", "raw", "--full-filenames", "--output", output],
+                 "--gil", "--format", "raw", "--full-filenames", "--output", output],
                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             )  # fmt: skip
             first, last = stage.await_runs(worker, JOBS)

@@ -74,7 +74,7 @@ def sqlite(servers: Servers) -> Figures:
 
 
 def hand_over(servers: Servers) -> Figures:
-    """20,000 jobs of 5 ms in one bucket: one worker alone, then one that a second joins when a tenth has run."""
+    """20,000 jobs of 5 ms in one bucket: one worker alone, then one that a second joins at its first job."""
     count = 20_000
     with Stage(servers, OURS) as stage:
         stage.command("slow", count)
