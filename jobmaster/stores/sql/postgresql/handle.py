@@ -11,6 +11,7 @@ from jobmaster.errors import StoreUnavailable
 from jobmaster.settings.dsn import parse_dsn
 from jobmaster.stores.sql.postgresql.connection import HOT, PEOPLE, Place
 from jobmaster.stores.sql.postgresql.faults import REPEATABLE, is_lost, sqlstate, undone, unknown
+from jobmaster.stores.sql.postgresql.late_commits import Floors
 from jobmaster.stores.sql.postgresql.pool import ConnectionPool
 from jobmaster.stores.sql.postgresql.provisioning import provide
 from jobmaster.stores.sql.postgresql.session import Session
@@ -54,6 +55,7 @@ class Handle:
         self._pool = ConnectionPool(self._place, HOT, size=CONNECTIONS)
         self._people = ConnectionPool(self._place, PEOPLE, size=2)
         self._session = Session(self._place)
+        self._floors = Floors()
 
     async def _open(self) -> None:
         try:
