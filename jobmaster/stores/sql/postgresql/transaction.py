@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 """The store's clock in a statement, microseconds: asked when it is computed, not when the transaction began."""
+
+LONGEST_CHANNEL = 63
 
 NOTIFY = "SELECT count(pg_notify(channel, '')) FROM unnest($1::text[]) AS channel"
 
@@ -100,5 +103,8 @@ class Transaction:
 
 
 def channel_of(topic: str) -> str:
-    """The channel of LISTEN and NOTIFY for a topic."""
-    return f"jm:{topic}"
+    """The channel of LISTEN and NOTIFY for a topic; of a long topic by its digest, because a name has 63 bytes."""
+    name = f"jm:{topic}"
+    if len(name.encode()) <= LONGEST_CHANNEL:
+        return name
+    return f"jm:{blake2b(topic.encode(), digest_size=24).hexdigest()}"
