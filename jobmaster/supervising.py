@@ -21,6 +21,7 @@ from jobmaster.engine.supervisor import Patience, Supervisor
 from jobmaster.errors import ConfigurationError, StoreUnavailable
 from jobmaster.findings import Answer, EngineOrder, Found, Unusable
 from jobmaster.model.states import ClusterMode, WorkerMode
+from jobmaster.model.worker import Predecessor
 from jobmaster.ports.link import CANNOT_START
 from jobmaster.runtime import SystemClock, lease_timing, open_connections, open_master
 
@@ -229,27 +230,29 @@ class EngineState(msgspec.Struct, frozen=True):
     """What is known of an engine here.
 
     `beats` is its liveness counter; `granted_us` the store's time of the last grant that it took in, 0 before the
-    first; `buckets` how many it owns.
+    first; `buckets` how many it owns; `replaced` the worker of its name whose living lease it has ended.
     """
 
     pid: int
     beats: int
     granted_us: int
     buckets: int
+    replaced: Predecessor | None = None
 
 
 def _state(child: ProcessChild) -> EngineState:
     report = child.reports()
     if report is None:
         return EngineState(pid=child.pid, beats=child.beats(), granted_us=0, buckets=0)
-    owned = msgspec.json.decode(report.stats, type=_Stats).buckets
-    return EngineState(pid=child.pid, beats=child.beats(), granted_us=report.cut_us, buckets=owned)
+    stats = msgspec.json.decode(report.stats, type=_Stats)
+    return EngineState(child.pid, child.beats(), report.cut_us, stats.buckets, stats.replaced)
 
 
 class _Stats(msgspec.Struct):
     """What is read here of what an engine says of itself."""
 
     buckets: int = 0
+    replaced: Predecessor | None = None
 
 
 class _Spawner(ProcessSpawner):

@@ -6,6 +6,7 @@ engine 0; the others, and all later ones, are told their plan (entry `engine`).
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
     from jobmaster.ports.link import EngineLink
     from jobmaster.ports.workload import Workload
 
-ENTRY = "jobmaster.worker_process:engine"
+logger = logging.getLogger("jobmaster.worker")
+
 POOL_ENTRY = "jobmaster.worker_process:pool_workload"
 
 
@@ -82,18 +84,29 @@ def _prepared(app: JobMaster, told: EngineOrder) -> Prepared:
             )
             ready(made)
             await made.run()
-            if made.disowned and not await _has_successor(connections, told.plan.name, made.lease.worker):
-                raise StoreUnavailable("somebody ended this worker's lease; a new process registers anew")
+            if made.disowned:
+                await _leave_to_successor(connections, told.plan.name, made.lease.worker)
         finally:
             await connections.close()
 
     return run
 
 
-async def _has_successor(connections: Connections, name: str, worker: int) -> bool:
-    """Another worker of this name lives: of two, the newer one stays (R4), and this one ends for good."""
+async def _leave_to_successor(connections: Connections, name: str, worker: int) -> None:
+    """Of two workers of one name the newer one stays (R4), and this one ends for good.
+
+    Raises:
+        StoreUnavailable: there is none, so that this worker's place is free; a new process may take it.
+    """
     workers = await connections.questions.list_workers()
-    return any(other.name == name and other.id != worker and other.status.lives for other in workers)
+    newer = [other for other in workers if other.name == name and other.id != worker and other.status.lives]
+    if not newer:
+        raise StoreUnavailable("somebody ended this worker's lease; a new process registers anew")
+    logger.error(
+        "worker_replaced name=%s by_host=%s by_pid=%d: a newer process has this name, so this one ends. "
+        "Two workers need two names: give one of them another --name",
+        name, newer[0].host, newer[0].pid,
+    )  # fmt: skip
 
 
 def pool_workload(arguments: bytes) -> Workload:

@@ -12,7 +12,7 @@ from jobmaster.cli.output import printable
 
 if TYPE_CHECKING:
     from jobmaster.findings import Found
-    from jobmaster.supervising import Promise
+    from jobmaster.supervising import EngineState, Promise
     from jobmaster.worker_order import WorkerOrder
 
 MOST_TASKS = 12
@@ -76,6 +76,16 @@ def warn_of_promises(found: Found, promised: Sequence[Promise]) -> None:
                 f"An acceptance by {promise.store} survives the end of its process only ({promise.evidence}), but the "
                 'app asks for that of its host. Change the server\'s setting, or say survives="process".'
             )
+
+
+def warn_of_replaced(engines: Sequence[EngineState]) -> None:
+    """Say whose place these engines took while its lease was alive."""
+    for old in [engine.replaced for engine in engines if engine.replaced is not None]:
+        _warn(
+            f"Another process of this worker's name had a living lease (host {old.host}, pid {old.pid}), which ended "
+            "when this one began. If it still runs, it stops now: two workers need two names, so give one of them "
+            "another with --name."
+        )
 
 
 def _promise_line(promise: Promise) -> str:

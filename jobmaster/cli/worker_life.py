@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobmaster.cli.banner import banner_facts, show_banner, show_warnings, warn_of_promises
+from jobmaster.cli.banner import banner_facts, show_banner, show_warnings, warn_of_promises, warn_of_replaced
 from jobmaster.cli.failures import FAILED, Failure
 from jobmaster.cli.output import printable, show_json
 from jobmaster.cli.reload import Watcher
@@ -124,7 +124,7 @@ class WorkerLife:
             store = await stack.enter_async_context(open_store(found))
             promised = await promises(found, store)
             warn_of_promises(found, promised)
-            crew = Crew(self._order, found, first, store, on_ready=lambda: self._ready(found, promised))
+            crew = Crew(self._order, found, first, store, on_ready=lambda: self._ready(found, promised, crew))
             self._crew = crew
             health.watch(crew, found)
             if self._signals:
@@ -142,7 +142,7 @@ class WorkerLife:
             raise Failure(f"The worker cannot start. {crew.failure}")
         return code
 
-    def _ready(self, found: Found, promised: Sequence[Promise]) -> None:
+    def _ready(self, found: Found, promised: Sequence[Promise], crew: Crew) -> None:
         names = ",".join(plan.name for plan in found.plans)
         logger.info("worker_ready name=%s tasks=%d", names, len(found.tasks))
         with contextlib.suppress(OSError):  # nobody reads our output any more: no reason to stop
@@ -150,6 +150,7 @@ class WorkerLife:
                 show_json(banner_facts(self._order, found, promised))
             elif self._order.log_format == "text":
                 show_banner(self._order, found, promised)
+                warn_of_replaced(crew.engines())
             sys.stdout.flush()
 
     # ---------------------------------------------------------------- --reload

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import re
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from jobmaster.errors import ConfigurationError, StoreUnavailable
-from jobmaster.ports.answers import Refused
+from jobmaster.errors import StoreUnavailable
+from jobmaster.ports.answers import HigherBoot
 
 if TYPE_CHECKING:
     from jobmaster.engine.persistence import Backoff
@@ -18,33 +17,27 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("jobmaster.engine")
 
-_HIGHER_BOOT = re.compile(r"boot=(\d+)")
-
 
 async def register(store: Store, registration: Registration, *, pause: Backoff) -> Registered:
-    """Register until the master answers.
-
-    Raises:
-        ConfigurationError: a newer worker has this name.
-    """
+    """Register until the master answers. Of two workers of one name the one that comes later stays."""
     while True:
         try:
             registered = await store.register(registration)
-        except Refused as answer:
-            registration = _next_boot(registration, answer)
+        except HigherBoot as answer:  # of a process that began before this one: its host's clock was ahead
+            registration = replace(registration, boot=answer.boot + 1)
         except StoreUnavailable as error:
             await pause.wait_after(error)
         else:
-            logger.info("worker_registered worker=%d name=%s", registered.worker, registration.name)
+            _tell(registration, registered)
             return registered
 
 
-def _next_boot(registration: Registration, answer: Refused) -> Registration:
-    """Of two boots the higher number wins. Ours follows a worker whose host's clock was ahead."""
-    found = _HIGHER_BOOT.search(str(answer))
-    if found is None:
-        raise ConfigurationError(
-            f"a newer worker named {registration.name!r} is running. Two workers need two names: give this one "
-            "another with --name, or stop the other."
-        ) from answer
-    return replace(registration, boot=int(found[1]) + 1)
+def _tell(registration: Registration, registered: Registered) -> None:
+    logger.info("worker_registered worker=%d name=%s", registered.worker, registration.name)
+    old = registered.replaced
+    if old is not None:
+        logger.warning(
+            "worker_replaces name=%s host=%s pid=%d seen_before=%.1fs: the lease of that process was alive and has "
+            "been ended. If it still runs, give one of the two another --name",
+            registration.name, old.host, old.pid, max(0, registered.now_us - old.renewed_us) / 1e6,
+        )  # fmt: skip

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from jobmaster.engine.tuning import Tuning
     from jobmaster.model.job import Message
-    from jobmaster.model.worker import Grant, Registration
+    from jobmaster.model.worker import Grant, Predecessor, Registration
     from jobmaster.ports.clock import Clock
     from jobmaster.ports.link import EngineLink
     from jobmaster.ports.master import MasterStore
@@ -100,6 +100,7 @@ class Engine:
         """Set when the first grant was taken in and, where jobs run, every bucket that this worker serves is open."""
         self.disowned = False
         """It stops because somebody else ended its lease; a new process may register again."""
+        self._replaced: Predecessor | None = None
 
         self.store_clock = StoreClock(clock)
         self.lease = Lease(link=link, clock=clock, store_clock=self.store_clock)
@@ -222,12 +223,9 @@ class Engine:
     # ---------------------------------------------------------------- life of the engine
 
     async def run(self) -> None:
-        """Register, work until `stop` is called, then stop gracefully.
-
-        Raises:
-            ConfigurationError: another worker of this name runs.
-        """
+        """Register, work until `stop` is called, then stop gracefully."""
         registered = await register(self._store, self._registration, pause=self._pause("register"))
+        self._replaced = registered.replaced
         self.lease.worker = registered.worker
         self.store_clock.learn(registered.now_us)
         topics = (f"worker:{self.lease.worker}", "workers")
@@ -267,6 +265,7 @@ class Engine:
             "buckets": len(self.lease.lives),
             "trusted": self.lease.trusted(),
             **self.runner.counts,
+            **({} if self._replaced is None else {"replaced": msgspec.to_builtins(self._replaced)}),
         }
 
     def _duties(self) -> list[Coroutine[Any, Any, None]]:
@@ -325,7 +324,9 @@ class Engine:
 
     def _granted(self, grant: Grant) -> None:
         if grant.gone and not self._stopping.is_set():
-            logger.error("worker_ended name=%s: a newer boot or an operator ended this lease", self._registration.name)
+            logger.error(
+                "worker_ended name=%s: a newer boot or an operator ended this lease", self._registration.name
+            )
             self.disowned = True
             self.stop(0)
         if grant.cancels:

@@ -25,11 +25,24 @@ class Registration(msgspec.Struct, frozen=True):
     version: str = ""
 
 
+class Predecessor(msgspec.Struct, frozen=True):
+    """A worker whose lease was alive when a newer boot of its name ended it. Its process may run, or be gone."""
+
+    worker: int
+    host: str
+    pid: int
+    renewed_us: int
+
+
 class Registered(msgspec.Struct, frozen=True):
-    """Answer to a registration: the worker's id, which is the owner in every fence of this boot."""
+    """Answer to a registration: the worker's id, which is the owner in every fence of this boot.
+
+    `replaced` is the worker of an older boot whose living lease was ended by this call; None on its repeat.
+    """
 
     worker: int
     now_us: int
+    replaced: Predecessor | None = None
 
 
 class Demand(msgspec.Struct, frozen=True):

@@ -13,5 +13,20 @@ class Refused(JobMasterError):  # noqa: N818 - an answer, not an error
     """The store said no: certainly no effect. (A closed bucket, an older boot, a higher epoch.)"""
 
 
+class HigherBoot(Refused):
+    """A higher boot of this worker's name is registered.
+
+    Attributes:
+        boot: the highest one.
+    """
+
+    def __init__(self, name: str, boot: int) -> None:
+        super().__init__(
+            f"worker {name!r}: a newer process of this name is registered, boot={boot}. "
+            "Stop this one, or give it another name."
+        )
+        self.boot = boot
+
+
 class Fenced(Refused):
     """The caller does not own the bucket at this epoch any more. Nothing was changed."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -386,3 +388,37 @@ def test_reload_ends_a_run_that_does_not_end_by_itself_and_runs_it_again(termina
         assert worker.end() == 0
 
     assert terminal.json("jobs", "show", job)["status"] == "Succeeded"
+
+
+def test_of_two_workers_of_one_name_the_newer_stays_and_both_say_so(terminal: Terminal) -> None:
+    with terminal.worker("-A", "shop", "-n", "twin") as old, contextlib.ExitStack() as stack:
+        old.ready()
+        (engine,) = psutil.Process(old.process.pid).children()
+        new = stack.enter_context(terminal.worker("-A", "shop", "-n", "twin"))
+        banner = new.wait_for("another with --name")
+        code = old.end()
+        told = terminal.json("workers", "list")
+        done = terminal.run("-A", "shop", "run", "shop.hello", '{"name": "J"}', "--wait", "--timeout", "20")
+        newer = psutil.Process(new.process.pid).children()[0].pid
+        new.signal()
+        assert new.end() == 0
+
+    assert code == 0
+    assert f"pid {engine.pid}" in banner
+    assert f"worker_replaced name=twin by_host={socket.gethostname()} by_pid={newer}" in old.output
+    assert [worker["status"] for worker in told] == ["active", "dead"]
+    assert done.stdout == '"Hello J"\n'
+
+
+def test_a_restart_in_the_place_of_a_killed_worker_is_no_second_worker(terminal: Terminal) -> None:
+    with terminal.worker("-A", "shop", "-n", "alpha") as killed:
+        killed.ready()
+        killed.signal_all(signal.SIGKILL)
+        killed.end()
+    with terminal.worker("-A", "shop", "-n", "alpha") as worker:
+        worker.ready()
+        worker.signal()
+        assert worker.end() == 0
+
+    assert "another with --name" not in worker.output
+    assert "worker_replaces" not in worker.output

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from jobmaster.model.states import BucketStatus, JobStatus, WorkerMode
-from jobmaster.model.worker import Demand, Registration, Renewal, WorkerStatus
-from jobmaster.ports.answers import Fenced, Refused
+from jobmaster.model.worker import Demand, Predecessor, Registration, Renewal, WorkerStatus
+from jobmaster.ports.answers import Fenced, HigherBoot, Refused
 from tests.conformance.adapters import AGENT
 from tests.conformance.cases import case
 from tests.conformance.cluster import NOON, SECOND, Cluster
@@ -43,9 +43,32 @@ async def test_a_restart_under_the_same_name_ends_the_old_boots_lease(cluster: C
 @case("conflict", "register")
 async def test_a_late_registration_of_an_older_boot_is_refused_with_the_newer_number(cluster: Cluster) -> None:
     worker = await cluster.worker("w", boot=5)
-    with pytest.raises(Refused, match="boot=5"):
+    with pytest.raises(HigherBoot) as refused:
         await cluster.worker("w", boot=4)
+    assert refused.value.boot == 5
     assert not (await cluster.renew(worker)).gone
+
+
+@case("success", "register")
+async def test_a_newer_boot_is_told_whose_living_lease_it_ended(cluster: Cluster) -> None:
+    old = await cluster.store.register(Registration("w", 1, AGENT, ("",), WorkerMode.FULL, "box", 12))
+    cluster.later(3)
+    new = Registration("w", 2, AGENT, ("",), WorkerMode.FULL, "crate", 13)
+    first, again = await cluster.store.register(new), await cluster.store.register(new)
+    assert old.replaced is None
+    assert first.replaced == Predecessor(old.worker, "box", 12, NOON)
+    assert again.replaced is None
+
+
+@case("success", "register")
+async def test_a_lease_that_was_over_is_not_replaced(cluster: Cluster) -> None:
+    await cluster.worker("ended", boot=1)
+    await cluster.store.end_worker((await cluster.store.list_workers())[0].id)
+    await cluster.worker("late", boot=1)
+    cluster.later(11)
+    for name in ("ended", "late"):
+        told = await cluster.store.register(Registration(name, 2, AGENT, ("",), WorkerMode.FULL, "box", 12))
+        assert told.replaced is None
 
 
 @case("repeat", "register")

@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from jobmaster.model.states import BucketStatus, JobStatus
-from jobmaster.model.worker import Grant, Registered
-from jobmaster.ports.answers import Refused
+from jobmaster.model.worker import Grant, Predecessor, Registered
+from jobmaster.ports.answers import HigherBoot
 from jobmaster.rules.storable import check_registration, cleaned
 from jobmaster.stores.memory.rows import OPEN, BucketRow, JobRow, WorkerRow
 from jobmaster.stores.memory.state import MasterState
@@ -33,8 +33,7 @@ class Leases(MasterState):
         old = self.workers.get(self.boots.get(registration.name, 0))
         if old is not None and old.registration.boot == registration.boot:
             return Registered(old.id, now)
-        if old is not None:
-            self._outdo(old, registration, now)
+        replaced = None if old is None else self._outdo(old, registration, now)
         worker = WorkerRow(
             id=self._next_id(),
             registration=registration,
@@ -44,16 +43,15 @@ class Leases(MasterState):
         )
         self.workers[worker.id] = worker
         self.boots[registration.name] = worker.id
-        return Registered(worker.id, now)
+        return Registered(worker.id, now, replaced)
 
-    def _outdo(self, old: WorkerRow, new: Registration, now: int) -> None:
-        """End the lease of an older boot; a late registration of an older one is refused."""
+    def _outdo(self, old: WorkerRow, new: Registration, now: int) -> Predecessor | None:
+        """End the lease of an older boot, and answer it if it was alive; a late registration of one is refused."""
         if old.registration.boot > new.boot:
-            raise Refused(
-                f"worker {new.name!r}: a newer process of this name is registered, boot={old.registration.boot}. "
-                "Stop this one, or give it another name."
-            )
+            raise HigherBoot(new.name, old.registration.boot)
+        alive = not old.ended and old.lease_until_us > now
         self._end_lease(old, now)
+        return Predecessor(old.id, old.registration.host, old.registration.pid, old.renewed_us) if alive else None
 
     def _end_lease(self, worker: WorkerRow, now: int) -> None:
         worker.ended = True

@@ -19,7 +19,7 @@ from jobmaster.model.job import (
 )
 from jobmaster.model.reasons import QUARANTINED, WORKER_LOST
 from jobmaster.model.states import BucketStatus, JobStatus, WorkerMode
-from jobmaster.model.worker import WorkerRecord, WorkerStatus
+from jobmaster.model.worker import Predecessor, WorkerRecord, WorkerStatus
 from jobmaster.stores.sql.job_rows import STATUS_OF, decode_error
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ WORKER_RECORD = (
     "id, name, boot, agent, lanes, mode, host, pid, slots, version, started_us, renewed_us, lease_until_us, ended, "
     "stopping, stats"
 )
+
+BOOT = "id, boot, host, pid, renewed_us, lease_until_us, ended"
 
 
 def bucket_of(row: Row) -> Bucket:
@@ -129,6 +131,12 @@ def attempt_of(row: Row) -> AttemptRecord:
         error=decode_error(error),
         reason=reason,
     )
+
+
+def predecessor_of(row: Row, now_us: int) -> Predecessor | None:
+    """A row of the columns BOOT as what a newer boot replaces; None where its lease is over at `now_us`."""
+    worker, _, host, pid, renewed_us, until_us, ended = row
+    return None if ended or until_us <= now_us else Predecessor(worker, host, pid, renewed_us)
 
 
 def worker_of(row: Row, now_us: int) -> WorkerRecord:

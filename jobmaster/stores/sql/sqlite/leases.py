@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from jobmaster.model.worker import Demand, Grant, Registered, WorkerRecord
-from jobmaster.ports.answers import Refused
+from jobmaster.ports.answers import HigherBoot
 from jobmaster.rules.storable import cleaned
 from jobmaster.stores.sql.job_rows import STATE, State
-from jobmaster.stores.sql.records import BUCKET, WORKER_RECORD, bucket_of, worker_of
+from jobmaster.stores.sql.records import BOOT, BUCKET, WORKER_RECORD, bucket_of, predecessor_of, worker_of
 from jobmaster.stores.sql.sqlite.buckets import lose
 from jobmaster.stores.sql.sqlite.commands import unanswered
 from jobmaster.stores.sql.sqlite.recover import recover
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from jobmaster.model.worker import Registration, Renewal
     from jobmaster.stores.sql.sqlite.transaction import Row, Transaction
 
-NEWEST_BOOT = "SELECT id, boot FROM jm_worker WHERE name = ? ORDER BY boot DESC LIMIT 1"
+NEWEST_BOOT = f"SELECT {BOOT} FROM jm_worker WHERE name = ? ORDER BY boot DESC LIMIT 1"
 INSERT_WORKER = """
 INSERT INTO jm_worker (name, boot, agent, lanes, mode, host, pid, slots, version, started_us, renewed_us,
     lease_until_us, stats, demands)
@@ -88,11 +88,10 @@ def register(transaction: Transaction, registration: Registration) -> Registered
     if row is not None and row[1] == registration.boot:
         return Registered(row[0], now_us)
     if row is not None and row[1] > registration.boot:
-        raise Refused(
-            f"worker {registration.name!r}: a newer process of this name is registered, boot={row[1]}. "
-            "Stop this one, or give it another name."
-        )
+        raise HigherBoot(registration.name, row[1])
+    replaced = None
     if row is not None:
+        replaced = None if transaction.setting.gone(row[0]) else predecessor_of(row, now_us)
         transaction.execute(END_LEASE, (now_us, row[0]))
     new = registration
     values = (
@@ -100,7 +99,7 @@ def register(transaction: Transaction, registration: Registration) -> Registered
         new.version,
         now_us, now_us, now_us + transaction.rules.lease_us,
     )  # fmt: skip
-    return Registered(transaction.rows(INSERT_WORKER, values)[0][0], now_us)
+    return Registered(transaction.rows(INSERT_WORKER, values)[0][0], now_us, replaced)
 
 
 def renew(transaction: Transaction, renewals: Sequence[Renewal]) -> list[Grant]:
