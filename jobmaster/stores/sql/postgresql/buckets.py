@@ -124,11 +124,16 @@ async def require_living(transaction: Transaction, worker: int) -> None:
 async def recover_before(transaction: Transaction, fence: Fence, adopted_us: int, limit: int) -> int:
     """R15'a 2."""
     await own(transaction, fence)
-    keys = [row[0] for row in await transaction.rows(BEFORE, fence.bucket, adopted_us, limit)]
-    if keys:
+    count = 0
+    while count < limit:
+        keys = [row[0] for row in await transaction.rows(BEFORE, fence.bucket, adopted_us, limit - count)]
+        if not keys:
+            break
+        # Somebody else may have moved them before they were held: then others are looked for.
         rows = await transaction.rows(HOLD_BEFORE, keys, fence.bucket, adopted_us)
         await recover(transaction, [State(*row) for row in rows])
-    return len(keys)
+        count += len(rows)
+    return count
 
 
 async def give_up(transaction: Transaction, fence: Fence) -> None:

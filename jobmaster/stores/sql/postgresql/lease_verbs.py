@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobmaster.rules.storable import check_bucket, check_registration
-from jobmaster.stores.sql.postgresql import buckets, leases, renewal
+from jobmaster.stores.sql.postgresql import buckets, drain, leases, renewal
 from jobmaster.stores.sql.postgresql.handle import Handle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jobmaster.model.bucket import Bucket, NewBucket
-    from jobmaster.model.job import Blame, Fence
+    from jobmaster.model.job import Blame, Fence, Message
     from jobmaster.model.worker import Grant, Registered, Registration, Renewal
 
 
@@ -68,3 +68,23 @@ class LeaseVerbs(Handle):
 
     async def return_bucket(self, fence: Fence) -> None:
         await self._write(lambda tx: buckets.return_bucket(tx, fence))
+
+    async def retire(self, fence: Fence) -> None:
+        await self._write(lambda tx: drain.retire(tx, fence))
+
+    # -- drains
+
+    async def claim_drain(self, worker: int, *, agent: str, older_us: int) -> Bucket | None:
+        return await self._write(lambda tx: drain.claim_drain(tx, worker, agent, older_us))
+
+    async def drain_in(self, fence: Fence, messages: Sequence[Message]) -> None:
+        await self._write(lambda tx: drain.drain_in(tx, fence, messages))
+
+    async def drain(self, fence: Fence, *, limit: int) -> bool:
+        return await self._write(lambda tx: drain.drain(tx, fence, limit))
+
+    async def unknown_buckets(self, ids: Sequence[int]) -> list[int]:
+        return await self._read(lambda tx: drain.unknown_buckets(tx, ids))
+
+    async def drain_orphan(self, bucket: int, *, limit: int) -> bool:
+        return await self._write(lambda tx: drain.drain_orphan(tx, bucket, limit))

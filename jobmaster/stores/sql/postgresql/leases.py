@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from jobmaster.model.worker import Registered
-from jobmaster.ports.answers import Refused
+from jobmaster.ports.answers import HigherBoot
 from jobmaster.rules.storable import cleaned
 from jobmaster.stores.sql.job_rows import ASSIGNED, PROCESSING, QUEUED
 from jobmaster.stores.sql.postgresql.transaction import CLOCK
-from jobmaster.stores.sql.records import BUCKET, bucket_of
+from jobmaster.stores.sql.records import BOOT, BUCKET, bucket_of, predecessor_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ALONE = "SELECT pg_advisory_xact_lock(hashtextextended($1, 4242))"
 """Of two transactions that ask for the same words the second waits, and then sees what the first has done."""
 
-NEWEST_BOOT = "SELECT id, boot FROM jm_worker WHERE name = $1 ORDER BY boot DESC LIMIT 1"
+HOLD_NEWEST_BOOT = f"SELECT {BOOT} FROM jm_worker WHERE name = $1 ORDER BY boot DESC LIMIT 1 FOR UPDATE"
 HOLD_WORKER = "SELECT id FROM jm_worker WHERE id = $1 FOR UPDATE"
 INSERT_WORKER = """
 INSERT INTO jm_worker (name, boot, agent, lanes, mode, host, pid, slots, version, started_us, renewed_us,
@@ -73,25 +73,22 @@ async def register(transaction: Transaction, registration: Registration) -> Regi
     """R4."""
     new = registration
     await transaction.value(ALONE, f"worker {new.name}")
-    row = await transaction.row(NEWEST_BOOT, new.name)
-    if row is not None:
-        await transaction.row(HOLD_WORKER, row[0])
+    row = await transaction.row(HOLD_NEWEST_BOOT, new.name)
     now_us = await transaction.tick()
     if row is not None and row[1] == new.boot:
         return Registered(row[0], now_us)
     if row is not None and row[1] > new.boot:
-        raise Refused(
-            f"worker {new.name!r}: a newer process of this name is registered, boot={row[1]}. "
-            "Stop this one, or give it another name."
-        )
+        raise HigherBoot(new.name, row[1])
+    replaced = None
     if row is not None:
+        replaced = predecessor_of(row, now_us)
         await transaction.changed(END_LEASE, row[0], now_us)
     until_us = now_us + transaction.rules.lease_us
     worker = await transaction.value(
         INSERT_WORKER, new.name, new.boot, new.agent, _encode(new.lanes), new.mode.value, new.host, new.pid, new.slots,
         new.version, now_us, until_us,
     )  # fmt: skip
-    return Registered(worker, now_us)
+    return Registered(worker, now_us, replaced)
 
 
 async def end_worker(transaction: Transaction, worker: int, blame: Sequence[Blame] | None) -> None:
