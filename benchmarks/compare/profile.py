@@ -22,7 +22,7 @@ Figures = dict[str, Any]
 
 
 def profile(servers: Servers) -> Figures:
-    """Samples of one engine, as µs a job for each function (its own time) and each line."""
+    """Samples of one engine, as µs a job."""
     with Stage(servers, OURS) as stage:
         stage.command("many", JOBS)
         with stage.worker() as worker:
@@ -47,7 +47,11 @@ def profile(servers: Servers) -> Figures:
 
 
 def summary(lines: list[str], *, us_a_job: float) -> Figures:
-    """Shares of the samples by the innermost frame, turned into µs a job."""
+    """Shares of the samples, turned into µs a job.
+
+    `functions`: by the innermost frame, so a function's own time. `lines`: by the innermost line of JobMaster, so that what
+    it calls in libraries is its own. `with_what_they_call`: by every function that was under way.
+    """
     functions: Counter[str] = Counter()
     rows: Counter[str] = Counter()
     within: Counter[str] = Counter()
@@ -55,12 +59,15 @@ def summary(lines: list[str], *, us_a_job: float) -> Figures:
         stack, _, count = line.rpartition(" ")
         frames = [_named(frame) for frame in stack.split(";")]
         functions[frames[-1][0]] += int(count)
-        rows[f"{frames[-1][0]} {frames[-1][1]}"] += int(count)
+        ours = next((frame for frame in reversed(frames) if frame[0].startswith("jobmaster/")), frames[-1])
+        rows[f"{ours[0]} {ours[1]}"] += int(count)
         for name in {frame[0] for frame in frames}:
             within[name] += int(count)
-    total = sum(functions.values())
-    scale = us_a_job / total if total else 0.0
-    table = lambda counted: [{"where": name, "us": count * scale} for name, count in counted.most_common(SHOWN)]  # noqa: E731 - three uses, here
+    total = functions.total()
+
+    def table(counted: Counter[str]) -> list[dict[str, Any]]:
+        return [{"where": name, "us": count / total * us_a_job} for name, count in counted.most_common(SHOWN)]
+
     return {
         "us_a_job": us_a_job, "samples": total,
         "functions": table(functions), "lines": table(rows), "with_what_they_call": table(within),

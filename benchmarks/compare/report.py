@@ -67,10 +67,15 @@ def own(sections: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def profile(found: Mapping[str, Any]) -> str:
-    rows = [[f"`{one['where']}`", f"{one['us']:.2f}"] for one in found["functions"][:40]]
-    return f"{found['us_a_job']:.1f} µs of an engine's processor time a job\n\n" + table(
-        ["function, its own time", "µs a job"], rows
-    )
+    parts = [f"{found['us_a_job']:.1f} µs of an engine's processor time a job"]
+    for title, kind in (
+        ("function, its own time", "functions"),
+        ("line, with what it calls in libraries", "lines"),
+        ("function, with all that it calls", "with_what_they_call"),
+    ):
+        rows = [[f"`{one['where']}`", f"{one['us']:.2f}"] for one in found[kind][:40]]
+        parts.append(table([title, "µs a job"], rows))
+    return "\n\n".join(parts)
 
 
 def whole(results: Mapping[str, Any]) -> str:
