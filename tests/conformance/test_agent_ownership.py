@@ -304,5 +304,8 @@ async def test_orphans_are_listed_while_buckets_are_retired(cluster: Cluster) ->
 async def test_a_store_says_what_its_acknowledgement_survives_and_how_it_knows(cluster: Cluster) -> None:
     first, second = await asyncio.gather(cluster.store.durability(), cluster.store.durability())
     assert first == second
-    assert first.survives == ("nothing" if cluster.adapter.locks else "host")
     assert first.evidence
+    if cluster.adapter.name.startswith("postgresql"):  # as its server is set: one of our own promises little
+        assert first.survives in {"nothing", "process", "host"}
+    else:
+        assert first.survives == ("host" if cluster.adapter.lasting else "nothing")

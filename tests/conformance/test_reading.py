@@ -10,6 +10,7 @@ from jobmaster.ports.agent import Cursor, Reread
 from jobmaster.ports.answers import Fenced
 from tests.conformance.cases import case
 from tests.conformance.cluster import NOON, SECOND, Cluster, start_of
+from tests.conformance.commits import NeverHeld
 
 
 @case("success", "read")
@@ -131,13 +132,15 @@ async def test_a_full_read_below_the_cursor_finds_what_is_not_in_memory(cluster:
     await cluster.store.push(bucket.id, [cluster.job(due_in=60)])
     read = await cluster.store.read(bucket.fence, None, limit=9, window_us=0)
     known = {messages[0].seq, messages[2].seq}
-    found = await cluster.store.reread(bucket.fence, read.cursor, known=known, limit=9, window_us=0)
+    found = await cluster.store.reread(bucket.fence, read.cursor, known=known, limit=9, window_us=0, full=True)
     assert found == Reread([messages[1], messages[3]])
-    assert await cluster.store.reread(bucket.fence, read.cursor, known=known, limit=1, window_us=0) == Reread(
+    assert await cluster.store.reread(
+        bucket.fence, read.cursor, known=known, limit=1, window_us=0, full=True
+    ) == Reread([messages[1]])
+    below = Cursor(messages[1].seq, read.cursor.due_us)
+    assert await cluster.store.reread(bucket.fence, below, known=known, limit=9, window_us=0, full=True) == Reread(
         [messages[1]]
     )
-    below = Cursor(messages[1].seq, read.cursor.due_us)
-    assert await cluster.store.reread(bucket.fence, below, known=known, limit=9, window_us=0) == Reread([messages[1]])
 
 
 @case("repeat", "reread")
@@ -145,9 +148,9 @@ async def test_a_full_read_again_gives_the_same(cluster: Cluster) -> None:
     bucket = await cluster.owned()
     await cluster.pushed(bucket, 2)
     read = await cluster.store.read(bucket.fence, None, limit=9, window_us=0)
-    first = await cluster.store.reread(bucket.fence, read.cursor, known=[], limit=9, window_us=0)
+    first = await cluster.store.reread(bucket.fence, read.cursor, known=[], limit=9, window_us=0, full=True)
     assert len(first.messages) == 2
-    assert await cluster.store.reread(bucket.fence, read.cursor, known=[], limit=9, window_us=0) == first
+    assert await cluster.store.reread(bucket.fence, read.cursor, known=[], limit=9, window_us=0, full=True) == first
 
 
 @case("race", "reread")
@@ -156,7 +159,7 @@ async def test_a_full_read_beside_a_removal_sees_each_message_or_not(cluster: Cl
     messages = await cluster.pushed(bucket, 3)
     read = await cluster.store.read(bucket.fence, None, limit=9, window_us=0)
     found, _ = await asyncio.gather(
-        cluster.store.reread(bucket.fence, read.cursor, known=[], limit=9, window_us=0),
+        cluster.store.reread(bucket.fence, read.cursor, known=[], limit=9, window_us=0, full=True),
         cluster.store.remove(bucket.fence, [messages[1].seq]),
     )
     assert {messages[0].seq, messages[2].seq} <= {message.seq for message in found.messages}
@@ -232,7 +235,7 @@ async def test_counting_again_gives_the_same(cluster: Cluster) -> None:
 
 async def test_a_store_says_whether_messages_can_appear_below_a_cursor(cluster: Cluster) -> None:
     assert isinstance(cluster.store.gapless, bool)
-    assert cluster.store.gapless or cluster.adapter.locks
+    assert cluster.store.gapless or cluster.adapter.commits is not NeverHeld
 
 
 @case("conflict", "remove")

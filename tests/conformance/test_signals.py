@@ -61,9 +61,10 @@ async def test_held_jobs_results_and_commands_ring_for_their_listeners(cluster: 
 async def test_a_hint_reaches_only_its_topic(cluster: Cluster) -> None:
     held, elsewhere = Bell(), Bell()
     subscriptions = [cluster.store.subscribe("held", held), cluster.store.subscribe("client:x", elsewhere)]
-    await cluster.store.signal(["held", "client:y"])
-    await held.heard()
-    assert elsewhere.count == 0
+    for _ in range(5):
+        await cluster.store.signal(["held", "client:y"])
+        await held.heard()
+    assert elsewhere.count <= 1  # listening may ring when it has begun: what was signalled before may be missed
     for subscription in subscriptions:
         subscription.close()
 

@@ -33,12 +33,14 @@ WITH b AS MATERIALIZED (
     SELECT b.id, c.now_us, coalesce(u.due_us, c.now_us + coalesce(u.delay_us, 0)) AS due_us, u.verify, u.at_most_once,
         coalesce(u.task, $3::text) AS task, u.job_id, u.created_us, u.payload, u.custom_id
     FROM b, c, unnest($4::uuid[], $5::bigint[], $6::bytea[], $7::bigint[], $8::bigint[], $9::boolean[], $10::boolean[],
-        $11::text[], $12::text[]) AS u (job_id, created_us, payload, due_us, delay_us, verify, at_most_once, task, custom_id)
+        $11::text[], $12::text[])
+        AS u (job_id, created_us, payload, due_us, delay_us, verify, at_most_once, task, custom_id)
 ), stored AS (
     INSERT INTO jm_message (seq, bucket, job_id, gen, due_us, later, verify, at_most_once, task, custom_id, created_us,
         payload)
     SELECT {next_seq("id")}, id, job_id, 0, due_us, CASE WHEN due_us > now_us THEN 1 ELSE 0 END,
-        CASE WHEN verify THEN 1 ELSE 0 END, CASE WHEN at_most_once THEN 1 ELSE 0 END, task, custom_id, created_us, payload
+        CASE WHEN verify THEN 1 ELSE 0 END, CASE WHEN at_most_once THEN 1 ELSE 0 END, task, custom_id, created_us,
+        payload
     FROM j {{once}}
 )
 SELECT {WAKE} FROM b
@@ -50,7 +52,7 @@ ONCE = PUSH.format(once="ON CONFLICT (job_id, gen, bucket) DO NOTHING")
 
 def statement_for(jobs: Sequence[NewJob]) -> str:
     """The statement to try first."""
-    return ONCE if any([job.verify for job in jobs]) else FAST
+    return ONCE if any(job.verify for job in jobs) else FAST
 
 
 def values_of(bucket: int, jobs: Sequence[NewJob], clock_us: int | None) -> tuple[Any, ...]:

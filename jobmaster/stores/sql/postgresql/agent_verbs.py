@@ -45,7 +45,13 @@ class AgentVerbs(Handle):
 
     async def read(self, fence: Fence, cursor: Cursor | None, *, limit: int, window_us: int) -> Read:
         floor = self._floors.of(fence.bucket, fence.epoch, anew=cursor is None)
-        return await self._read(lambda tx: read.read(tx, fence, cursor, floor, limit=limit, window_us=window_us))
+        try:
+            found = await self._read(lambda tx: read.read(tx, fence, cursor, floor, limit=limit, window_us=window_us))
+        except Fenced:
+            self._floors.forget(fence.bucket)
+            raise
+        self._session.sleepers.read(fence.bucket, len(found.messages), more=found.more)
+        return found
 
     async def reread(
         self, fence: Fence, cursor: Cursor, *, known: Collection[int], limit: int, window_us: int, full: bool = False

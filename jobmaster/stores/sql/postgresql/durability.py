@@ -17,9 +17,7 @@ SELECT current_setting('fsync'), current_setting('synchronous_commit'), current_
 
 async def durability(transaction: Transaction) -> Durability:
     """As this session sees them: user, database and server may each have their own."""
-    row = await transaction.row(SETTINGS)
-    assert row is not None  # a SELECT without FROM
-    fsync, commit, pages, version = row
+    ((fsync, commit, pages, version),) = await transaction.rows(SETTINGS)
     evidence = f"PostgreSQL {version}: fsync = {fsync}, synchronous_commit = {commit}, full_page_writes = {pages}"
     return Durability(_survives(fsync=fsync, commit=commit, pages=pages), evidence)
 

@@ -32,7 +32,8 @@ MOVE = f"""
 WITH moved AS (
     DELETE FROM jm_message WHERE seq = ANY(ARRAY(
         SELECT seq FROM (
-            SELECT seq, gen, due_us FROM jm_message WHERE seq > $1 AND seq < $2 ORDER BY seq DESC LIMIT $4::bigint + 4000
+            SELECT seq, gen, due_us FROM jm_message WHERE seq > $1 AND seq < $2
+            ORDER BY seq DESC LIMIT $4::bigint + 4000
         ) AS newest WHERE gen = 0 AND due_us <= $5::bigint + $6::bigint LIMIT $4
     )) RETURNING *
 )

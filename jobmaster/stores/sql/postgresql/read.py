@@ -85,7 +85,7 @@ WITH {NOW},
 passed AS MATERIALIZED (
     SELECT seq, later, due_us FROM jm_message WHERE seq > $4 AND seq <= $5 ORDER BY seq LIMIT {LOOK_AT_ONCE}
 )
-SELECT b.epoch, s.now_us, {SEEN}, (SELECT count(*) FROM passed) AS number, (SELECT max(seq) FROM passed) AS last,
+SELECT b.epoch, {SEEN}, (SELECT count(*) FROM passed) AS number, (SELECT max(seq) FROM passed) AS last,
     (SELECT array_agg(seq) FROM passed WHERE later = 0 OR due_us <= {HORIZON}) AS seqs
 FROM s LEFT JOIN jm_agent_bucket b ON b.id = $1
 """
@@ -162,23 +162,30 @@ async def reread(
 ) -> Reread:
     """R9: numbers first, and the rest only of those that the owner does not know."""
     begin = max(floor.begin(cursor.seq, full=full), first_of(fence.bucket))
-    above, seen, unknown = begin, None, list[int]()
-    while len(unknown) < limit:
-        (row,) = await transaction.rows(
-            BELOW, fence.bucket, _clock(transaction), ahead(transaction, window_us), above, cursor.seq
-        )
-        epoch, _, xmin, beyond, passed, last, seqs = row
-        require_epoch(transaction, fence, epoch)
+    unknown: list[int] = []
+    above: int | None = begin
+    first: Seen | None = None
+    while above is not None and len(unknown) < limit:
+        seqs, seen, above = await _look(transaction, fence, above, cursor.seq, window_us)
         # The first statement's snapshot: a later one does not see what appeared where the first has looked.
-        seen = seen or Seen(xmin, xmin + beyond)
-        unknown += [seq for seq in seqs or () if seq not in known]
-        if passed < LOOK_AT_ONCE:
-            break
-        above = last
+        first = first or seen
+        unknown += [seq for seq in seqs if seq not in known]
     messages = await _bodies(transaction, fence.bucket, unknown[:limit])
-    if len(unknown) >= limit or seen is None:
-        return Reread(messages, unsettled=True)
-    return Reread(messages, unsettled=floor.looked(begin, cursor.seq, seen))
+    if first is None or len(unknown) >= limit:  # cut: what lies above was not looked at
+        return Reread(messages, unsettled=first is None or not first.settled)
+    return Reread(messages, unsettled=floor.looked(begin, cursor.seq, first))
+
+
+async def _look(
+    transaction: Transaction, fence: Fence, above: int, upto: int, window_us: int
+) -> tuple[list[int], Seen, int | None]:
+    """The due messages above a number, the snapshot, and above which number to go on; None: that was all."""
+    (row,) = await transaction.rows(
+        BELOW, fence.bucket, _clock(transaction), ahead(transaction, window_us), above, upto
+    )
+    epoch, xmin, beyond, passed, last, seqs = row
+    require_epoch(transaction, fence, epoch)
+    return seqs or [], Seen(xmin, xmin + beyond), last if passed == LOOK_AT_ONCE else None
 
 
 async def _bodies(transaction: Transaction, bucket: int, seqs: Sequence[int]) -> list[Message]:
@@ -237,7 +244,7 @@ def bundled(bucket: int, arrays: Sequence[Any] | Row) -> list[Message]:
         places = {seq: place for place, seq in enumerate(seqs)}
         for seq in verify:
             place = places[seq]
-            messages[place] = Message(seq, bucket, keys[place], 0, dues[place], payloads[place], True)  # noqa: FBT003
+            messages[place] = Message(seq, bucket, keys[place], 0, dues[place], payloads[place], True)
     return messages
 
 

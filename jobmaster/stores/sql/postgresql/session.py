@@ -1,14 +1,17 @@
-"""The connection that stays: it listens for signals, and is opened anew where it breaks."""
+"""The connection that stays: it listens for signals, holds the sleep flags, and is opened anew where it breaks."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
+import socket
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmaster.errors import JobMasterError
 from jobmaster.stores.sql.postgresql.connection import LISTENING
+from jobmaster.stores.sql.postgresql.sleepers import LOWER, RAISE, Sleepers
 from jobmaster.stores.sql.postgresql.transaction import channel_of
 
 if TYPE_CHECKING:
@@ -22,6 +25,9 @@ logger = logging.getLogger("jobmaster.store")
 
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
+PREFIX: Final = channel_of("bucket:")
+KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+"""Seconds, seconds and times: a listener sends nothing, and would never notice that the other side is gone."""
 
 
 class Hint:
@@ -47,11 +53,15 @@ class Session:
         self._changed = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._closed = False
+        self.sleepers = Sleepers(ring=lambda bucket: self._call(f"{PREFIX}{bucket}"), changed=self._changed.set)
 
     def subscribe(self, topic: str, callback: Callable[[], None]) -> Hint:
         """Call `callback` after signals for `topic`, and once when listening has begun or was interrupted."""
         hint = Hint(self, topic, callback)
-        self._hints.setdefault(channel_of(topic), []).append(hint)
+        channel = channel_of(topic)
+        self._hints.setdefault(channel, []).append(hint)
+        if (bucket := _bucket_of(channel)) is not None:
+            self.sleepers.watch(bucket)
         self._changed.set()
         if self._keeper is None and not self._closed:
             self._keeper = asyncio.get_running_loop().create_task(self._keep(), name="jobmaster-listen")
@@ -63,9 +73,10 @@ class Session:
         hints = self._hints.get(channel, [])
         if hint in hints:
             hints.remove(hint)
-        if not hints:
-            self._hints.pop(channel, None)
-        self._changed.set()
+        if not hints and self._hints.pop(channel, None) is not None:
+            if (bucket := _bucket_of(channel)) is not None:
+                self.sleepers.forget(bucket)
+            self._changed.set()
 
     async def close(self) -> None:
         """Stop listening."""
@@ -73,6 +84,7 @@ class Session:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
+        self.sleepers.close()
 
     async def _keep(self) -> None:
         pause = FIRST_PAUSE
@@ -80,11 +92,13 @@ class Session:
             try:
                 connection = await self._place.connect(LISTENING, direct=True)
             except JobMasterError as error:
-                logger.debug("listen_failed error=%s", error)
+                log = logger.warning if pause == FIRST_PAUSE else logger.debug
+                log("listen_failed error=%s", error)
                 await asyncio.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311 - jitter
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
             pause = FIRST_PAUSE
+            _keep_alive(connection)
             try:
                 await self._listen(connection)
             except Exception as error:  # noqa: BLE001 - the next connection tries again
@@ -92,6 +106,8 @@ class Session:
             finally:
                 self._listening.clear()
                 connection.terminate()
+                if not self._closed:
+                    self.sleepers.lost()
 
     async def _listen(self, connection: asyncpg.Connection[Any]) -> None:
         lost = asyncio.Event()
@@ -101,17 +117,31 @@ class Session:
             self._changed.set()
 
         connection.add_termination_listener(ended)
+        self.sleepers.connected()
         while not lost.is_set():
             self._changed.clear()
-            wanted = set(self._hints)
-            for channel in wanted - self._listening:
-                await connection.add_listener(channel, self._heard)
-                self._listening.add(channel)
-                self._call(channel)
-            for channel in self._listening - wanted:
-                await connection.remove_listener(channel, self._heard)
-            self._listening &= wanted
+            async with asyncio.timeout(self._place.timeout):
+                await self._follow_hints(connection)
+                await self._follow_flags(connection)
             await self._changed.wait()
+
+    async def _follow_hints(self, connection: asyncpg.Connection[Any]) -> None:
+        wanted = set(self._hints)
+        for channel in wanted - self._listening:
+            await connection.add_listener(channel, self._heard)
+            self._listening.add(channel)
+            self._call(channel)
+        for channel in self._listening - wanted:
+            await connection.remove_listener(channel, self._heard)
+        self._listening &= wanted
+
+    async def _follow_flags(self, connection: asyncpg.Connection[Any]) -> None:
+        if lower := self.sleepers.to_lower():
+            for bucket, _ in await connection.fetch(LOWER, lower):
+                self.sleepers.lowered(bucket)
+        if up := [bucket for bucket in self.sleepers.to_raise() if f"{PREFIX}{bucket}" in self._listening]:
+            for bucket, done in await connection.fetch(RAISE, up):
+                self.sleepers.raised(bucket, done=done)
 
     def _heard(self, _connection: object, _pid: int, channel: str, _payload: object) -> None:
         self._call(channel)
@@ -119,3 +149,20 @@ class Session:
     def _call(self, channel: str) -> None:
         for hint in list(self._hints.get(channel, ())):
             hint.callback()
+
+
+def _bucket_of(channel: str) -> int | None:
+    number = channel.removeprefix(PREFIX)
+    return int(number) if number != channel and number.isdecimal() else None
+
+
+def _keep_alive(connection: asyncpg.Connection[Any]) -> None:
+    transport = getattr(connection, "_transport", None)
+    end = None if transport is None else transport.get_extra_info("socket")
+    if end is None or end.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    with contextlib.suppress(OSError):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in KEEPALIVE.items():
+            if hasattr(socket, name):
+                end.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
