@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from jobmaster.stores.sql.sqlite.transaction import Transaction
 
 AGENT_BUCKET = "SELECT epoch, closing FROM jm_agent_bucket WHERE id = ?"
-MASTER_KNOWS = "SELECT status FROM jm_bucket WHERE id = ?"
+BOTH_KNOW = """
+SELECT known.status, held.closing FROM jm_bucket known LEFT JOIN jm_agent_bucket held ON held.id = known.id
+WHERE known.id = ?
+"""
 PUSHABLE = (1, 2, 5)
 """Active, Completing (until the agent closes it) and Lost."""
 
@@ -35,7 +38,7 @@ def push(transaction: Transaction, bucket: int, jobs: Sequence[NewJob]) -> None:
     now_us = transaction.now_us
     rows = []
     for job in jobs:
-        due_us = due_of(job, now_us)
+        due_us = now_us + job.delay_us if job.due_us is None else job.due_us
         envelope = job.envelope
         rows.append(
             (
@@ -50,15 +53,17 @@ def push(transaction: Transaction, bucket: int, jobs: Sequence[NewJob]) -> None:
 
 def require_open(transaction: Transaction, bucket: int) -> None:
     """Raise Refused unless messages may be put into the bucket."""
-    row = transaction.row(AGENT_BUCKET, (bucket,))
-    if row is not None and row[1]:
-        raise Refused(f"bucket {bucket} is closing")
     if transaction.standalone:
-        known = transaction.row(MASTER_KNOWS, (bucket,))
-        if known is None or (row is None and known[0] not in PUSHABLE):
-            raise Refused(f"bucket {bucket} is unknown or closed")
-    elif row is None:
-        raise Refused(f"bucket {bucket} is unknown")
+        known = transaction.row(BOTH_KNOW, (bucket,))
+        if known is None:
+            raise Refused(f"bucket {bucket} is unknown")
+        status, closing = known
+        if closing or (closing is None and status not in PUSHABLE):
+            raise Refused(f"bucket {bucket} is closing or closed")
+        return
+    row = transaction.row(AGENT_BUCKET, (bucket,))
+    if row is None or row[1]:
+        raise Refused(f"bucket {bucket} is {'unknown' if row is None else 'closing'}")
 
 
 def hold(transaction: Transaction, jobs: Sequence[NewJob], reason: str) -> list[bool]:

@@ -194,8 +194,9 @@ class Wake:
             here = list(_by_file.get(self._file, ()))
         for wake in here:
             wake.hear(topics)
-        if _own_folder_exists(self._folder):
-            self._send_out(topics, {wake.name for wake in here})
+        known = self._look()
+        if known:
+            self._send_out(topics, known, {wake.name for wake in here})
 
     @property
     def name(self) -> str:
@@ -209,8 +210,7 @@ class Wake:
             with contextlib.suppress(RuntimeError):  # the loop was closed
                 self._loop.call_soon_threadsafe(self.deliver, wanted)
 
-    def _send_out(self, topics: Collection[str], own: set[str]) -> None:
-        known = self._look()
+    def _send_out(self, topics: Collection[str], known: dict[str, list[str]], own: set[str]) -> None:
         letters: dict[str, list[str]] = {}
         for topic in topics:
             label = label_of(topic)
@@ -226,6 +226,8 @@ class Wake:
             if changed == self._known_at:
                 return self._known
             known: dict[str, list[str]] = {}
+            if not _own_folder_exists(self._folder):
+                return known
             for file in os.listdir(self._folder):
                 label, mark, name = file.partition("~")
                 if mark:

@@ -154,9 +154,10 @@ class Writer(ConnectionThread):
             failed, rolled_back = error, connection.in_transaction and _roll_back(connection)
             group.fail(lambda: after_commit(failed, self._path, rolled_back=rolled_back))
             group.topics.clear()
-        self._tell(group)
+        # Callers come last: once they are told, they and this thread compete for the interpreter.
         if group.topics:
             self._published(group.topics)
+        self._tell(group)
 
     def _tell(self, group: Group) -> None:
         for handed, error in group.pushes:
