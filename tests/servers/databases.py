@@ -1,6 +1,6 @@
 """Databases with JobMaster's schema and nothing in them, lent to one test after another.
 
-A new database takes some 70 ms, emptying a used one 5 ms. So a database that comes back is emptied and lent again,
+A new database takes some 70 ms, emptying a used one 5. So a database that comes back is emptied and lent again,
 unless the test changed more than rows: then it is replaced. What the schema itself holds (its first rows, the state of
 its sequences) is remembered from the moment when the database was made.
 """
@@ -18,53 +18,53 @@ from psycopg import sql
 
 from tests.servers.obtaining import PostgresPlace, obtain_postgres
 
-# What a test changes without changing rows: tables, partitions, columns, indexes, settings, triggers, functions.
-# VACUUM and ANALYZE change these catalogs in place, so `xmin` stays.
+# What a test changes without changing rows: tables, partitions, columns, indexes, settings, triggers, functions. VACUUM
+# and ANALYZE change these catalogs in place, so `xmin` stays. 16384: the first number that is not the system's own.
 SHAPE = """
-SELECT md5(string_agg(line, ' ' ORDER BY line)) FROM (
-    SELECT format('r %s %s', oid, xmin) FROM pg_class WHERE relnamespace = 'public'::regnamespace
-    UNION ALL SELECT format('a %s %s %s', attrelid, attnum, a.xmin) FROM pg_attribute a
-        JOIN pg_class c ON c.oid = attrelid WHERE relnamespace = 'public'::regnamespace
-    UNION ALL SELECT format('t %s %s', oid, xmin) FROM pg_trigger
-    UNION ALL SELECT format('f %s %s', oid, xmin) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
-    UNION ALL SELECT format('d %s %s', setdatabase, xmin) FROM pg_db_role_setting
-) AS shapes (line)
+SELECT concat_ws(' ',
+    (SELECT sum(hashtextextended(xmin::text, oid::bigint)) FROM pg_class WHERE oid >= 16384),
+    (SELECT sum(hashtextextended(xmin::text, attrelid::bigint * 2000 + attnum)) FROM pg_attribute
+        WHERE attrelid >= 16384),
+    (SELECT sum(hashtextextended(xmin::text, oid::bigint)) FROM pg_trigger),
+    (SELECT sum(hashtextextended(xmin::text, oid::bigint)) FROM pg_proc WHERE oid >= 16384),
+    (SELECT sum(hashtextextended(xmin::text, setdatabase::bigint)) FROM pg_db_role_setting))
 """
 
 REMEMBER = """
 CREATE SCHEMA first;
-CREATE TABLE first.sequences AS
-    SELECT c.oid AS sequence, COALESCE(s.last_value, s.start_value) AS value, s.last_value IS NOT NULL AS called
-    FROM pg_sequences s JOIN pg_class c ON c.relname = s.sequencename AND c.relnamespace = 'public'::regnamespace
-    WHERE s.schemaname = 'public';
 DO $$
-DECLARE name text; filled boolean;
+DECLARE name text; place record; filled boolean; empty text := ''; fill text := '';
 BEGIN
     FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
         EXECUTE format('SELECT EXISTS (SELECT 1 FROM ONLY public.%I)', name) INTO filled;
-        IF filled THEN EXECUTE format('CREATE TABLE first.%I AS TABLE ONLY public.%I', name, name); END IF;
+        empty := empty || format('DELETE FROM ONLY public.%I; ', name);
+        IF filled THEN
+            EXECUTE format('CREATE TABLE first.%I AS TABLE ONLY public.%I', name, name);
+            fill := fill || format('INSERT INTO public.%I SELECT * FROM first.%I; ', name, name);
+        END IF;
     END LOOP;
+    FOR place IN SELECT * FROM pg_sequences WHERE schemaname = 'public' LOOP
+        fill := fill || format('PERFORM setval(%L, %s, %L); ', 'public.' || quote_ident(place.sequencename),
+            COALESCE(place.last_value, place.start_value), place.last_value IS NOT NULL);
+    END LOOP;
+    EXECUTE format('CREATE FUNCTION first.empty() RETURNS void LANGUAGE plpgsql AS %L',
+        'BEGIN ' || empty || fill || 'END');
 END $$;
 """
 
-# One transaction, in which triggers and foreign keys sleep where we may tell them to.
 EMPTY = """
 SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend';
-SELECT set_config('session_replication_role', 'replica', true) FROM pg_roles WHERE rolname = current_user AND rolsuper;
-DO $$
-DECLARE name text; filled boolean;
-BEGIN
-    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
-        EXECUTE format('SELECT EXISTS (SELECT 1 FROM ONLY public.%I)', name) INTO filled;
-        IF filled THEN EXECUTE format('DELETE FROM ONLY public.%I', name); END IF;
-    END LOOP;
-    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'first' AND tablename <> 'sequences' LOOP
-        EXECUTE format('INSERT INTO public.%I SELECT * FROM first.%I', name, name);
-    END LOOP;
-END $$;
-SELECT setval(sequence, value, called) FROM first.sequences;
+SELECT first.empty();
 """
+
+# Triggers and foreign keys sleep in our session, where we may tell them to.
+PREPARE_SESSION = """
+SELECT set_config('session_replication_role', 'replica', false) FROM pg_roles WHERE rolname = current_user AND rolsuper
+"""
+
+
+_numbers = itertools.count(1)
 
 
 class Databases:
@@ -73,9 +73,9 @@ class Databases:
     def __init__(self, place: PostgresPlace) -> None:
         self.place = place
         self._template = ""
-        self._numbers = itertools.count(1)
         self._free: list[str] = []
         self._shapes: dict[str, str] = {}
+        self._sessions: dict[str, psycopg.Connection] = {}
 
     def borrow(self, *, used: bool = True) -> str:
         """A database with the schema and without a job; its address. Give it back.
@@ -88,11 +88,14 @@ class Databases:
 
     def give_back(self, dsn: str) -> None:
         """Take a database back: whoever is still connected to it is thrown out."""
-        with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
-            unchanged = _shape(connection) == self._shapes[dsn]
+        session = self._session(dsn)
+        try:
+            unchanged = _shape(session) == self._shapes[dsn]
             if unchanged:
-                with connection.transaction():
-                    connection.execute(EMPTY)
+                with session.transaction():
+                    session.execute(EMPTY)
+        except psycopg.OperationalError:  # a test of faults has ended our session, too
+            unchanged = False
         if unchanged:
             self._free.append(dsn)
         else:
@@ -106,12 +109,15 @@ class Databases:
 
     def remove(self, dsn: str) -> None:
         """Drop a database of `blank`."""
+        if dsn in self._sessions:
+            self._sessions.pop(dsn).close()
         self._administrate("DROP DATABASE IF EXISTS {} WITH (FORCE)", dsn.rpartition("/")[2].partition("?")[0])
 
     def close(self) -> None:
-        """Drop every database that was made here and came back, as a server that is not ours would keep them."""
-        for dsn in [*self._free, *([self.place.dsn(self._template)] if self._template else [])]:
+        """Drop every database that was made for lending, as a server that is not ours would keep them."""
+        for dsn in [*self._shapes, *([self.place.dsn(self._template)] if self._template else [])]:
             self.remove(dsn)
+        self._shapes.clear()
         self._free.clear()
         self._template = ""
 
@@ -131,9 +137,16 @@ class Databases:
         # By copying files: with fsync off that is twice as fast as the server's own choice.
         self._administrate("CREATE DATABASE {} TEMPLATE {}" + self._strategy, name, self._template)
         dsn = self.place.dsn(name)
-        with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
-            self._shapes[dsn] = _shape(connection)
+        self._shapes[dsn] = _shape(self._session(dsn))
         return dsn
+
+    def _session(self, dsn: str) -> psycopg.Connection:
+        """Ours in a database that is lent: a new one would have to learn the catalog each time."""
+        if dsn not in self._sessions:
+            session = psycopg.connect(dsn, autocommit=True, connect_timeout=10, application_name="jobmaster-tests")
+            session.execute(PREPARE_SESSION)
+            self._sessions[dsn] = session
+        return self._sessions[dsn]
 
     def _made_template(self) -> str:
         from jobmaster.stores.sql.provision import upgrade
@@ -153,7 +166,7 @@ class Databases:
         return " STRATEGY FILE_COPY" if int(self.place.version.split(".")[0]) >= 15 else ""
 
     def _name(self) -> str:
-        return f"jobmaster_test_{os.getpid()}_{next(self._numbers)}"
+        return f"jobmaster_test_{os.getpid()}_{next(_numbers)}"
 
     def _administrate(self, statement: str, *names: str) -> None:
         with psycopg.connect(self.place.address, autocommit=True, connect_timeout=10) as connection:
