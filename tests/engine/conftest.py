@@ -13,6 +13,7 @@ import pytest
 from jobmaster.ports.master import MasterRules
 from jobmaster.stores.memory import MemoryAgent, MemoryMaster, MemoryStore
 from jobmaster.stores.split import SplitStore
+from jobmaster.stores.sql.postgresql.store import PostgresStore
 from jobmaster.stores.sql.sqlite.store import SqliteStore
 
 RULES = MasterRules(lease_us=1_000_000)
@@ -24,12 +25,16 @@ class StoreToOpen:
 
     kind: str
     folder: Path
+    databases: list[str] = dataclasses.field(default_factory=list)
+    """Addresses on a server, where the kind needs one."""
 
     async def open(self) -> Any:
         if self.kind == "memory":
             return MemoryStore(rules=RULES)
         if self.kind == "memory-split":
             return SplitStore(MemoryMaster(rules=RULES), {"standalone": MemoryAgent()})
+        if self.kind == "postgresql":
+            return await PostgresStore.open(self.databases[0], rules=RULES)
         store = await self._file("jobmaster.db", standalone=self.kind == "sqlite")
         if self.kind == "sqlite":
             return store
@@ -39,9 +44,10 @@ class StoreToOpen:
         return await SqliteStore.open(str(self.folder / name), rules=RULES, standalone=standalone)
 
 
-@pytest.fixture(params=["memory", "memory-split", "sqlite", "sqlite-split"])
+@pytest.fixture(params=["memory", "memory-split", "sqlite", "sqlite-split", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> StoreToOpen:
-    return StoreToOpen(request.param, tmp_path)
+    on_a_server = request.param == "postgresql"
+    return StoreToOpen(request.param, tmp_path, [request.getfixturevalue("postgres_database")] if on_a_server else [])
 
 
 @pytest.hookimpl(tryfirst=True)
