@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from jobmaster.stores.sql.postgresql import claim, letting_go, start
+from jobmaster.errors import OutcomeUnknown, StoreUnavailable
+from jobmaster.model.job import Settled
+from jobmaster.stores.sql.postgresql import claim, finish, letting_go, start
 from jobmaster.stores.sql.postgresql import outcomes as decided
 from jobmaster.stores.sql.postgresql.handle import Handle
+from jobmaster.stores.sql.postgresql.owning import fenced
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
-    from jobmaster.model.job import Fence, Outcome, Settled, Start, Verdict
+    from jobmaster.model.ids import JobKey
+    from jobmaster.model.job import Fence, Outcome, Start, Verdict
     from jobmaster.ports.master import Claimed, ClaimRequest
     from jobmaster.stores.sql.job_rows import Row
     from jobmaster.stores.sql.postgresql.transaction import Transaction
+
+T = TypeVar("T")
+
+DONE = Settled(done=True)
 
 
 class JobVerbs(Handle):
@@ -41,10 +49,28 @@ class JobVerbs(Handle):
         return await self._write(lambda tx: start.start(tx, fence, starts, removing=True))
 
     async def finish(self, fence: Fence, outcomes: Sequence[Outcome]) -> list[Settled]:
-        return await self._write(lambda tx: decided.finish(tx, fence, outcomes, removing=False))
+        return await self._end(fence, outcomes, removing=False)
 
     async def settle(self, fence: Fence, outcomes: Sequence[Outcome]) -> list[Settled]:
-        return await self._write(lambda tx: decided.finish(tx, fence, outcomes, removing=True))
+        return await self._end(fence, outcomes, removing=True)
+
+    async def _end(self, fence: Fence, outcomes: Sequence[Outcome], *, removing: bool) -> list[Settled]:
+        """All that can go by one statement do; the others, seldom any, in a transaction after that."""
+        fast = finish.ready(outcomes)
+        done: set[JobKey] = set()
+        if fast:
+            statement, values = finish.values(self._setting, fence, fast, removing=removing)
+            owned, _, count, keys = (await self._hot(statement, *values))[0]
+            if not owned:
+                raise fenced(fence)
+            if count == len(outcomes):
+                return [DONE] * len(outcomes)
+            done.update(one.key for one in fast) if count == len(fast) else done.update(keys or ())
+        left = [one for one in outcomes if one.key not in done]
+        rest = self._write(lambda tx: decided.finish(tx, fence, left, removing=removing))
+        settled = await (_second(rest) if fast else rest)
+        answers = {one.key: answer for one, answer in zip(left, settled, strict=True)}
+        return [answers.get(one.key, DONE) for one in outcomes]
 
     async def release(self, fence: Fence, jobs: Sequence[Outcome]) -> None:
         await self._write(lambda tx: letting_go.let_go(tx, fence, jobs, ended=False, removing=False))
@@ -54,3 +80,13 @@ class JobVerbs(Handle):
 
     async def set_free(self, fence: Fence, jobs: Sequence[Outcome], *, ended: bool) -> None:
         await self._write(lambda tx: letting_go.let_go(tx, fence, jobs, ended=ended, removing=True))
+
+
+async def _second(rest: Awaitable[T]) -> T:
+    """The second transaction of a verb: where the first was made, nobody may say that nothing was stored."""
+    try:
+        return await rest
+    except OutcomeUnknown:
+        raise
+    except StoreUnavailable as error:
+        raise OutcomeUnknown(f"A part of the batch was stored, and the rest was not: {error}") from error

@@ -36,6 +36,11 @@ async def own(transaction: Transaction, fence: Fence, *, exclusively: bool = Fal
     """
     row = await transaction.row(EXCLUSIVE if exclusively else SHARED, fence.bucket, fence.owner, fence.epoch)
     if row is None:
-        raise Fenced(f"bucket {fence.bucket} is not owned by worker {fence.owner} at epoch {fence.epoch} any more")
+        raise fenced(fence)
     await transaction.tick()
     return Owned(*row)
+
+
+def fenced(fence: Fence) -> Fenced:
+    """The error for a caller that lost the bucket."""
+    return Fenced(f"bucket {fence.bucket} is not owned by worker {fence.owner} at epoch {fence.epoch} any more")
