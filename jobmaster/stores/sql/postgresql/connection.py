@@ -17,11 +17,34 @@ if TYPE_CHECKING:
 SESSION_OPTIONS = ("session_host", "session_port")
 """Options of an address that goes through PgBouncer: where the server itself is, for LISTEN and session locks."""
 
-# Statements of the hot path must never scan a table because a plan was made while it was empty.
-HOT = ("SET enable_seqscan = off", "SET jit = off")
-PEOPLE = ("SET default_transaction_read_only = on", "SET statement_timeout = '30s'")
+PEOPLE = ("default_transaction_read_only = on", "statement_timeout = '30s'")
 """A question of people may take its time and use any plan, and may not write."""
-LISTENING = ("SET jit = off",)
+LISTENING = ("jit = off", "tcp_keepalives_idle = 30")
+"""The server notices that a listener's host is gone, and drops its sleep flags, sooner than after its usual hours."""
+
+
+def hot(seconds: float) -> tuple[str, ...]:
+    """Settings of the sessions that verbs run on.
+
+    Args:
+        seconds: after which a statement, or a transaction whose client has stopped in the middle, is ended. Shorter
+            than a lease, so that what a dead worker left under way holds nobody up for long.
+    """
+    milliseconds = round(seconds * 1_000)
+    return (
+        # A statement of the hot path must never scan a table because its plan was made while it was empty.
+        "enable_seqscan = off",
+        "jit = off",
+        "max_parallel_workers_per_gather = 0",
+        f"statement_timeout = {milliseconds}",
+        f"idle_in_transaction_session_timeout = {milliseconds}",
+    )
+
+
+def beginning(settings: tuple[str, ...], *, pooled: bool) -> str:
+    """The statement that begins a transaction. Behind PgBouncer a session has no settings, only each transaction."""
+    local = [f"SET LOCAL {setting.removeprefix('default_')}" for setting in settings] if pooled else []
+    return "; ".join(["BEGIN", *local])
 
 
 class Place:
@@ -39,7 +62,7 @@ class Place:
         """Through a PgBouncer that gives each transaction any server connection."""
 
     async def connect(self, settings: tuple[str, ...], *, direct: bool = False) -> asyncpg.Connection[Any]:
-        """A connection with these settings. `direct`: to the server itself, past a PgBouncer.
+        """A connection with these settings ("name = value"). `direct`: to the server itself, past a PgBouncer.
 
         Raises:
             ConfigurationError: the address, user or database is wrong.
@@ -72,7 +95,7 @@ class Place:
         await connection.set_type_codec("uuid", schema="pg_catalog", encoder=bytes, decoder=bytes, format="binary")
         if settings:
             async with asyncio.timeout(self.timeout):
-                await connection.execute("; ".join(settings))
+                await connection.execute("; ".join(f"SET {setting}" for setting in settings))
 
     def _url(self, *, direct: bool) -> str:
         """The address for the driver: without our own options, and with the server's own place if `direct`."""

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 REPEATABLE = ("40001", "40P01")
 """Serialization failure and deadlock: the server undid the whole transaction, which may be tried again at once."""
 
+_BOUNCED = (
+    "a PgBouncer in transaction mode stands before it",
+    "Name the server itself in the address, too: session_host=...&session_port=...",
+    True,
+)
+
 # By SQLSTATE, or its first two letters: why, what to do next, and whether it is a mistake of the configuration.
 _REASONS: dict[str, tuple[str, str, bool]] = {
     "28": ("it does not accept this user or password", "Check the address, and pg_hba.conf on the server", True),
@@ -24,6 +30,9 @@ _REASONS: dict[str, tuple[str, str, bool]] = {
     "53100": ("its disk is full", "Free space on the server's disk", False),
     "25006": ("it takes no writes now, as a standby does", "Name the primary server in the address", False),
     "57P03": ("it is starting up or shutting down", "Wait until it has started", False),
+    "25P03": ("this process stopped in the middle of a transaction", "Look for what keeps it from running", False),
+    "26000": _BOUNCED,
+    "42P05": _BOUNCED,
     "57014": ("a statement took too long and was stopped", "Look for locks and load in pg_stat_activity", False),
     "55P03": ("a lock was held for too long", "Look for open transactions in pg_stat_activity", False),
 }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from jobmaster.errors import StoreUnavailable
 from jobmaster.settings.dsn import parse_dsn
-from jobmaster.stores.sql.postgresql.connection import HOT, PEOPLE, Place
+from jobmaster.stores.sql.postgresql.connection import PEOPLE, Place, hot
 from jobmaster.stores.sql.postgresql.faults import REPEATABLE, is_lost, sqlstate, undone, unknown
 from jobmaster.stores.sql.postgresql.late_commits import Floors
 from jobmaster.stores.sql.postgresql.pool import ConnectionPool
@@ -52,7 +52,8 @@ class Handle:
         self._patience = patience
         self._setting = Setting(rules, clock_us, standalone)
         self._place = Place(parse_dsn(url, name="address"), timeout=patience)
-        self._pool = ConnectionPool(self._place, HOT, size=CONNECTIONS)
+        # The server gives up before we do, so that the outcome of most slow statements is certain.
+        self._pool = ConnectionPool(self._place, hot(0.9 * min(patience, rules.lease_us / 1e6)), size=CONNECTIONS)
         self._people = ConnectionPool(self._place, PEOPLE, size=2)
         self._session = Session(self._place)
         self._floors = Floors()
@@ -92,7 +93,7 @@ class Handle:
             committing = False
             try:
                 async with asyncio.timeout(self._patience):
-                    await connection.execute("BEGIN")
+                    await connection.execute(self._pool.begin)
                     transaction = Transaction(connection, setting=self._setting)
                     result = await work(transaction)
                     await transaction.tell()
@@ -157,8 +158,10 @@ class Handle:
                 async with asyncio.timeout(timeout):
                     if not self._place.pooled:
                         return await work(Transaction(connection, setting=self._setting))
-                    async with connection.transaction():
-                        return await work(Transaction(connection, setting=self._setting))
+                    await connection.execute(pool.begin)
+                    answer = await work(Transaction(connection, setting=self._setting))
+                    await connection.execute("COMMIT")
+                    return answer
             except BaseException as error:
                 await _undo(connection, error)
                 told = undone(error, self._place.dsn)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from jobmaster.errors import StoreUnavailable
+from jobmaster.stores.sql.postgresql.connection import beginning
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -24,13 +25,15 @@ class ConnectionPool:
 
     Args:
         place: where to.
-        settings: SET statements of each connection.
+        settings: those of each session, as "name = value".
         size: how many at once; further calls wait in line.
     """
 
     def __init__(self, place: Place, settings: tuple[str, ...], *, size: int) -> None:
         self._place = place
         self._settings = settings
+        self.begin = beginning(settings, pooled=place.pooled)
+        """The statement that begins a transaction."""
         self._size = size
         self._idle: list[asyncpg.Connection[Any]] = []
         self._used: set[asyncpg.Connection[Any]] = set()

@@ -20,6 +20,9 @@ FRESH = Path(__file__).with_name("fresh.sql")
 ALONE = "SELECT pg_advisory_xact_lock(4242260001)"
 """The migrator takes the same lock: of two that start together the second finds the tables."""
 
+PATIENTLY = "SET LOCAL statement_timeout = 0"
+"""Another process may be at work on the schema, which takes as long as it takes."""
+
 
 async def provide(connection: asyncpg.Connection[Any], dsn: Dsn, *, allowed: bool) -> None:
     """Make sure that the database has the schema of this code.
@@ -61,6 +64,7 @@ async def stored_version(connection: asyncpg.Connection[Any]) -> str | None:
 
 async def _make_fresh(connection: asyncpg.Connection[Any]) -> str:
     async with connection.transaction():
+        await connection.execute(PATIENTLY)
         await connection.execute(ALONE)
         found = await stored_version_inside(connection)
         if found is None:
