@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from jobmaster.errors import OutcomeUnknown, StoreUnavailable
 from jobmaster.model.job import Settled
-from jobmaster.stores.sql.postgresql import claim, finish, letting_go, start
+from jobmaster.stores.sql.postgresql import claim, finish, letting_go, start, take_over
 from jobmaster.stores.sql.postgresql import outcomes as decided
 from jobmaster.stores.sql.postgresql.handle import Handle
 from jobmaster.stores.sql.postgresql.owning import fenced
@@ -43,10 +43,28 @@ class JobVerbs(Handle):
         return await self._write(work)
 
     async def start(self, fence: Fence, starts: Sequence[Start]) -> list[Verdict]:
-        return await self._write(lambda tx: start.start(tx, fence, starts, removing=False))
+        return await self._begin(fence, starts, removing=False)
 
     async def take_over(self, fence: Fence, starts: Sequence[Start]) -> list[Verdict]:
-        return await self._write(lambda tx: start.start(tx, fence, starts, removing=True))
+        return await self._begin(fence, starts, removing=True)
+
+    async def _begin(self, fence: Fence, starts: Sequence[Start], *, removing: bool) -> list[Verdict]:
+        """Jobs without a row by one statement, the others in a transaction after that."""
+        fast = take_over.ready(starts)
+        begun: set[JobKey] = set()
+        if fast:
+            statement, values = take_over.values(self._setting, fence, fast, removing=removing)
+            owned, count, keys = (await self._hot(statement, *values))[0]
+            if not owned:
+                raise fenced(fence)
+            begun.update(one.key for one in fast) if count == len(fast) else begun.update(keys or ())
+        left = [one for one in starts if one.key not in begun]
+        verdicts: dict[JobKey, Verdict] = {}
+        if left or not starts:
+            rest = self._write(lambda tx: start.start(tx, fence, left, removing=removing))
+            decided = await (_second(rest) if fast else rest)
+            verdicts = {one.key: verdict for one, verdict in zip(left, decided, strict=True)}
+        return [verdicts.get(one.key) or take_over.yes(one) for one in starts]
 
     async def finish(self, fence: Fence, outcomes: Sequence[Outcome]) -> list[Settled]:
         return await self._end(fence, outcomes, removing=False)
