@@ -118,19 +118,25 @@ class InProcessWorkers:
             self._ready.set()
 
     async def _keep_running(self, plan: WorkerPlan, ready: asyncio.Event) -> None:
-        """Run an engine, and another one where it had to be given up because a run in it could not be ended."""
-        connections = await open_for_worker(self._app.settings, plan.agent)
-        try:
-            while True:
+        """Run an engine, and another one where it had to be given up (see `_run_one`)."""
+        reason: str | None = ""
+        while True:
+            connections = await open_for_worker(self._app.settings, plan.agent)
+            try:
+                if reason:  # it may be another database
+                    await start_up(self._app, connections)
                 reason = await self._run_one(plan, connections.store, ready)
-                if reason is None or self._stopping:
-                    return
-                logger.error("engine_replaced name=%s reason=%s", plan.name, reason)
-        finally:
-            await connections.close()
+            finally:
+                await connections.close()
+            if reason is None or self._stopping:
+                return
+            logger.error("engine_replaced name=%s reason=%s", plan.name, reason)
 
     async def _run_one(self, plan: WorkerPlan, store: Store, ready: asyncio.Event) -> str | None:
-        """Run one engine to its end; the answer is why it was given up, or None."""
+        """Run one engine to its end; the answer is why it was given up, or None.
+
+        A run in it could not be ended, or its database was replaced by another one.
+        """
         from jobmaster.engine.links.threads import KeeperThread, ThreadLink
 
         settings, clock = self._app.settings, SystemClock()
@@ -158,7 +164,7 @@ class InProcessWorkers:
             telling.cancel()
             link.exited("exit 0")
             keeper.stop()  # not in another thread: at the end of the interpreter none can be started
-        return link.condemned()
+        return "its database was replaced" if engine.homeless else link.condemned()
 
 
 async def _tell(one: asyncio.Event, other: asyncio.Event) -> None:

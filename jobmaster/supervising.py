@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
@@ -22,13 +24,20 @@ from jobmaster.errors import ConfigurationError, StoreUnavailable
 from jobmaster.findings import Answer, EngineOrder, Found, Unusable
 from jobmaster.model.states import ClusterMode, WorkerMode
 from jobmaster.model.worker import Predecessor
-from jobmaster.ports.link import CANNOT_START
+from jobmaster.ports.answers import StoreReplaced
+from jobmaster.ports.link import CANNOT_START, EXIT_UNREACHABLE
 from jobmaster.runtime import SystemClock, lease_timing, open_connections, open_master
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jobmaster.engine.links.starting import StartedEngine
+    from jobmaster.model.job import Blame
+    from jobmaster.model.worker import Grant, Renewal
     from jobmaster.ports.store import Store
     from jobmaster.worker_order import WorkerOrder
+
+logger = logging.getLogger("jobmaster.supervisor")
 
 ENTRY: Final = "jobmaster.worker_process:engine"
 LOOK_EVERY: Final = 0.05
@@ -134,7 +143,7 @@ class FirstEngine:
 
 
 class Crew:
-    """The engine processes of one state of the app's code, from their start to their end.
+    """The engine processes of one state of the app's code and one database, from their start to their end.
 
     Args:
         order: what the worker was told.
@@ -142,6 +151,9 @@ class Crew:
         first: that engine; it has been told to go on, and belongs to the crew from now on.
         store: the master, for leases.
         on_ready: called once, when the first engine could run a job.
+
+    Attributes:
+        moved: it ended because the master's database was replaced: another crew may go on with the new one.
     """
 
     def __init__(
@@ -152,19 +164,21 @@ class Crew:
         self._store = store
         self._on_ready = on_ready
         self._clock = SystemClock()
+        self.moved = False
         self._spawner = _Spawner(self._launch, first.child)
         settings = found.settings
-        keeper = LeaseKeeper(store=store, clock=self._clock, timing=lease_timing(settings), random=random.random)
+        self._master = _Master(store, lease=settings.lease, replaced=self._move)
+        keeper = LeaseKeeper(store=self._master, clock=self._clock, timing=lease_timing(settings), random=random.random)
         self._supervisor = Supervisor(
             spawner=self._spawner,
             keeper=keeper,
-            store=store,
+            store=self._master,
             clock=self._clock,
             engines=len(found.plans),
             patience=Patience(max_block=settings.max_block, grace=found.plans[0].grace),
             random=random.random,
         )
-        self._spawner.on_news = self._supervisor.wake
+        self._spawner.on_news = self._hear
         self._spawner.on_hurry = keeper.hurry
 
     @property
@@ -202,6 +216,21 @@ class Crew:
     async def now_us(self) -> int:
         """The store's clock: proves that the store answers."""
         return await self._store.now_us()
+
+    def _hear(self) -> None:
+        """Something changed at an engine."""
+        reasons = [child.exit_reason() for child in self._spawner.children.values()]
+        if self._master.is_replaced and f"exit {EXIT_UNREACHABLE}" in reasons:
+            self._move()
+        self._supervisor.wake()
+
+    def _move(self) -> None:
+        """The leases that this crew keeps are of a database that is gone."""
+        if not self.moved:
+            self.moved = True
+            logger.error("store_replaced: the engines end, and new ones begin with the new database")
+            self._supervisor.stop()
+            self._supervisor.stop()
 
     async def _announce(self) -> None:
         # No event: the report is what the link last received, and nobody is called when it comes.
@@ -253,6 +282,45 @@ class _Stats(msgspec.Struct):
 
     buckets: int = 0
     replaced: Predecessor | None = None
+
+
+class _Master:
+    """The master, for the keeper of leases and the supervisor: says when its database was replaced for good.
+
+    Args:
+        store: the master.
+        lease: after so many seconds nobody trusts a lease of the old database any more.
+        replaced: called then.
+
+    Attributes:
+        is_replaced: so said the last renewal.
+    """
+
+    def __init__(self, store: Store, *, lease: float, replaced: Callable[[], None]) -> None:
+        self._store = store
+        self._lease = lease
+        self._replaced = replaced
+        self._since = 0.0
+        self.is_replaced = False
+
+    async def renew(self, renewals: Sequence[Renewal]) -> list[Grant]:
+        """See `MasterStore.renew`."""
+        try:
+            grants = await self._store.renew(renewals)
+        except StoreReplaced:
+            now = time.monotonic()
+            self._since = self._since if self.is_replaced else now
+            self.is_replaced = True
+            if now - self._since >= self._lease:
+                self._replaced()
+            raise
+        self.is_replaced = False
+        return grants
+
+    async def end_worker(self, worker: int, *, blame: Sequence[Blame] = ()) -> None:
+        """See `MasterStore.end_worker`. In a database that is gone there is no lease to end."""
+        with contextlib.suppress(StoreReplaced):
+            await self._store.end_worker(worker, blame=blame)
 
 
 class _Spawner(ProcessSpawner):

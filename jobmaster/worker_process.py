@@ -84,6 +84,8 @@ def _prepared(app: JobMaster, told: EngineOrder) -> Prepared:
             )
             ready(made)
             await made.run()
+            if made.homeless:
+                raise StoreUnavailable("this worker's database was replaced; a new process goes on with the new one")
             if made.disowned:
                 await _leave_to_successor(connections, told.plan.name, made.lease.worker)
         finally:

@@ -58,6 +58,7 @@ class WorkerLife:
         self._health_port = health_port
         self._as_json = as_json
         self._crew: Crew | None = None
+        self._moved = False
         self._signals = 0
         self._asked = asyncio.Event()
 
@@ -89,7 +90,7 @@ class WorkerLife:
                 return 0
             if found.settings.debug_log:
                 start_debug_log(found.settings.debug_log, found.settings.cluster_id)
-            run = self._run_and_reload if self._reload else self._run_crew
+            run = self._run_and_reload if self._reload else self._run_and_move
             return await run(found, first, health)
 
     def _signalled(self, number: signal.Signals) -> None:
@@ -113,6 +114,18 @@ class WorkerLife:
 
     # ---------------------------------------------------------------- one state of the code
 
+    async def _run_and_move(self, found: Found, first: FirstEngine, health: WorkerHealth) -> int:
+        while True:
+            code = await self._run_crew(found, first, health)
+            if not self._moved or self._signals:
+                return code
+            found, first = await self._begin_anew()
+
+    async def _begin_anew(self) -> tuple[Found, FirstEngine]:
+        """The app once more, for a database in the place of the old one."""
+        first = FirstEngine(self._order, start_first_engine(self._order))
+        return await first.look(), first
+
     async def _run_crew(
         self, found: Found, first: FirstEngine, health: WorkerHealth, *, watcher: Watcher | None = None
     ) -> int:
@@ -134,6 +147,7 @@ class WorkerLife:
                 code = await crew.run()
             finally:
                 self._crew = None
+                self._moved = crew.moved
                 health.watch(None, None)
                 if stopping is not None:
                     stopping.cancel()
@@ -168,9 +182,9 @@ class WorkerLife:
                     self._tell(error)
                     if not self._signals:
                         await self._until_changed(watcher)
-                if self._signals or watcher.found is None:
+                if self._signals or (watcher.found is None and not self._moved):
                     return code
-                current, watcher.found = watcher.found, None
+                current, watcher.found = watcher.found or await self._begin_anew(), None
         finally:
             if watcher.found is not None:
                 await watcher.found[1].dismiss()

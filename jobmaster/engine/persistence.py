@@ -17,11 +17,20 @@ _FIRST, _LAST = 0.05, 2.0
 
 
 class Backoff:
-    """The waits of one duty. The first is short; each failure in a row doubles it, up to two seconds."""
+    """The waits of one duty. The first is short; each failure in a row doubles it, up to two seconds.
 
-    def __init__(self, *, duty: str, random: Callable[[], float]) -> None:
+    Args:
+        duty: its name, for the log.
+        random: numbers in [0, 1), for jitter.
+        heard: told every error.
+    """
+
+    def __init__(
+        self, *, duty: str, random: Callable[[], float], heard: Callable[[Exception], None] = lambda _error: None
+    ) -> None:
         self._duty = duty
         self._random = random
+        self._heard = heard
         self._failures = 0
 
     def succeeded(self) -> None:
@@ -33,6 +42,7 @@ class Backoff:
     async def wait_after(self, error: Exception) -> None:
         """Wait before the next try; the first failure of a row is logged as a warning, later ones at debug level."""
         self._tell(error)
+        self._heard(error)
         self._failures += 1
         await self.wait(self._failures)
 

@@ -61,6 +61,8 @@ class GracefulStop:
         self._pause = pause
         self.hurry = False
         """Set by a second signal: what runs is stopped at once."""
+        self.homeless = False
+        """Set while the database is another one than that which was opened: there is nothing to give up there."""
 
     async def run(self, stop_by: Callable[[], float]) -> None:
         """Stop by about that moment (monotonic seconds), which may still come nearer."""
@@ -76,9 +78,13 @@ class GracefulStop:
                 halted = True
                 self._halt_all()
             self._write_off_stuck(now >= end_at - _LAST_WORDS / 2)
+            if self.homeless and not self._runner.running:
+                logger.warning("stop_leaves buckets=%d: their database was replaced", len(self._lease.lives))
+                break
             await self._give_up_the_quiet(seconds=min(_LONGEST_ROUND, max(end_at - now, 0.0)))
             await asyncio.sleep(_LOOK_EVERY)
-        await self._end_lease()
+        if not self.homeless:
+            await self._end_lease()
         logger.info("stop_ended seconds=%.2f", self._clock.monotonic() - begun)
 
     def _handing_back(self, grace: float) -> float:

@@ -33,6 +33,7 @@ from jobmaster.engine.store_clock import StoreClock
 from jobmaster.engine.waiting import Waiting
 from jobmaster.engine.watch import Watch
 from jobmaster.model.states import ClusterMode
+from jobmaster.ports.answers import StoreReplaced
 from jobmaster.ports.link import Report
 
 if TYPE_CHECKING:
@@ -100,7 +101,10 @@ class Engine:
         """Set when the first grant was taken in and, where jobs run, every bucket that this worker serves is open."""
         self.disowned = False
         """It stops because somebody else ended its lease; a new process may register again."""
+        self.homeless = False
+        """It stops because its database was replaced by another one; a new engine may go on with that."""
         self._replaced: Predecessor | None = None
+        self._store_replaced = False
 
         self.store_clock = StoreClock(clock)
         self.lease = Lease(link=link, clock=clock, store_clock=self.store_clock)
@@ -297,8 +301,21 @@ class Engine:
     async def _beat(self) -> None:
         while True:
             self._link.beat()
+            self._look_at_store()
             self.runner.wake()  # trust may have come back, or a pause of the whole process may have ended
             await asyncio.sleep(_BEAT_EVERY)
+
+    def _look_at_store(self) -> None:
+        """While the lease lasts the old database may come back; afterwards nothing of it counts any more."""
+        if self._store_replaced and not self.lease.trusted() and not self._stopping.is_set():
+            logger.error("store_replaced name=%s: the engine ends, and another one begins with the new database",
+                         self._registration.name)  # fmt: skip
+            self.homeless = True
+            self.abort()
+
+    def _heard(self, error: Exception) -> None:
+        self._store_replaced = self._store_replaced or isinstance(error, StoreReplaced)
+        self.graceful_stop.homeless = self._store_replaced
 
     def _condemn(self, reason: str) -> None:
         """Start and take nothing more, ask for another process, and let the other runs end."""
@@ -324,11 +341,10 @@ class Engine:
 
     def _granted(self, grant: Grant) -> None:
         if grant.gone and not self._stopping.is_set():
-            logger.error(
-                "worker_ended name=%s: a newer boot or an operator ended this lease", self._registration.name
-            )
+            logger.error("worker_ended name=%s: a newer boot or an operator ended this lease", self._registration.name)
             self.disowned = True
             self.stop(0)
+        self._store_replaced = self.graceful_stop.homeless = False
         if grant.cancels:
             self.runner.cancel(grant.cancels)
         self._check_ready()
@@ -387,7 +403,7 @@ class Engine:
         self._settled(entry, entry.life.forget(entry))
 
     def _pause(self, duty: str) -> Backoff:
-        return Backoff(duty=duty, random=self._random.random)
+        return Backoff(duty=duty, random=self._random.random, heard=self._heard)
 
 
 _QUIET_LOOKS = 5

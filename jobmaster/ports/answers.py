@@ -1,4 +1,4 @@
-"""The two answers of a store that are no success and no failure of the store.
+"""Answers of a store that are no success and no failure of the store, and the one failure that time does not heal.
 
 Every other trouble is `errors.StoreUnavailable` (certainly no effect) or `errors.OutcomeUnknown` (maybe applied, maybe
 later): after the second only a repeat of the same call is allowed, and every call is safe to repeat.
@@ -6,7 +6,7 @@ later): after the second only a repeat of the same call is allowed, and every ca
 
 from __future__ import annotations
 
-from jobmaster.errors import JobMasterError
+from jobmaster.errors import JobMasterError, StoreUnavailable
 
 
 class Refused(JobMasterError):  # noqa: N818 - an answer, not an error
@@ -30,3 +30,7 @@ class HigherBoot(Refused):
 
 class Fenced(Refused):
     """The caller does not own the bucket at this epoch any more. Nothing was changed."""
+
+
+class StoreReplaced(StoreUnavailable):
+    """The database was removed or replaced under the open store, which will answer no more; open it anew."""

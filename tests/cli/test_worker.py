@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -422,3 +423,37 @@ def test_a_restart_in_the_place_of_a_killed_worker_is_no_second_worker(terminal:
 
     assert "another with --name" not in worker.output
     assert "worker_replaces" not in worker.output
+
+
+def remove_database(terminal: Terminal) -> None:
+    for file in terminal.folder.glob("jobmaster.db*"):
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+
+
+@pytest.mark.parametrize("engines", ["1", "2"])
+def test_a_worker_goes_on_with_the_file_that_replaced_its_database(terminal: Terminal, engines: str) -> None:
+    short = {"JOBMASTER_LEASE": "2", "JOBMASTER_RENEW_EVERY": "0.5"}
+    with terminal.worker("-A", "shop", "-n", "alpha", "--engines", engines, **short) as worker:
+        worker.ready()
+        remove_database(terminal)
+        job = terminal.json("run", "shop.hello", '{"name": "new"}')["id"]
+        terminal.until(lambda: "hello new" in terminal.ran(), "a job in the new file runs")
+        worker.wait_for("Ctrl-C stops gracefully", times=2)
+        living = [told["name"] for told in terminal.json("workers", "list") if told["status"] == "active"]
+        worker.signal()
+        code = worker.end(10)
+
+    assert code == 0
+    assert "store_replaced" in worker.output
+    assert living == (["alpha"] if engines == "1" else ["alpha.1", "alpha.2"])
+    assert terminal.json("jobs", "show", job)["status"] == "Succeeded"
+
+
+def test_an_idle_worker_without_its_database_stops_at_once(terminal: Terminal) -> None:
+    with terminal.worker() as worker:
+        worker.ready()
+        remove_database(terminal)
+        worker.signal()
+        assert worker.end(10) == 0
+
+    assert "stop_leaves" in worker.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -576,3 +577,19 @@ def test_a_thread_that_cannot_be_ended_does_not_take_the_worker_along(jm: JobMas
             result.get(timeout=20)
         assert hello.delay().get(timeout=15) == "hi"
         leave.set()
+
+
+def test_workers_go_on_with_the_file_that_replaced_their_database(tmp_path: Path) -> None:
+    master = f"sqlite:///{tmp_path}/journey.db"
+    jm, producer = (JobMaster("journey", master=master, lease=2, renew_every=0.5) for _ in range(2))
+
+    def greet(name: str) -> str:
+        return f"Hello {name}"
+
+    old, new = (app.task(greet, name="greet") for app in (jm, producer))
+    with jm:
+        assert old.delay(name="old").get(timeout=5) == "Hello old"
+        for file in tmp_path.glob("journey.db*"):
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+        assert new.delay(name="new").get(timeout=30) == "Hello new"
+    producer.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from jobmaster.errors import ConfigurationError, JobMasterError, OutcomeUnknown, SerializationError, StoreUnavailable
+from jobmaster.ports.answers import StoreReplaced
 
 PRIMARY = 0xFF
 """The low byte of an extended result code is the plain one."""
@@ -78,9 +79,10 @@ def after_commit(error: sqlite3.Error, path: str, *, rolled_back: bool) -> JobMa
 
 def moved_away(path: str) -> JobMasterError:
     """The error for a file that was removed or replaced under an open store."""
-    return StoreUnavailable(
+    return StoreReplaced(
         f"The database {path} was removed or replaced while it was in use, so that what is written to the old file "
-        "would be lost. Nothing was stored. Put the file back, or restart every program that uses it."
+        "would be lost. Nothing was stored. Workers go on with the new file by themselves when their lease is over; "
+        "restart other programs that use it, or put the file back."
     )
 
 
