@@ -49,8 +49,8 @@ def profile(servers: Servers) -> Figures:
 def summary(lines: list[str], *, us_a_job: float) -> Figures:
     """Shares of the samples, turned into µs a job.
 
-    `functions`: by the innermost frame, so a function's own time. `lines`: by the innermost line of JobMaster, so that what
-    it calls in libraries is its own. `with_what_they_call`: by every function that was under way.
+    `functions`: by the innermost frame, so a function's own time. `lines`: by the innermost line of JobMaster, so that
+    what it calls in libraries is its own. `with_what_they_call`: by every function that was under way.
     """
     functions: Counter[str] = Counter()
     rows: Counter[str] = Counter()

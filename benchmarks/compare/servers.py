@@ -81,7 +81,7 @@ class Servers:
                 self._stack.enter_context(server)
         finally:
             tempfile.tempdir = before
-        self.postgres.execute("CREATE EXTENSION pg_stat_statements")
+        self.postgres.execute("CREATE EXTENSION pg_stat_statements", database="template1")
         return self
 
     def __exit__(self, *_: object) -> None:

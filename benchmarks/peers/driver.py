@@ -60,42 +60,64 @@ class Driver:
         return {}
 
 
-async def finished(value: Any) -> Any:
-    return await value if inspect.isawaitable(value) else value
+class Desk:
+    """Serves the harness's requests. One event loop for all of an async contestant, and none for the others."""
+
+    def __init__(self, driver: Driver, loop: asyncio.Runner) -> None:
+        self.driver = driver
+        self.loop = loop
+
+    def finished(self, value: Any) -> Any:
+        return self.loop.run(value) if inspect.iscoroutine(value) else value
+
+    def one(self, count: str) -> dict[str, Any]:
+        """Each call waits for the one before; the first one, which connects, is not timed."""
+        self.finished(self.driver.one(item(0)))
+        begun = time.monotonic()
+        if inspect.iscoroutinefunction(self.driver.one):
+            self.loop.run(_each_awaited(self.driver, int(count)))
+        else:
+            for number in range(1, int(count)):
+                self.driver.one(item(number))
+        return {"per_s": (int(count) - 1) / (time.monotonic() - begun)}
+
+    def bulk(self, count: str) -> dict[str, Any]:
+        """As many calls of `CHUNK` jobs as needed; one by one, and untimed, where there is no such call."""
+        if self.driver.bulk is None:
+            self.one(count)
+            return {"per_s": None}
+        begun = time.monotonic()
+        for start in range(0, int(count), CHUNK):
+            self.finished(self.driver.bulk([item(number) for number in range(start, min(int(count), start + CHUNK))]))
+        return {"per_s": int(count) / (time.monotonic() - begun)}
+
+    def pace(self, rate: str, seconds: str) -> dict[str, Any]:
+        """`rate` jobs a second for `seconds`, after a second of jobs that are not measured."""
+        warm, count = int(rate), int(float(rate) * float(seconds))
+        moments = _moments(float(rate), warm + count)
+        if inspect.iscoroutinefunction(self.driver.one):
+            self.loop.run(_paced(self.driver, moments, warm))
+        else:
+            for number, moment in enumerate(moments):
+                time.sleep(max(0.0, moment - time.monotonic()))
+                self.driver.one(item(number, time.monotonic() if number >= warm else 0.0))
+        return {"count": count}
 
 
-async def one_by_one(driver: Driver, count: int) -> dict[str, Any]:
-    """Each call waits for the one before; the first one, which connects, is not timed."""
-    await finished(driver.one(item(0)))
+async def _each_awaited(driver: Driver, count: int) -> None:
+    for number in range(1, count):
+        await driver.one(item(number))
+
+
+async def _paced(driver: Driver, moments: Sequence[float], warm: int) -> None:
+    for number, moment in enumerate(moments):
+        await asyncio.sleep(max(0.0, moment - time.monotonic()))
+        await driver.one(item(number, time.monotonic() if number >= warm else 0.0))
+
+
+def _moments(rate: float, count: int) -> list[float]:
     begun = time.monotonic()
-    if inspect.iscoroutinefunction(driver.one):
-        for number in range(1, count):
-            await driver.one(item(number))
-    else:
-        for number in range(1, count):
-            driver.one(item(number))
-    return {"per_s": (count - 1) / (time.monotonic() - begun)}
-
-
-async def in_bulk(driver: Driver, count: int) -> dict[str, Any]:
-    """As many calls of `CHUNK` jobs as needed; one by one, and untimed, where there is no such call."""
-    if driver.bulk is None:
-        await one_by_one(driver, count)
-        return {"per_s": None}
-    begun = time.monotonic()
-    for start in range(0, count, CHUNK):
-        await finished(driver.bulk([item(number) for number in range(start, min(count, start + CHUNK))]))
-    return {"per_s": count / (time.monotonic() - begun)}
-
-
-async def at_pace(driver: Driver, rate: float, seconds: float) -> dict[str, Any]:
-    """`rate` jobs a second for `seconds`, after a second of jobs that are not measured."""
-    warm, count = int(rate), int(rate * seconds)
-    begun = time.monotonic()
-    for number in range(warm + count):
-        await asyncio.sleep(max(0.0, begun + number / rate - time.monotonic()))
-        await finished(driver.one(item(number, time.monotonic() if number >= warm else 0.0)))
-    return {"count": count}
+    return [begun + number / rate for number in range(count)]
 
 
 def spawn(processes: int, command: Sequence[str]) -> None:
@@ -108,25 +130,17 @@ def spawn(processes: int, command: Sequence[str]) -> None:
         child.wait()
 
 
-async def _serve(driver: Driver, command: str, arguments: Sequence[str]) -> Any:
-    await finished(driver.open())
-    try:
-        if command == "reset":
-            return await finished(driver.reset())
-        if command == "one":
-            return await one_by_one(driver, int(arguments[0]))
-        if command == "bulk":
-            return await in_bulk(driver, int(arguments[0]))
-        if command == "pace":
-            return await at_pace(driver, float(arguments[0]), float(arguments[1]))
-        return await finished(driver.commands()[command](*arguments))
-    finally:
-        await finished(driver.close())
-
-
 def main(driver: Driver) -> None:
     command, *arguments = sys.argv[1:]
     if command == "worker":
         driver.worker(int(arguments[0]))
-    else:
-        print(json.dumps(asyncio.run(_serve(driver, command, arguments))), flush=True)
+        return
+    with asyncio.Runner() as loop:
+        desk = Desk(driver, loop)
+        served = {"one": desk.one, "bulk": desk.bulk, "pace": desk.pace, "reset": driver.reset, **driver.commands()}
+        desk.finished(driver.open())
+        try:
+            answer = desk.finished(served[command](*arguments))
+        finally:
+            desk.finished(driver.close())
+    print(json.dumps(answer), flush=True)

@@ -37,8 +37,8 @@ class Ours(Driver):
     def one(self, job: Item) -> None:
         TASK.delay(**job)
 
-    async def bulk(self, jobs: list[Item]) -> None:
-        await jm.aenqueue_many([TASK.job(**job) for job in jobs])
+    def bulk(self, jobs: list[Item]) -> None:
+        jm.enqueue_many([TASK.job(**job) for job in jobs])
 
     def worker(self, processes: int) -> None:
         pool = os.environ.get("BENCH_POOL", "threads")
