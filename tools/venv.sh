@@ -5,7 +5,8 @@
 #   tools/venv.sh dev [FOLDER] [PYTHON]    the same plus the tools of `make test`         (PYTHON: found below)
 #
 # Versions come from constraints.txt. Nothing outside the checkout is changed, with one exception that has to be asked
-# for: where Python's venv module is missing, CI=true or APT=1 lets this script call apt-get for python3-venv.
+# for: CI=true or APT=1 lets this script call apt-get, for python3-venv where Python's venv module is missing, and (dev)
+# for the servers that some tests need and that no wheel has. Without them those tests are skipped, and say so.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -33,8 +34,12 @@ find_python() {
     exit 1
 }
 
+may_call_apt() {
+    { [ "${CI:-}" = true ] || [ "${APT:-}" = 1 ]; } && command -v apt-get >/dev/null
+}
+
 install_venv_module() {
-    if { [ "${CI:-}" != true ] && [ "${APT:-}" != 1 ]; } || ! command -v apt-get >/dev/null; then
+    if ! may_call_apt; then
         echo "$1 lacks the module 'venv' (or 'ensurepip'), which Debian and Ubuntu ship apart." >&2
         echo "Install it (sudo apt-get install python3-venv) or, there and as root, run the same command with APT=1." >&2
         exit 1
@@ -44,6 +49,13 @@ install_venv_module() {
     apt-get install -y -qq --no-install-recommends "$version-venv" >&2 ||
         apt-get install -y -qq --no-install-recommends python3-venv >&2
 }
+
+install_servers() {
+    if [ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null || ! may_call_apt; then return; fi
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends pgbouncer; } >&2 ||
+        echo "venv.sh: pgbouncer could not be installed; the tests that need it will be skipped" >&2
+}
+if [ "$level" = dev ]; then install_servers; fi
 
 # The stamp holds what the environment was made from, so an edit of either file refreshes it at the next call.
 made_from() { cat pyproject.toml constraints.txt | cksum; }

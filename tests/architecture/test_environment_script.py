@@ -37,16 +37,21 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make_environment(checkout: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def make_environment(checkout: Path, *, level: str = "run", **environment: str) -> subprocess.CompletedProcess[str]:
     path = f"{checkout / 'bin'}{os.pathsep}{os.defpath}"
     return subprocess.run(
-        ["/bin/sh", str(checkout / "tools" / "venv.sh"), "run"],
+        ["/bin/sh", str(checkout / "tools" / "venv.sh"), level],
         env={"PATH": path, **environment},
         capture_output=True,
         text=True,
         check=False,
         timeout=30,
     )
+
+
+def without_servers(checkout: Path) -> None:
+    script = checkout / "tools" / "venv.sh"
+    script.write_text(script.read_text(encoding="utf-8").replace("/usr/sbin/pgbouncer", "/nowhere"), encoding="utf-8")
 
 
 def test_by_hand_it_says_what_to_install_and_installs_nothing(checkout: Path) -> None:
@@ -65,6 +70,32 @@ def test_with_consent_it_installs_the_missing_module_and_goes_on(checkout: Path,
         encoding="utf-8"
     )
     assert "-m venv --clear .venv" in (checkout / "venv.log").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("consent", "level", "installs"),
+    [({"CI": "true"}, "dev", True), ({"APT": "1"}, "dev", True), ({"CI": "true"}, "run", False), ({}, "dev", False)],
+    ids=["ci", "apt", "no-tests", "by-hand"],
+)
+def test_with_consent_it_installs_the_servers_that_tests_need(
+    checkout: Path, consent: dict[str, str], level: str, *, installs: bool
+) -> None:
+    without_servers(checkout)
+    make_environment(checkout, level=level, **consent)
+
+    log = checkout / "apt.log"
+    assert ("pgbouncer" in (log.read_text(encoding="utf-8") if log.exists() else "")) is installs
+
+
+def test_servers_that_cannot_be_installed_are_said_and_stop_nothing(checkout: Path) -> None:
+    (checkout / "bin" / "apt-get").write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    without_servers(checkout)
+    (checkout / "bin" / "python3.11").write_text('#!/bin/sh\necho "$*" >>made.log\n', encoding="utf-8")
+
+    done = make_environment(checkout, level="dev", CI="true")
+
+    assert "pgbouncer could not be installed; the tests that need it will be skipped" in done.stderr
+    assert "-m venv --clear .venv" in (checkout / "made.log").read_text(encoding="utf-8")
 
 
 def test_a_named_python_that_is_too_old_is_refused(checkout: Path) -> None:
