@@ -5,8 +5,8 @@ its commit: where it gets it, nobody sleeps; where not, it notifies. Once the fl
 more: a push that found it down has committed by then (it held the lock shared, and the flag could not go up), and every
 later one notifies. So no wake-up is lost, a sleeping owner costs nothing, and under load nobody notifies.
 
-The flag goes up when reads come back empty. It goes down when they come back full or in quick succession; while it is
-down, the owner is told to read again shortly after each read.
+The flag goes up when reads come back empty. It goes down when they come back full, or messages come in quick
+succession; while it is down, the owner is told to read again shortly after each read.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ LONGEST_PAUSE: Final = 0.008
 """After a pause of this length without a message the flag goes up."""
 DISTURBED_PAUSE: Final = 0.25
 """The longest while the flag cannot be raised: a push is held open, another session has it, or there is no session."""
-BURST: Final = 8
-BURST_SECONDS: Final = 0.02
-"""So many reads that found something in so many seconds are quick succession."""
+BURST: Final = 16
+BURST_GAP: Final = 0.01
+"""So many messages, no read that found some later than so many seconds after the one before, are quick succession."""
 
 
 class _Sleeper:
     """One bucket whose owner listens here."""
 
-    __slots__ = ("burst", "burst_began", "pause", "raised", "timer", "wanted")
+    __slots__ = ("burst", "found_at", "pause", "raised", "timer", "wanted")
 
     def __init__(self) -> None:
         self.wanted = False
@@ -48,14 +48,15 @@ class _Sleeper:
         self.pause = LONGEST_PAUSE
         self.timer: asyncio.TimerHandle | None = None
         self.burst = 0
-        self.burst_began = 0.0
+        self.found_at = 0.0
 
-    def quick(self) -> bool:
-        """Whether this read, which found something, is one of many."""
+    def quick(self, found: int) -> bool:
+        """Whether messages come in quick succession, now that a read has found some."""
         now = time.monotonic()
-        if now - self.burst_began > BURST_SECONDS:
-            self.burst, self.burst_began = 0, now
-        self.burst += 1
+        if now - self.found_at > BURST_GAP:
+            self.burst = 0
+        self.found_at = now
+        self.burst += found
         return self.burst >= BURST
 
 
@@ -93,7 +94,7 @@ class Sleepers:
         if sleeper is None:
             return
         if sleeper.wanted:
-            if found and (more or sleeper.quick()):
+            if found and (more or sleeper.quick(found)):
                 sleeper.wanted = False
                 sleeper.pause = SHORTEST_PAUSE
                 self._changed()
