@@ -30,6 +30,7 @@ def backlog(servers: Servers) -> Figures:
         large = _drained(stage, LARGE)
     return {
         "small_per_s": median(small), "large_per_s": large["per_s"], "large_of_small": large["per_s"] / median(small),
+        "large_last_of_second_tenth": large["tenths_per_s"][-1] / large["tenths_per_s"][1],
         "large": large, "small_rounds": small,
     }  # fmt: skip
 

@@ -13,6 +13,8 @@ from compare.stage import Stage
 from peers import slots
 
 ROUNDS = 3
+FEW, SOME, MANY = 1_000, 100_000, 1_000_000
+"""Jobs after which memory is read."""
 Figures = dict[str, Any]
 
 SYNC = {"BENCH_TASK": "sync"}
@@ -123,7 +125,7 @@ def memory(servers: Servers) -> Figures:
     found: Figures = {}
     with Stage(servers, OURS) as stage, stage.worker() as worker:
         done = 0
-        for total in (1_000, 100_000, 1_000_000):
+        for total in FEW, SOME, MANY:
             stage.command("many", total - done)
             stage.await_runs(worker, total)
             done = total
@@ -131,7 +133,7 @@ def memory(servers: Servers) -> Figures:
             parts = machine.memory_mb([worker.pid])
             found[f"supervisor_mb_after_{total}"] = parts[0]["rss"]
             found[f"engine_mb_after_{total}"] = max(part["rss"] for part in parts[1:])
-    found["growth_mb"] = found["engine_mb_after_1000000"] - found["engine_mb_after_100000"]
+    found["growth_mb"] = found[f"engine_mb_after_{MANY}"] - found[f"engine_mb_after_{SOME}"]
     return found
 
 
