@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.places import PostgresPlace, SqlitePlace
 from tests.faults.real_cluster import RealCluster
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[RealCluster]:
-    cluster = RealCluster(tmp_path)
+@pytest.fixture(params=["sqlite", "postgresql"])
+def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RealCluster]:
+    on_a_server = request.param == "postgresql"
+    place = PostgresPlace(request.getfixturevalue("postgres_database")) if on_a_server else SqlitePlace(tmp_path)
+    cluster = RealCluster(tmp_path, place)
     try:
         cluster.provision()
         yield cluster

@@ -1,34 +1,24 @@
-"""Real worker trees and producers on one SQLite file, and what the side log says afterwards."""
+"""Real worker trees and producers on one database, and what the side log says afterwards."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
+from tests.faults.places import Place
+
 ROOT = Path(__file__).resolve().parents[2]
 APP = "tests.faults.workload_app:jm"
-
-AUDIT = """
-CREATE TABLE IF NOT EXISTS test_audit (job_id BLOB, was INTEGER, became INTEGER);
-CREATE TRIGGER IF NOT EXISTS test_audit_final AFTER UPDATE OF status ON jm_job
-WHEN new.status IN (5, 7, 8) BEGIN INSERT INTO test_audit VALUES (new.id, old.status, new.status); END;
-CREATE TRIGGER IF NOT EXISTS test_audit_insert AFTER INSERT ON jm_job
-WHEN new.status IN (5, 7, 8) BEGIN INSERT INTO test_audit VALUES (new.id, NULL, new.status); END;
-CREATE TRIGGER IF NOT EXISTS test_audit_left AFTER UPDATE OF status ON jm_job
-WHEN old.status IN (5, 7, 8) AND new.status NOT IN (5, 7, 8)
-BEGIN INSERT INTO test_audit VALUES (new.id, old.status, new.status); END;
-"""
 
 
 class Line(NamedTuple):
@@ -92,15 +82,15 @@ class Producer:
 
 
 class RealCluster:
-    """A folder with a database, a side log and worker trees."""
+    """A database, a folder with a side log, and worker trees."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, place: Place) -> None:
         self.folder = folder
-        self.database = folder / "faults.db"
+        self.place = place
         self.side_log = folder / "runs.log"
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("JOBMASTER_")},
-            "FAULTS_MASTER": f"sqlite:///{self.database}",
+            "FAULTS_MASTER": place.url,
             "FAULTS_LOG": str(self.side_log),
             "PYTHONPATH": str(ROOT),
             "JOBMASTER_LEASE": "1",
@@ -155,32 +145,19 @@ class RealCluster:
     def provision(self) -> None:
         """Make the database, and watch every final status from here on."""
         self.produce("app.jm.jobs.count()")
-        with self.connect() as connection:
-            connection.executescript(AUDIT)
-
-    @contextlib.contextmanager
-    def connect(self) -> Iterator[sqlite3.Connection]:
-        """A connection of the test's own."""
-        connection = sqlite3.connect(self.database, timeout=30)
-        try:
-            yield connection
-            connection.commit()
-        finally:
-            connection.close()
+        self.place.watch()
 
     def statuses(self) -> dict[str, tuple[int, str]]:
         """Status and reason by job id, of all rows."""
-        with self.connect() as connection:
-            rows = connection.execute("SELECT hex(id), status, reason FROM jm_job").fetchall()
-        return {_text(job): (status, reason) for job, status, reason in rows}
+        return {
+            job: (status, reason) for job, status, reason in self.place.rows("SELECT id, status, reason FROM jm_job")
+        }
 
     def audit(self) -> dict[str, list[tuple[int | None, int]]]:
         """Every step into, out of, or within the final statuses, by job."""
-        with self.connect() as connection:
-            rows = connection.execute("SELECT hex(job_id), was, became FROM test_audit").fetchall()
         moves = defaultdict(list)
-        for job, was, became in rows:
-            moves[_text(job)].append((was, became))
+        for job, was, became in self.place.rows("SELECT job_id, was, became FROM test_audit"):
+            moves[job].append((was, became))
         return moves
 
     def lines(self) -> list[Line]:
@@ -202,6 +179,7 @@ class RealCluster:
         for worker in self.workers:
             if worker.process.poll() is None:
                 worker.kill_tree()
+        self.place.close()
 
 
 def wait_for(condition: Callable[[], object], *, timeout: float = 30, what: Callable[[], str] = str) -> float:
@@ -212,8 +190,3 @@ def wait_for(condition: Callable[[], object], *, timeout: float = 30, what: Call
             raise TimeoutError(f"waited {timeout} s in vain; {what()[-2000:]}")
         time.sleep(0.01)
     return time.monotonic() - begun
-
-
-def _text(hexadecimal: str) -> str:
-    text = hexadecimal.lower()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
