@@ -14,7 +14,10 @@ from jobmaster.options import CallOptions, TaskOptions
 from jobmaster.settings.values import RULES
 from tests.unit.guide_runner import BIN, ROOT, Reader, blocks_of, pattern_of
 
-PAGES = ("README.md", "docs/getting-started.md", "docs/guide/scheduling.md", "docs/architecture.md", "docs/index.md")
+PAGES = (
+    "README.md", "docs/getting-started.md", "docs/guide/scheduling.md", "docs/guide/transactions.md",
+    "docs/architecture.md", "docs/index.md",
+)  # fmt: skip
 README = ROOT / "README.md"
 DEMO = "counts the words of text files"
 PROVEN_ELSEWHERE = (
