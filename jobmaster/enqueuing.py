@@ -105,7 +105,7 @@ class Enqueuer:
             client.accept([order])
         else:
             client.enlist([order], plan.transaction)
-        return _result(client, order, definition)
+        return _result(client, order, definition, plan)
 
     async def _aone(
         self, target: Target, call: bytes, plan: CallPlan, definition: TaskDefinition | None
@@ -116,7 +116,7 @@ class Enqueuer:
             await client.aaccept([order])
         else:
             await client.aenlist([order], plan.transaction)
-        return _result(client, order, definition)
+        return _result(client, order, definition, plan)
 
     def _order(self, client: Client, job: Job[Any], clock_ahead_us: int) -> Order:
         call = self._app.codec.encode_call(job.args, job.kwargs)
@@ -176,9 +176,11 @@ async def _definitions(gate: Gateway) -> Sequence[Definition]:
     return await gate.store.definitions()
 
 
-def _result(client: Client, order: Order, definition: TaskDefinition | None) -> Result[Any]:
+def _result(client: Client, order: Order, definition: TaskDefinition | None, plan: CallPlan) -> Result[Any]:
     returns = None if definition is None else definition.returns
-    return Result(client, order.job.key, order.job.envelope.custom_id, returns=returns)
+    # A job in somebody's transaction is accepted when that commits, which nobody tells us.
+    accepted = plan.transaction is None
+    return Result(client, order.job.key, order.job.envelope.custom_id, returns=returns, accepted=accepted)
 
 
 def _journeys(
@@ -193,4 +195,5 @@ def _journeys(
 
 
 def _results(prepared: Sequence[tuple[Client, Order]], jobs: Sequence[Job[Any]]) -> list[Result[Any]]:
-    return [_result(client, order, job.definition) for (client, order), job in zip(prepared, jobs, strict=True)]
+    pairs = zip(prepared, jobs, strict=True)
+    return [_result(client, order, job.definition, job.plan) for (client, order), job in pairs]
