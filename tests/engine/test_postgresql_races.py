@@ -125,12 +125,10 @@ class Owner:
 
 @asynccontextmanager
 async def running(owner: Owner) -> AsyncIterator[Owner]:
-    task = asyncio.create_task(owner.run())
-    try:
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(owner.run())
         yield owner
-    finally:
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def flags_up(connection: asyncpg.Connection[Any]) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
 import asyncpg
 
 from jobmaster.errors import ConfigurationError
-from jobmaster.stores.sql.postgresql.faults import unreachable
+from jobmaster.stores.sql.postgresql.faults import DRIVER, unreachable
 
 if TYPE_CHECKING:
     from jobmaster.settings.dsn import Dsn
@@ -21,6 +22,15 @@ PEOPLE = ("default_transaction_read_only = on", "statement_timeout = '30s'")
 """A question of people may take its time and use any plan, and may not write."""
 LISTENING = ("jit = off", "tcp_keepalives_idle = 30")
 """The server notices that a listener's host is gone, and drops its sleep flags, sooner than after its usual hours."""
+
+ARRAYS = {
+    1000: ("_bool", 16), 1001: ("_bytea", 17), 1005: ("_int2", 21), 1007: ("_int4", 23), 1016: ("_int8", 20),
+    2951: ("_uuid", 2950),
+}  # fmt: skip
+"""The server's own types of arrays by number (pg_type.dat, the same in all versions): name, and number of the element.
+
+The driver would ask the server for what they are, on each connection anew: 15 ms before a statement's first run.
+"""
 
 
 def hot(seconds: float) -> tuple[str, ...]:
@@ -77,7 +87,7 @@ class Place:
                 statement_cache_size=0 if pooled else 200,
                 server_settings=None if pooled else {"application_name": "jobmaster"},
             )
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except DRIVER as error:
             raise unreachable(error, self.dsn) from error
         except ValueError as error:
             raise ConfigurationError(f"{self.dsn} is no address that asyncpg understands: {error}.") from error
@@ -85,7 +95,7 @@ class Place:
             await self._prepare(connection, () if pooled else settings)
         except BaseException as error:
             connection.terminate()
-            if isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)):
+            if isinstance(error, DRIVER):
                 raise unreachable(error, self.dsn) from error
             raise
         return connection
@@ -93,6 +103,7 @@ class Place:
     async def _prepare(self, connection: asyncpg.Connection[Any], settings: tuple[str, ...]) -> None:
         # Keys are 16 bytes everywhere in this program, so that they are given and taken as they are.
         await connection.set_type_codec("uuid", schema="pg_catalog", encoder=bytes, decoder=bytes, format="binary")
+        _know_arrays(connection)
         if settings:
             async with asyncio.timeout(self.timeout):
                 await connection.execute("; ".join(f"SET {setting}" for setting in settings))
@@ -110,3 +121,16 @@ class Place:
             login, at, place = rest.rpartition("@")
             base = f"{scheme}://{login}{at}{host}:{port}/{place.partition('/')[2]}"
         return f"{base}?{urlencode(options)}" if options else base
+
+
+def _know_arrays(connection: asyncpg.Connection[Any]) -> None:
+    """Tell the driver what it would ask for. It has no public way: where this one is gone, it asks."""
+    told = [
+        {
+            "oid": number, "ns": "pg_catalog", "name": name, "kind": b"b", "basetype": None, "elemtype": element,
+            "elemdelim": ",", "range_subtype": None, "attrtypoids": None, "attrnames": None,
+        }
+        for number, (name, element) in ARRAYS.items()
+    ]  # fmt: skip
+    with contextlib.suppress(AttributeError, TypeError, KeyError):
+        connection._protocol.get_settings().register_data_types(told)  # noqa: SLF001 - see above

@@ -11,6 +11,10 @@ from jobmaster.errors import ConfigurationError, JobMasterError, OutcomeUnknown,
 if TYPE_CHECKING:
     from jobmaster.settings.dsn import Dsn
 
+# The driver's own errors, with or without the server's: an InternalClientError comes from a connection that the server
+# has just ended and that does not know it yet.
+DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+
 REPEATABLE = ("40001", "40P01")
 """Serialization failure and deadlock: the server undid the whole transaction, which may be tried again at once."""
 
@@ -52,7 +56,7 @@ def undone(error: BaseException, dsn: Dsn) -> BaseException:
     """The error for statements whose transaction certainly has no effect. What is no database error stays itself."""
     if isinstance(error, (asyncpg.DataError, asyncpg.CharacterNotInRepertoireError)) and not _is_lost(error):
         return SerializationError(f"{dsn} cannot store this value: {error}. Nothing was stored.")
-    if isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)):
+    if isinstance(error, DRIVER):
         return _told(error, dsn, opening=False)
     return error
 
@@ -67,7 +71,8 @@ def unknown(error: BaseException, dsn: Dsn) -> JobMasterError:
 
 def is_lost(error: BaseException) -> bool:
     """Whether the connection broke, so that nobody knows what the server did with the last statement."""
-    return _is_lost(error) or isinstance(error, (OSError, TimeoutError, asyncpg.InterfaceError))
+    broken = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+    return _is_lost(error) or isinstance(error, broken)
 
 
 def _is_lost(error: BaseException) -> bool:
@@ -88,7 +93,7 @@ def _otherwise(error: BaseException) -> tuple[str, str, bool]:
         return "it did not answer in time", "Check that the server runs and can be reached", False
     if isinstance(error, OSError):
         return "it cannot be reached", "Check that the server runs, and the host and port of the address", False
-    if isinstance(error, (asyncpg.InterfaceError, asyncpg.PostgresConnectionError)):
+    if isinstance(error, (asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresConnectionError)):
         return "the connection broke", "Check the server and the network", False
     return str(error).rstrip("."), "See `jobmaster doctor`", False
 
