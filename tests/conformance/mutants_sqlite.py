@@ -264,7 +264,7 @@ LEASES = [
     sqlite(
         "R4 boots are ordered",
         "test_leases.test_a_late_registration_of_an_older_boot_is_refused_with_the_newer_number",
-        text(leases, "NEWEST_BOOT", "id, boot FROM", "id, -1 FROM"),
+        text(leases, "NEWEST_BOOT", "id, boot,", "id, -1,"),
     ),
     sqlite(
         "R4 the older boot's lease ends",
