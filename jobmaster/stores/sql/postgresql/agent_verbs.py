@@ -64,6 +64,7 @@ class AgentVerbs(Handle):
     async def remove(self, fence: Fence, seqs: Sequence[int]) -> None:
         if ours := read.of_bucket(fence.bucket, seqs):
             await self._hot(read.REMOVE, ours)
+            self._vacuum.removed(len(ours))
 
     async def fence(self, fence: Fence) -> Takeover:
         return await self._write(lambda tx: fencing.fence(tx, fence))

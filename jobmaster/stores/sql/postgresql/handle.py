@@ -16,6 +16,7 @@ from jobmaster.stores.sql.postgresql.pool import ConnectionPool
 from jobmaster.stores.sql.postgresql.provisioning import provide
 from jobmaster.stores.sql.postgresql.session import Session
 from jobmaster.stores.sql.postgresql.transaction import NOTIFY, Setting, Transaction, channel_of
+from jobmaster.stores.sql.postgresql.vacuum import Vacuum
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -55,6 +56,7 @@ class Handle:
         # The server gives up before we do, so that the outcome of most slow statements is certain.
         self._pool = ConnectionPool(self._place, hot(0.9 * min(patience, rules.lease_us / 1e6)), size=CONNECTIONS)
         self._people = ConnectionPool(self._place, PEOPLE, size=2)
+        self._vacuum = Vacuum(self._place)
         self._session = Session(self._place)
         self._floors = Floors()
 
@@ -197,6 +199,7 @@ class Handle:
         if os.getpid() != self._pid or self._closed:
             return
         self._closed = True
+        await self._vacuum.close()
         await self._session.close()
         await self._pool.close()
         await self._people.close()

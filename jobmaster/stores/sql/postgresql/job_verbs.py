@@ -81,6 +81,8 @@ class JobVerbs(Handle):
             owned, _, count, keys = (await self._hot(statement, *values))[0]
             if not owned:
                 raise fenced(fence)
+            if removing:
+                self._vacuum.removed(len(fast))
             if count == len(outcomes):
                 return [DONE] * len(outcomes)
             done.update(one.key for one in fast) if count == len(fast) else done.update(keys or ())
