@@ -12,7 +12,7 @@ from jobmaster.ports.master import MasterRules
 from jobmaster.stores.memory import MemoryAgent, MemoryMaster, MemoryStore
 from jobmaster.stores.memory.variants import without
 from jobmaster.stores.split import SplitStore
-from tests.conformance.commits import Commits, CommitsInMemory, CommitsOnServer, NeverHeld
+from tests.conformance.commits import GATE_TRIGGERS, Commits, CommitsInMemory, CommitsOnServer, NeverHeld
 from tests.servers.databases import databases
 
 AGENT = "here"
@@ -31,6 +31,8 @@ class Place:
     """What a store in memory awaits between its row locks and its commit."""
     kept: dict[str, Any] = field(default_factory=dict)
     """What a second connection must share with the first one (a store in memory has only itself)."""
+    gated: bool = False
+    """The case holds commits: databases on a server have what that needs from the beginning, which saves time."""
     databases: list[str] = field(default_factory=list)
     """The addresses of the databases on a server."""
     closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
@@ -88,7 +90,7 @@ async def _postgresql_database(place: Place, name: str, *, standalone: bool) -> 
     from jobmaster.stores.sql.postgresql.store import PostgresStore
 
     if name not in place.kept:
-        place.kept[name] = place.closing.enter_context(databases().lent())
+        place.kept[name] = place.closing.enter_context(databases().lent(more=GATE_TRIGGERS if place.gated else ""))
         place.databases.append(place.kept[name])
     return await PostgresStore.open(
         place.kept[name],

@@ -36,11 +36,13 @@ NOON = 1_790_000_000 * SECOND
 class Cluster:
     """A store with its clock. Everything is made with names and numbers that a reader of a test can predict."""
 
-    def __init__(self, adapter: Adapter, folder: Path, removed: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, adapter: Adapter, folder: Path, removed: frozenset[str] = frozenset(), *, gated: bool = False
+    ) -> None:
         self.adapter = adapter
         self.now_us = NOON
         self.rules = MasterRules()
-        self._place = Place(folder, lambda: self.now_us, self.rules, removed)
+        self._place = Place(folder, lambda: self.now_us, self.rules, removed, gated=gated)
         self.commits = adapter.commits(self._place)
         self._tokens = itertools.count(1)
         self._numbers: dict[int, itertools.count[int]] = {}

@@ -14,7 +14,7 @@ GATE = 4242260099
 """The advisory lock behind which commits wait."""
 
 # A deferred trigger runs at the commit: the transaction has all its locks by then, and nobody sees its changes yet.
-INSTALL = f"""
+GATE_TRIGGERS = f"""
 CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN PERFORM pg_advisory_xact_lock_shared({GATE}); RETURN NULL; END $$;
 DO $$
@@ -123,7 +123,8 @@ class CommitsOnServer:
             for dsn in self._place.databases:
                 session = await asyncpg.connect(dsn)
                 self._sessions.append(session)
-                await session.execute(INSTALL)
+                if await session.fetchval("SELECT to_regprocedure('wait_at_gate()') IS NULL"):
+                    await session.execute(GATE_TRIGGERS)
         for session in self._sessions:
             await session.execute(f"SELECT pg_advisory_lock({GATE})")
 

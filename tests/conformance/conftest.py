@@ -14,15 +14,19 @@ from tests.conformance.cluster import Cluster
 
 @pytest.fixture(params=list(ADAPTERS))
 def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Cluster:
-    return made(request, tmp_path)
+    return made(request, tmp_path, gated=False)
 
 
-def made(request: pytest.FixtureRequest, folder: Path) -> Cluster:
-    """The cluster of a fixture that has adapters' names as parameters; skips where its server cannot be had."""
+def made(request: pytest.FixtureRequest, folder: Path, *, gated: bool = True) -> Cluster:
+    """The cluster of a fixture that has adapters' names as parameters; skips where its server cannot be had.
+
+    Args:
+        gated: its cases hold commits.
+    """
     adapter = ADAPTERS[request.param]
     if adapter.needs:
         request.getfixturevalue(adapter.needs)
-    return Cluster(adapter, folder)
+    return Cluster(adapter, folder, gated=gated)
 
 
 @pytest.hookimpl(tryfirst=True)

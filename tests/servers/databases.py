@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 
@@ -73,18 +74,21 @@ class Databases:
     def __init__(self, place: PostgresPlace) -> None:
         self.place = place
         self._template = ""
-        self._free: list[str] = []
+        self._free: dict[str, list[str]] = defaultdict(list)
+        self._more: dict[str, str] = {}
         self._shapes: dict[str, str] = {}
         self._sessions: dict[str, psycopg.Connection] = {}
 
-    def borrow(self, *, used: bool = True) -> str:
+    def borrow(self, *, used: bool = True, more: str = "") -> str:
         """A database with the schema and without a job; its address. Give it back.
 
         Args:
             used: it may be one that an earlier test has used and that was emptied. A test that reads plans or sizes
                 of tables wants a new one.
+            more: statements that have changed its schema; tests that say the same use it one after the other.
         """
-        return self._free.pop() if used and self._free else self._new()
+        free = self._free[more]
+        return free.pop() if used and free else self._new(more)
 
     def give_back(self, dsn: str) -> None:
         """Take a database back: whoever is still connected to it is thrown out."""
@@ -97,7 +101,7 @@ class Databases:
         except psycopg.OperationalError:  # a test of faults has ended our session, too
             unchanged = False
         if unchanged:
-            self._free.append(dsn)
+            self._free[self._more[dsn]].append(dsn)
         else:
             self._drop(dsn)
 
@@ -114,29 +118,36 @@ class Databases:
         self._administrate("DROP DATABASE IF EXISTS {} WITH (FORCE)", dsn.rpartition("/")[2].partition("?")[0])
 
     def close(self) -> None:
-        """Drop every database that was made for lending, as a server that is not ours would keep them."""
-        for dsn in [*self._shapes, *([self.place.dsn(self._template)] if self._template else [])]:
+        """Drop every database that was made for lending, where the server would keep them."""
+        made = [*self._shapes, *([self.place.dsn(self._template)] if self._template else [])]
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()
+        for dsn in made if not self.place.ours else ():
             self.remove(dsn)
         self._shapes.clear()
         self._free.clear()
         self._template = ""
 
     @contextlib.contextmanager
-    def lent(self, *, used: bool = True) -> Iterator[str]:
+    def lent(self, *, used: bool = True, more: str = "") -> Iterator[str]:
         """Borrow for the length of a block."""
-        dsn = self.borrow(used=used)
+        dsn = self.borrow(used=used, more=more)
         try:
             yield dsn
         finally:
             self.give_back(dsn)
 
-    def _new(self) -> str:
+    def _new(self, more: str) -> str:
         if not self._template:
             self._template = self._made_template()
         name = self._name()
         # By copying files: with fsync off that is twice as fast as the server's own choice.
         self._administrate("CREATE DATABASE {} TEMPLATE {}" + self._strategy, name, self._template)
         dsn = self.place.dsn(name)
+        if more:
+            self._session(dsn).execute(more)  # type: ignore[arg-type]
+        self._more[dsn] = more
         self._shapes[dsn] = _shape(self._session(dsn))
         return dsn
 
@@ -158,7 +169,7 @@ class Databases:
         return dsn.rpartition("/")[2].partition("?")[0]
 
     def _drop(self, dsn: str) -> None:
-        self._shapes.pop(dsn, None)
+        del self._shapes[dsn], self._more[dsn]
         self.remove(dsn)
 
     @property

@@ -38,11 +38,12 @@ class ServerError(Exception):
 class Server:
     """One server process. A kind of server says how it is made (`prepare`), started (`command`) and known to be ready.
 
-    It listens on 127.0.0.1 only, lives in a folder of its own under the temporary folder, and ends with this process
+    It listens on 127.0.0.1 only, lives in a folder of its own, and ends with this process
     however that ends. As root it runs as `NOBODY`.
 
     Args:
         settings: the server's own settings by name, beyond (or instead of) those the launcher gives.
+        within: where its folder is made; else in the temporary folder.
     """
 
     name = "server"
@@ -52,8 +53,9 @@ class Server:
     unprivileged = True
     """Whether it runs as `NOBODY` where the tests run as root."""
 
-    def __init__(self, *, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *, settings: Mapping[str, str] | None = None, within: Path | None = None) -> None:
         self.settings = dict(settings or {})
+        self._within = within
         self.port = free_port()
         self.folder = Path()
         self.process: subprocess.Popen[bytes] | None = None
@@ -80,7 +82,7 @@ class Server:
         Raises:
             ServerError: it is not installed, or did not become ready.
         """
-        self.folder = Path(tempfile.mkdtemp(prefix=f"jobmaster-{self.name}-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"jobmaster-{self.name}-", dir=self._within))
         self._guard = guarded(self.folder, self.abort_signal)
         atexit.register(self.close)
         try:
@@ -193,6 +195,14 @@ class Server:
                 state = "is not ready" if process.poll() is None else f"ended with {process.returncode}"
                 raise ServerError(f"{self.name} {state}: {written[-2000:]}")
             time.sleep(0.01)
+
+
+def memory_folder() -> Path | None:
+    """A folder that is memory, if there is one with a gigabyte to spare: for servers whose data need not last."""
+    shared = Path("/dev/shm")
+    if not shared.is_dir() or not os.access(shared, os.W_OK):
+        return None
+    return shared if shutil.disk_usage(shared).free > 1 << 30 else None
 
 
 def free_port() -> int:

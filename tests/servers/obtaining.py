@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from urllib.parse import urlsplit, urlunsplit
 
-from tests.servers.launcher import ServerError
+from tests.servers.launcher import ServerError, memory_folder
 from tests.servers.postgres import PostgresServer, execute
 
 SETTING = "JOBMASTER_TEST_POSTGRES"
@@ -27,11 +27,15 @@ _GIVEN = os.environ.get(SETTING, "")
 
 @dataclass(frozen=True)
 class PostgresPlace:
-    """A running PostgreSQL: the address of its first database, its version, and where it came from."""
+    """A running PostgreSQL: the address of its first database, its version, and where it came from.
+
+    `ours`: it ends with this process, and everything in it.
+    """
 
     address: str
     version: str
     origin: str
+    ours: bool = False
 
     def dsn(self, database: str) -> str:
         """The address of another database of the server."""
@@ -70,8 +74,8 @@ def found_postgres() -> PostgresPlace | None:
 
 
 def _own() -> PostgresPlace:
-    server = PostgresServer().start()
-    return PostgresPlace(server.dsn(), server.version, "wheel")
+    server = PostgresServer(within=memory_folder()).start()
+    return PostgresPlace(server.dsn(), server.version, "wheel", ours=True)
 
 
 def _container() -> PostgresPlace:

