@@ -7,7 +7,9 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -80,6 +82,31 @@ def used(pids: Iterable[int]) -> float:
             times = process.cpu_times()
             total += times.user + times.system + times.children_user + times.children_system
     return total
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Seconds since a meter was made: of the clock, and of processor time."""
+
+    wall_s: float
+    servers_s: float
+    workers_s: float
+    elsewhere_s: float
+
+
+class Meter:
+    """Splits processor time between the servers, the workers and all other programs of the machine, from now on."""
+
+    def __init__(self, *, servers: Iterable[int], workers: Iterable[int]) -> None:
+        self._servers, self._workers = list(servers), list(workers)
+        self._begun = self._now()
+
+    def read(self) -> Reading:
+        wall, servers, workers, busy_all = (now - then for now, then in zip(self._now(), self._begun, strict=True))
+        return Reading(wall, servers, workers, max(0.0, busy_all - servers - workers))
+
+    def _now(self) -> tuple[float, float, float, float]:
+        return time.monotonic(), used(self._servers), used(self._workers), busy()
 
 
 def memory_mb(pids: Iterable[int]) -> list[dict[str, float]]:

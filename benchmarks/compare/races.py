@@ -31,20 +31,19 @@ def drain(
     if "postgres" in stage.contestant.needs:
         stage.servers.postgres.execute("CHECKPOINT")
     earlier_jobs = 2 if left_bucket else 0
-    counted, servers_before, wall = machine.busy(), machine.used(stage.servers.pids()), time.monotonic()
     with stage.worker(processes, environment=environment) as worker:
+        stage.await_runs(worker, 1)
+        meter = machine.Meter(servers=stage.servers.pids(), workers=[worker.pid])
         first, last = stage.await_runs(worker, count)
         final = stage.await_final(worker, count + earlier_jobs)
-        wall = time.monotonic() - wall
-        servers, workers = machine.used(stage.servers.pids()) - servers_before, machine.used([worker.pid])
-        elsewhere = max(0.0, machine.busy() - counted - servers - workers)
+        cores = meter.read()
         memory = machine.memory_mb([worker.pid])
     figures: Figures = {
         "jobs": count, "per_s": (count - 1) / (last - first), "bulk_per_s": stored, "start_s": first - worker.begun,
         "rss_mb": sum(part["rss"] for part in memory), "pss_mb": sum(part["pss"] for part in memory),
         "processes_rss_mb": [part["rss"] for part in memory],
-        "server_cpu_us": servers / count * 1e6, "worker_cpu_us": workers / count * 1e6,
-        "elsewhere_cores": elsewhere / wall,
+        "server_cpu_us": cores.servers_s / count * 1e6, "worker_cpu_us": cores.workers_s / count * 1e6,
+        "elsewhere_cores": cores.elsewhere_s / cores.wall_s,
     }  # fmt: skip
     if final is not None:
         figures["final_per_s"] = count / (final - first)

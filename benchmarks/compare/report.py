@@ -8,6 +8,7 @@ from typing import Any
 RACE_COLUMNS = (
     ("enqueue one by one /s", "one"), ("bulk /s", "bulk"),
     ("drain, 1 process /s", "drain_1"), ("2 processes /s", "drain_2"),
+    ("worker CPU µs a job", "worker_cpu_us_1"), ("server CPU µs", "server_cpu_us_1"),
     ("p50 ms", "p50_ms"), ("p95 ms", "p95_ms"), ("p99 ms", "p99_ms"), ("RSS MB", "rss_mb"), ("start s", "start_s"),
 )  # fmt: skip
 
