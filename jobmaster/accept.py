@@ -51,17 +51,13 @@ class Buckets:
         """What the last list has for this lane and priority. Renews an old list in the background."""
         if time.monotonic() - self._read_at > FRESH_FOR:
             self._renew()
-        route = (lane, priority)
-        if route not in self._by_route:
-            found = candidates(self._buckets, lane=lane, priority=priority)
-            self._by_route[route] = [bucket for bucket in found if bucket.agent in self._agents]
-        return self._by_route[route]
+        return self._of_route(lane, priority)
 
     def at_hand(self, lane: str, priority: int) -> Bucket | None:
-        """One of a fresh list, which was looked through before; None where somebody must ask. From any thread."""
+        """One of a fresh list; None where somebody must ask. From any thread."""
         if time.monotonic() - self._read_at > FRESH_FOR:
             return None
-        return choose(self._by_route.get((lane, priority), ()), _draw)
+        return choose(self._of_route(lane, priority), _draw)
 
     async def read(self) -> None:
         """Ask the master now. Raises what the master raises."""
@@ -81,6 +77,14 @@ class Buckets:
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
+
+    def _of_route(self, lane: str, priority: int) -> list[Bucket]:
+        routes = self._by_route  # before the list, and `_set` the other way round: no old list among new routes
+        found = routes.get((lane, priority))
+        if found is None:
+            known = candidates(self._buckets, lane=lane, priority=priority)
+            found = routes[lane, priority] = [bucket for bucket in known if bucket.agent in self._agents]
+        return found
 
     def _set(self, buckets: list[Bucket]) -> None:
         self._buckets = buckets

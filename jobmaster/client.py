@@ -26,11 +26,12 @@ from jobmaster.errors import (
     OutcomeUnknown,
     StoreUnavailable,
 )
-from jobmaster.gateway import MOST_JOBS, Connections, Gateway, Parcel, Route, new_token
+from jobmaster.gateway import MOST_FLIGHTS, MOST_JOBS, Connections, Gateway, Parcel, Route, new_token
 from jobmaster.loops import Background, Tenancy
 from jobmaster.model.ids import key_text, new_job_key
 from jobmaster.model.job import Envelope, NewJob, encode_envelope
 from jobmaster.model.states import ClusterMode, Priority
+from jobmaster.tickets import Relay, Ticket
 
 if TYPE_CHECKING:
     from jobmaster.options import CallPlan
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-WINDOW: Final = 4
+WINDOW: Final = MOST_FLIGHTS
 """Batches of one call that are under way at once; each has its accept_timeout from when it was sent."""
 ANSWER_SLACK: Final = 2.0
 """Seconds that a sync caller gives the loop beyond the deadline before it stops believing in an answer."""
@@ -70,27 +71,6 @@ class Mould(msgspec.Struct, frozen=True):
     keep_result: float | None
     nearest_us: int
     """Jobs that are due later than so many microseconds from now are held."""
-
-
-class Ticket(Parcel):
-    """A sync caller's place to wait: a bare lock, the cheapest thing that a thread can wait for."""
-
-    __slots__ = ("_lock", "error")
-
-    def __init__(self, jobs: Sequence[NewJob], route: Route, deadline: float) -> None:
-        super().__init__(jobs, route, deadline)
-        self._lock = threading.Lock()
-        self._lock.acquire()
-        self.error: Exception | None = None
-
-    def done(self, error: Exception | None) -> None:
-        """Answer it."""
-        self.error = error
-        self._lock.release()
-
-    def wait(self, timeout: float) -> bool:
-        """Wait for the answer; False: there is none yet."""
-        return self._lock.acquire(timeout=max(0.0, timeout))
 
 
 class Promise(Parcel):
@@ -126,6 +106,7 @@ class Client:
         self._tenancies: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Tenancy] = weakref.WeakKeyDictionary()
         self._token = new_token()
         self._moulds: dict[tuple[int, int], Mould] = {}
+        self._relay = Relay()
         _clients.add(self)
 
     # -- enqueue
@@ -231,26 +212,17 @@ class Client:
             StoreUnavailable, OutcomeUnknown: see `accept.Acceptor`. Of several batches some may be stored.
         """
         gateway = self._running().gateway
+        loads = _loads(orders)
+        relay = self._relay if len(loads) == 1 else None
         sent: deque[Ticket] = deque()
-        for jobs, route in _loads(orders):
+        for jobs, route in loads:
             if len(sent) == WINDOW:
-                self._wait_for(gateway, sent)
-            ticket = Ticket(jobs, route, self._deadline())
+                _wait_for_first(gateway, sent)
+            ticket = Ticket(jobs, route, self._deadline(), relay)
             sent.append(ticket)
             gateway.send(ticket)
         while sent:
-            self._wait_for(gateway, sent)
-
-    def _wait_for(self, gateway: Gateway, sent: deque[Ticket]) -> None:
-        """Wait for the first; where it failed, for all that are under way."""
-        ticket = sent.popleft()
-        if not ticket.wait(ticket.deadline - time.monotonic()):
-            _overdue(gateway, ticket)
-        if ticket.error is not None:
-            for other in sent:
-                if not other.wait(other.deadline - time.monotonic()):
-                    _overdue(gateway, other)
-            raise ticket.error
+            _wait_for_first(gateway, sent)
 
     async def aaccept(self, orders: Sequence[Order]) -> None:
         """`accept` on the running loop."""
@@ -348,6 +320,7 @@ class Client:
         # They are kept alive, because closing a copied connection would end the parent's.
         _inherited.append((self._background, list(self._tenancies.values())))
         self._lock = threading.RLock()
+        self._relay = Relay()
         self._background = None
         self._tenancies = weakref.WeakKeyDictionary()
         self._token = new_token()
@@ -378,6 +351,17 @@ class Client:
         return time.monotonic() + self._settings().accept_timeout
 
 
+def _wait_for_first(gateway: Gateway, sent: deque[Ticket]) -> None:
+    ticket = sent.popleft()
+    if not ticket.wait(ticket.deadline):
+        _overdue(gateway, ticket)
+    if ticket.error is not None:
+        for other in sent:  # they are under way: what becomes of them is known before the caller is told
+            if not other.wait(other.deadline):
+                _overdue(gateway, other)
+        raise ticket.error
+
+
 async def _answer_of(sent: deque[Promise]) -> None:
     error = await sent.popleft().answer
     if error is not None:
@@ -389,7 +373,8 @@ async def _answer_of(sent: deque[Promise]) -> None:
 def _overdue(gateway: Gateway, ticket: Ticket) -> None:
     if gateway.withdraw(ticket):
         ticket.error = StoreUnavailable("The store was busy until accept_timeout ended. Nothing was stored.")
-    elif not ticket.wait(ANSWER_SLACK):
+    elif not ticket.wait(time.monotonic() + ANSWER_SLACK):
+        ticket.leave()
         job_id = ticket.jobs[0].envelope.custom_id or key_text(ticket.jobs[0].key)
         ticket.error = OutcomeUnknown(
             "The event loop of this process's producer does not turn, so that no answer can come. The job may be "

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 MOST_FLIGHTS: Final = 2
 """Batches of one way that are under way at once; what comes meanwhile travels together in the next."""
+WORTH_A_TRY: Final = 0.25
+"""Seconds that must be left to ask again where a store has said for certain that it stored nothing."""
 SHORT_WAIT: Final = 0.1
 MOST_JOBS: Final = 1_000
 """Jobs in one call to a store."""
@@ -79,9 +81,9 @@ class Parcel:
         """Called once, on the loop's or a store's thread; None means that the jobs are stored."""
         raise NotImplementedError
 
-    def in_time(self) -> bool:
-        """Whether a store may still be asked."""
-        return time.monotonic() < self.deadline
+    def in_time(self, left: float = 0.0) -> bool:
+        """Whether a store may still be asked, with more than so many seconds left."""
+        return time.monotonic() + left < self.deadline
 
     @property
     def bucket(self) -> int:
@@ -188,7 +190,7 @@ class Gateway:
         if isinstance(error, OutcomeUnknown):
             parcel.doubtful = True
             self.put(parcel)
-        elif isinstance(error, Refused) or (isinstance(error, StoreUnavailable) and parcel.in_time()):
+        elif isinstance(error, Refused) or (isinstance(error, StoreUnavailable) and parcel.in_time(WORTH_A_TRY)):
             parcel.offered = None
             self.put(parcel)
         else:
@@ -341,14 +343,17 @@ def _delivery(parcels: Sequence[Parcel]) -> Delivery:
 
 
 def _answer(parcel: Parcel, error: Exception | None) -> None:
+    """Answer with an error of its own: one exception that several threads raise would tell several stories."""
+    own = error
     if isinstance(error, OutcomeUnknown):
         job_id = _first_id(parcel)
         advice = f" Repeat with options(job_id={job_id!r}): the same id is the same job." if job_id else ""
-        unknown = OutcomeUnknown(f"{error}{advice}", job_id=job_id)
-        unknown.__cause__ = error
-        parcel.done(unknown)
-        return
-    parcel.done(error)
+        own = OutcomeUnknown(f"{error}{advice}", job_id=job_id)
+    elif isinstance(error, StoreUnavailable):
+        own = StoreUnavailable(str(error))
+    if own is not None and own is not error:
+        own.__cause__ = error
+    parcel.done(own)
 
 
 def _first_id(parcel: Parcel) -> str | None:

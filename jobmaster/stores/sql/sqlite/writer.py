@@ -60,14 +60,15 @@ class Writer(ConnectionThread):
         return self._watch(connection)
 
     def _run_group(self, connection: sqlite3.Connection) -> None:
-        requests, pushes = self._take()
         if not self._is_in_place():
-            return self._fail(requests, pushes, lambda: moved_away(self._path))
+            return self._fail(*self._take(), lambda: moved_away(self._path))
         try:
             self._begin(connection)
         except sqlite3.Error as error:
             locked = error
-            return self._fail(requests, pushes, lambda: translated(locked, self._path))
+            return self._fail(*self._take(), lambda: translated(locked, self._path))
+        # Taken no sooner: until the lock is held a caller can change their mind, and is certain that nothing is stored.
+        requests, pushes = self._take()
         group = Group()
         try:
             while requests or pushes:
