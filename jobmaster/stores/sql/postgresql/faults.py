@@ -54,6 +54,8 @@ def unreachable(error: BaseException, dsn: Dsn) -> JobMasterError:
 
 def undone(error: BaseException, dsn: Dsn) -> BaseException:
     """The error for statements whose transaction certainly has no effect. What is no database error stays itself."""
+    if isinstance(error, JobMasterError):
+        return error
     if isinstance(error, (asyncpg.DataError, asyncpg.CharacterNotInRepertoireError)) and not _is_lost(error):
         return SerializationError(f"{dsn} cannot store this value: {error}. Nothing was stored.")
     if isinstance(error, DRIVER):

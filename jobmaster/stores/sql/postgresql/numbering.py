@@ -7,7 +7,8 @@ index on the bucket and the right one. 2**41 messages in a database's life, 2**2
 from __future__ import annotations
 
 SEQUENCE_BITS = 41
-MOST_BUCKETS = 1 << (63 - SEQUENCE_BITS)
+MOST_BUCKETS = (1 << (63 - SEQUENCE_BITS)) - 1
+"""Numbers of buckets stay below this: the end of the last one must be a number, too."""
 
 
 def first_of(bucket: int) -> int:
