@@ -31,8 +31,8 @@ async def join_cluster(master: MasterStore, questions: QueryStore, *, settings: 
     Raises:
         ClusterMismatch: the master belongs to another cluster, or other workers run with other values; both are named.
     """
-    await _agree(master, questions, settings)
-    await _refuse_to_leave_agents(questions, settings)
+    if await _agree(master, questions, settings):
+        await _refuse_to_leave_agents(questions, settings)
     await master.save_definitions([definition.stored(settings) for definition in registry])
 
 
@@ -55,21 +55,22 @@ def _require_same(stored: ClusterRecord, settings: Settings) -> None:
         )
 
 
-async def _agree(master: MasterStore, questions: QueryStore, settings: Settings) -> None:
+async def _agree(master: MasterStore, questions: QueryStore, settings: Settings) -> bool:
+    """Compare, and write what is new. The answer: whether the cluster has, or had, agents."""
     ours = agreed_values(settings)
     while True:
         stored = await master.load_cluster()
         if stored is None:
             record = ClusterRecord(cluster=settings.cluster_id, version=1, settings=msgspec.json.encode(ours))
             if await master.save_cluster(record):
-                return
+                return bool(ours["agents"])
             continue  # somebody else was first: compare with what they wrote
         _require_same(stored, settings)
         theirs: dict[str, Any] = msgspec.json.decode(stored.settings)
         merged = {**ours, "agents": {**theirs.get("agents", {}), **ours["agents"]}}
         faults = contradictions(theirs, ours, protect_agents=settings.protect_agents)
         if not faults and merged == theirs:
-            return
+            return bool(merged["agents"])
         if faults and await _others_live(questions):
             raise ClusterMismatch(
                 f"Cluster {settings.cluster_id!r} runs with other settings than this worker has:\n- "
@@ -82,7 +83,7 @@ async def _agree(master: MasterStore, questions: QueryStore, settings: Settings)
             cluster=settings.cluster_id, version=stored.version + 1, settings=msgspec.json.encode(merged)
         )
         if await master.save_cluster(record):
-            return
+            return bool(merged["agents"])
 
 
 async def _others_live(questions: QueryStore) -> bool:

@@ -1,4 +1,7 @@
-"""The composition root: the only module that knows adapters and engine at once, and joins them for an app."""
+"""The composition root: the only module that knows adapters and engine at once, and joins them for an app.
+
+A supervisor opens its master here and needs nothing else, so that the rest is imported where it is used.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 import jobmaster
-from jobmaster.agreement import join_cluster, require_same_cluster
 from jobmaster.errors import ConfigurationError
-from jobmaster.execution import TaskWorkload
-from jobmaster.gateway import Connections
 from jobmaster.model.states import Priority, WorkerMode
 from jobmaster.model.worker import Registration
 from jobmaster.ports.master import MasterRules
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from jobmaster.engine.pools.processes import PoolLaunch
     from jobmaster.engine.tuning import Tuning
     from jobmaster.engine.worker import Engine
+    from jobmaster.execution import TaskWorkload
+    from jobmaster.gateway import Connections
     from jobmaster.model.ids import JobKey
     from jobmaster.ports.clock import Clock
     from jobmaster.ports.link import EngineLink
@@ -68,6 +70,8 @@ async def open_connections(settings: Settings) -> Connections:
         SchemaError: the database's schema is another version's.
         ClusterMismatch: the master belongs to another cluster.
     """
+    from jobmaster.agreement import require_same_cluster
+
     connections = await _open(settings)
     try:
         await require_same_cluster(connections.store, settings)
@@ -78,6 +82,8 @@ async def open_connections(settings: Settings) -> Connections:
 
 
 async def _open(settings: Settings) -> Connections:
+    from jobmaster.gateway import Connections
+
     if settings.is_standalone:
         store = await open_database(settings.master, settings, standalone=True)
         return Connections(
@@ -235,6 +241,8 @@ def tuning_of(settings: Settings, plan: WorkerPlan) -> Tuning:
 
 def workload_of(app: JobMaster, *, pool: str = "processes") -> TaskWorkload:
     """The app's tasks, as an engine with this pool for sync tasks, or a process of the pool, runs them."""
+    from jobmaster.execution import TaskWorkload
+
     return TaskWorkload(
         app.registry,
         codec=app.codec,
@@ -272,6 +280,8 @@ async def start_up(app: JobMaster, connections: Connections) -> None:
         ClusterMismatch: the cluster runs with other settings.
         ConfigurationError: a module of `include` cannot be imported.
     """
+    from jobmaster.agreement import join_cluster
+
     app.load_tasks()
     await join_cluster(connections.store, connections.questions, settings=app.settings, registry=app.registry)
     durability = await connections.store.durability()

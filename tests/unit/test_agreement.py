@@ -104,6 +104,7 @@ def test_going_back_to_standalone_is_refused_while_an_agent_may_hold_messages() 
 
     async def scenario() -> None:
         store = WithBucket()
+        await join(store, agents=[Agent("pg-1", "sqlite:////x/pg.db")])
         with pytest.raises(ClusterMismatch, match=r"messages may wait in its agents: pg-1 \(1 buckets, 3 messages"):
             await join(store)
         # Nobody has counted since its owner left: messages may have come.
