@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
-from datetime import UTC, datetime
+from contextvars import ContextVar, Token
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from jobmaster.errors import ConfigurationError, JobCancelled
+from jobmaster.model.ids import JobKey, key_text
+from jobmaster.model.job import Envelope
+from jobmaster.model.run import Run
 from jobmaster.model.states import Priority
+from jobmaster.options import as_moment
 
 if TYPE_CHECKING:
     from jobmaster.model.message_data import JobMetadata, MessageData
@@ -25,60 +30,80 @@ class JobContext:
     """One execution of a job, as the task sees it.
 
     Attributes:
-        id: the job's id; empty in a plain call of a bound task.
-        task: the task's name.
         args: positional arguments.
         kwargs: arguments by name; of a job with message data its values.
-        attempt: number of this execution, from 1.
-        failures: how many of the attempts before this one failed or asked for another; interrupted ones don't count.
-        max_retries: how many further attempts a failure may have.
-        lane: the job's lane.
-        priority: the job's priority.
-        scheduled_at: when the job was due (aware, UTC).
-        deadline: when its hard time limit ends it (aware, UTC), or None.
-        worker: name of the worker that runs it.
         checkpoint_data: what an earlier attempt left with `checkpoint`, or None.
     """
 
     def __init__(
         self,
+        run: Run,
         *,
-        id: str,
-        task: str,
         args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        attempt: int = 1,
-        failures: int = 0,
-        max_retries: int = 0,
-        lane: str = "default",
-        priority: Priority = Priority.MEDIUM,
-        metadata: Mapping[str, object] | None = None,
-        scheduled_at: datetime,
-        deadline: datetime | None = None,
-        worker: str = "",
+        kwargs: dict[str, Any],
         checkpoint_data: Any = None,
-        cancelled: Callable[[], bool] | None = None,
         msg_data: MessageData | None = None,
         encode: Callable[[Any], bytes] | None = None,
     ) -> None:
-        self.id = id
-        self.task = task
+        self._run = run
         self.args = args
-        self.kwargs = dict(kwargs)
-        self.attempt = attempt
-        self.failures = failures
-        self.max_retries = max_retries
-        self.lane = lane
-        self.priority = priority
-        self._metadata = dict(metadata or {})
-        self.scheduled_at = scheduled_at
-        self.deadline = deadline
-        self.worker = worker
+        self.kwargs = kwargs
         self.checkpoint_data = checkpoint_data
-        self._cancelled = cancelled
         self._msg_data = msg_data
         self._encode = encode
         self._checkpoint: bytes | None = None
+
+    # What is not asked for in most runs is made when it is asked for.
+
+    @cached_property
+    def id(self) -> str:
+        """The job's id; empty in a plain call of a bound task."""
+        return self._run.envelope.custom_id or (key_text(self._run.key) if self._run.key else "")
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self._run.envelope.task
+
+    @property
+    def attempt(self) -> int:
+        """Number of this execution, from 1."""
+        return self._run.attempt
+
+    @property
+    def failures(self) -> int:
+        """How many attempts before this one failed or asked for another; interrupted ones don't count."""
+        return self._run.failures
+
+    @property
+    def max_retries(self) -> int:
+        """How many further attempts a failure may have."""
+        return self._run.max_retries
+
+    @property
+    def lane(self) -> str:
+        """The job's lane."""
+        return self._run.envelope.lane or "default"
+
+    @property
+    def priority(self) -> Priority:
+        """The job's priority."""
+        return Priority(self._run.envelope.priority)
+
+    @property
+    def scheduled_at(self) -> datetime:
+        """When the job was due (aware, UTC)."""
+        return as_moment(self._run.scheduled_us)
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When its hard time limit ends it (aware, UTC), or None."""
+        return None if self._run.deadline_us is None else as_moment(self._run.deadline_us)
+
+    @property
+    def worker(self) -> str:
+        """Name of the worker that runs it."""
+        return self._run.worker
 
     @cached_property
     def msg_data(self) -> MessageData:
@@ -94,12 +119,12 @@ class JobContext:
         """The plain data kept beside the job: a mapping with typed getters."""
         from jobmaster.model.message_data import JobMetadata
 
-        return JobMetadata(self._metadata)
+        return JobMetadata(dict(self._run.envelope.metadata))
 
     @property
     def cancelled(self) -> bool:
         """Whether this run was told to stop (cancelled, over its limit, or the worker stops)."""
-        return self._cancelled is not None and self._cancelled()
+        return self._run.halting
 
     def check_cancelled(self) -> None:
         """A place where a long run may end: raises `JobCancelled` when it was told to stop."""
@@ -182,23 +207,27 @@ def running_job() -> JobContext | None:
     return _current.get()
 
 
-def enter_job(context: JobContext) -> Callable[[], None]:
-    """Make it the current job; the function that is returned ends that."""
-    token = _current.set(context)
-    return lambda: _current.reset(token)
+def enter_job(context: JobContext) -> Token[JobContext | None]:
+    """Make it the current job, until `leave_job`."""
+    return _current.set(context)
+
+
+def leave_job(token: Token[JobContext | None]) -> None:
+    """End what `enter_job` began, in the same context."""
+    _current.reset(token)
 
 
 def detached_context(definition: TaskDefinition, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> JobContext:
     """The context of a plain call: no job, no worker, the first attempt."""
-    target = definition.target
-    return JobContext(
-        id="",
+    target, now_us = definition.target, time.time_ns() // 1000
+    envelope = Envelope(
         task=definition.name,
-        args=args,
-        kwargs=kwargs,
-        max_retries=definition.limits.max_retries,
-        lane=target.lane or "default",
-        priority=Priority(target.priority),
-        metadata=target.metadata,
-        scheduled_at=datetime.now(UTC),
+        call=b"",
+        created_us=now_us,
+        scheduled_us=now_us,
+        lane=target.lane,
+        priority=target.priority,
+        metadata=dict(target.metadata),
     )
+    run = Run(JobKey(b""), envelope, b"", 1, 0, definition.limits.max_retries, now_us, None, None, None, "")
+    return JobContext(run, args=args, kwargs=dict(kwargs))

@@ -11,7 +11,7 @@ import traceback
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from jobmaster.context import JobContext, enter_job
+from jobmaster.context import JobContext, enter_job, leave_job
 from jobmaster.errors import (
     Ignore,
     MessageTooLarge,
@@ -22,12 +22,10 @@ from jobmaster.errors import (
 )
 from jobmaster.handler import decode_message_data
 from jobmaster.model.durations import as_timedelta
-from jobmaster.model.ids import key_text
 from jobmaster.model.job import ErrorInfo, exception_name
 from jobmaster.model.reasons import IGNORED
-from jobmaster.model.run import End, Ended, Run
-from jobmaster.model.states import Priority
-from jobmaster.options import as_moment, moment_us
+from jobmaster.model.run import RETURNED_NOTHING, End, Ended, Run
+from jobmaster.options import moment_us
 
 if TYPE_CHECKING:
     from jobmaster.handler import Injector
@@ -83,19 +81,21 @@ class TaskWorkload:
         if isinstance(prepared, Ended):
             return prepared
         definition, context = prepared
-        leave = enter_job(context)
+        token = enter_job(context)
         try:
-            if definition.handler is None:
-                value = await definition.function(*_arguments(definition, context), **context.kwargs)
-            else:
+            if definition.handler is not None:
                 async with self._injector.scope() as scope:
                     handler = await scope.amake(definition.handler)
                     value = await handler.handle(context)
+            elif definition.bound:
+                value = await definition.function(context, *context.args, **context.kwargs)
+            else:
+                value = await definition.function(*context.args, **context.kwargs)
             return self._returned(definition, context, value)
         except Exception as error:  # noqa: BLE001 - every exception of the user's code becomes an outcome
             return self._raised(definition, context, error)
         finally:
-            leave()
+            leave_job(token)
 
     def invoke_sync(self, run: Run) -> Ended:
         """Run a sync task to its end in the calling thread."""
@@ -103,13 +103,15 @@ class TaskWorkload:
         if isinstance(prepared, Ended):
             return prepared
         definition, context = prepared
-        leave, process = enter_job(context), os.getpid()
+        token, process = enter_job(context), os.getpid()
         try:
-            if definition.handler is None:
-                value = definition.function(*_arguments(definition, context), **context.kwargs)
-            else:
+            if definition.handler is not None:
                 with self._injector.scope() as scope:
                     value = scope.make(definition.handler).handle(context)
+            elif definition.bound:
+                value = definition.function(context, *context.args, **context.kwargs)
+            else:
+                value = definition.function(*context.args, **context.kwargs)
             return self._returned(definition, context, value)
         except Exception as error:  # noqa: BLE001 - as above
             if os.getpid() != process:
@@ -117,64 +119,56 @@ class TaskWorkload:
                 _end_a_copy(1)
             return self._raised(definition, context, error)
         finally:
-            leave()
+            leave_job(token)
             if os.getpid() != process:
                 raised = sys.exception()
                 _end_a_copy((raised.code or 0) if isinstance(raised, SystemExit) else 0)
 
     def _prepare(self, run: Run) -> tuple[TaskDefinition, JobContext] | Ended:
         """The definition and the context of a run; an Ended where it cannot even begin."""
+        envelope, codec = run.envelope, self._codec
         try:
-            definition = self._registry.get(run.envelope.task)
-            return definition, self._context(definition, run)
+            definition = self._registry.get(envelope.task)
+            if run.checkpoint is not None or envelope.is_data:
+                return definition, self._context_with_data(definition, run)
+            args, kwargs = codec.decode_call(envelope.call, definition.hints)
         except (NotRegistered, SerializationError) as error:
             # The same bytes meet the same code in the next attempt: trying again would only repeat it.
             return Ended(End.RAISED, error=_error_info(error), retryable=False)
+        return definition, JobContext(run, args=args, kwargs=kwargs, encode=self._encode_checkpoint)
 
-    def _context(self, definition: TaskDefinition, run: Run) -> JobContext:
+    def _context_with_data(self, definition: TaskDefinition, run: Run) -> JobContext:
         envelope = run.envelope
         args: tuple[Any, ...] = ()
-        kwargs: dict[str, Any] = {}
-        msg_data = None
+        msg_data = checkpoint = None
         if envelope.is_data:
             msg_data = decode_message_data(self._codec, envelope.call)
             kwargs = dict(msg_data)
         else:
             args, kwargs = self._codec.decode_call(envelope.call, definition.hints)
-        checkpoint = None
         if run.checkpoint is not None:
             checkpoint = self._codec.decode_value(run.checkpoint, what="checkpoint")
         return JobContext(
-            id=envelope.custom_id or key_text(run.key),
-            task=envelope.task,
-            args=args,
-            kwargs=kwargs,
-            attempt=run.attempt,
-            failures=run.failures,
-            max_retries=run.max_retries,
-            lane=envelope.lane or "default",
-            priority=Priority(envelope.priority),
-            metadata=envelope.metadata,
-            scheduled_at=as_moment(run.scheduled_us),
-            deadline=None if run.deadline_us is None else as_moment(run.deadline_us),
-            worker=run.worker,
-            checkpoint_data=checkpoint,
-            cancelled=run.cancelled,
-            msg_data=msg_data,
-            encode=lambda data: self._codec.encode_value(data, "checkpoint"),
+            run, args=args, kwargs=kwargs, checkpoint_data=checkpoint, msg_data=msg_data, encode=self._encode_checkpoint
         )
+
+    def _encode_checkpoint(self, data: object) -> bytes:
+        return self._codec.encode_value(data, "checkpoint")
 
     def _returned(self, definition: TaskDefinition, context: JobContext, value: object) -> Ended:
         """The outcome of a run that came to its end. A result that cannot be kept fails it, for good."""
+        if value is None:
+            checkpoint = context.stored_checkpoint
+            return RETURNED_NOTHING if checkpoint is None else Ended(End.RETURNED, checkpoint=checkpoint)
         if inspect.iscoroutine(value):
             value.close()
             raise SerializationError(
                 f"{definition.name} is registered as a sync function and returned a coroutine, which nobody awaits. "
                 "Write async def, or put functools.wraps on the decorator that hides it."
             )
-        result = None if value is None else self._codec.encode_value(value, "result")
+        result = self._codec.encode_value(value, "result")
         limit = self._settings.max_result_bytes
-        if result is not None and len(result) > limit:
+        if len(result) > limit:
             raise MessageTooLarge(
                 f"The result of {definition.name} has {len(result):,} bytes, and max_result_bytes is {limit:,}. "
                 "Keep the data elsewhere and return its key, or raise max_result_bytes."
@@ -200,10 +194,6 @@ class TaskWorkload:
         return Ended(
             End.RAISED, error=_error_info(error), retryable=_retryable(definition, error), checkpoint=checkpoint
         )
-
-
-def _arguments(definition: TaskDefinition, context: JobContext) -> tuple[Any, ...]:
-    return (context, *context.args) if definition.bound else context.args
 
 
 def _retried(retry: Retry, checkpoint: bytes | None) -> Ended:

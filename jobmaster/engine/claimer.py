@@ -137,7 +137,7 @@ class Claimer:
                 entries.append(entry)
         for entry in entries:
             entry.life.waiting += 1
-            self._waiting.add(entry, now_us)
+        self._waiting.add(entries, now_us)
         if entries:
             self.arrived(entries)
 

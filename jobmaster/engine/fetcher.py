@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jobmaster.engine.store_clock import StoreClock
     from jobmaster.engine.tuning import Tuning
     from jobmaster.engine.waiting import Waiting
-    from jobmaster.model.job import Envelope, Message
+    from jobmaster.model.job import Message
     from jobmaster.ports.agent import Read, Subscription
     from jobmaster.ports.clock import Clock
     from jobmaster.ports.store import Store
@@ -95,20 +95,25 @@ class Fetcher:
         """Put messages into memory; returns the new entries, which wait from now on."""
         entries = []
         for message in messages:
-            envelope = self._envelope(message)
-            entry = life.message_entry(message, envelope or unreadable_envelope(message.due_us))
-            if entry is None:
+            try:
+                envelope = decode_envelope(message.payload)
+            except msgspec.DecodeError as error:
+                self._take_unreadable(life, message, error)
                 continue
-            entry.guarded = entry.guarded or guarded
-            if envelope is None:
-                self.unreadable(entry)
-            else:
+            entry = life.message_entry(message, envelope, guarded=guarded)
+            if entry is not None:
                 entries.append(entry)
-        now_us = self._store_clock.now_us()
         life.waiting += len(entries)
-        for entry in entries:
-            self._waiting.add(entry, now_us)
+        self._waiting.add(entries, self._store_clock.now_us())
+        if not self._store.standalone:
+            life.await_rows(entries, self._clock.monotonic())
         return entries
+
+    def _take_unreadable(self, life: Life, message: Message, error: msgspec.DecodeError) -> None:
+        logger.warning("message_unreadable bucket=%d seq=%d error=%s", message.bucket, message.seq, error)
+        entry = life.message_entry(message, unreadable_envelope(message.due_us))
+        if entry is not None:
+            self.unreadable(entry)
 
     async def _read_all(self) -> None:
         now = self._clock.monotonic()
@@ -187,13 +192,6 @@ class Fetcher:
 
     def _has_room(self, life: Life) -> bool:
         return self._tuning.buffer_per_bucket - life.waiting >= self._tuning.least_room
-
-    def _envelope(self, message: Message) -> Envelope | None:
-        try:
-            return decode_envelope(message.payload)
-        except msgspec.DecodeError as error:
-            logger.warning("message_unreadable bucket=%d seq=%d error=%s", message.bucket, message.seq, error)
-            return None
 
     async def _sleep(self) -> None:
         now = self._clock.monotonic()

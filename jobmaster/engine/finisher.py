@@ -48,12 +48,19 @@ class Finisher:
         self._wake = asyncio.Event()
         self._in_flight = 0
         self._waiting = 0
-        self.settled: Callable[[Entry, list[Message]], None] = lambda _entry, _twins: None
+        self.settled: Callable[[Life, list[Message]], None] = lambda _life, _twins: None
+        """Told of each batch that was answered, with second copies of its jobs."""
 
     def add(self, entry: Entry, outcome: Outcome) -> None:
-        """An outcome to write."""
-        self._outcomes.setdefault(entry.life, []).append((entry, outcome))
+        """An outcome to write, at the next `flush`."""
+        items = self._outcomes.get(entry.life)
+        if items is None:
+            items = self._outcomes[entry.life] = []
+        items.append((entry, outcome))
         self._waiting += 1
+
+    def flush(self) -> None:
+        """Outcomes were added: write them when a flusher is free."""
         self._wake.set()
 
     def hand_back(self, entry: Entry, outcome: Outcome) -> None:
@@ -90,25 +97,22 @@ class Finisher:
             if life.dropped:
                 self._waiting -= len(queues.pop(life))
                 continue
-            batch: dict[bytes, Item] = {}
-            rest: list[Item] = []
-            for item in queues.pop(life):
-                if len(batch) < self._batch and item[0].key not in batch:
-                    batch[item[0].key] = item
-                else:
-                    rest.append(item)
+            items = queues.pop(life)
+            batch, rest = items[: self._batch], items[self._batch :]
+            if len({entry.key for entry, _ in batch}) < len(batch):
+                batch, again = _each_once(batch)
+                rest = again + rest
             if rest:
                 queues[life] = rest
             self._waiting -= len(batch)
-            return life, list(batch.values())
+            return life, batch
         return None
 
     async def _flush(self, life: Life, batch: list[Item], *, ended: bool | None) -> None:
         self._in_flight += len(batch)
         try:
             if await self._written(life, [outcome for _, outcome in batch], ended=ended):
-                for entry, _ in batch:
-                    self.settled(entry, life.forget(entry))
+                self.settled(life, life.forget([entry for entry, _ in batch]))
         finally:
             self._in_flight -= len(batch)
 
@@ -154,6 +158,13 @@ class Finisher:
                 self._pause.succeeded()
                 return True
         return False
+
+
+def _each_once(items: list[Item]) -> tuple[list[Item], list[Item]]:
+    """The first outcome of each job, and the others."""
+    first: dict[bytes, Item] = {}
+    again = [item for item in items if first.setdefault(item[0].key, item) is not item]
+    return list(first.values()), again
 
 
 def _failed(outcome: Outcome, error: Exception) -> Outcome:

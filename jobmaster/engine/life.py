@@ -7,11 +7,16 @@ from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING
 
+import msgspec
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from jobmaster.model.bucket import Bucket
     from jobmaster.model.ids import JobKey
     from jobmaster.model.job import ClaimedJob, Envelope, Message
-    from jobmaster.model.run import Halt
+    from jobmaster.model.policy import TaskPolicy
+    from jobmaster.model.run import Halt, Run
     from jobmaster.ports.agent import Cursor
 
 _REMEMBERED = 10_000
@@ -31,41 +36,47 @@ class Stage(Enum):
     """Its outcome is on the way to the store."""
 
 
-class Entry:
-    """One job in memory, of one life."""
+class Entry(msgspec.Struct, eq=False):
+    """One job in memory, of one life.
 
-    __slots__ = (
-        "attempts", "checkpoint", "due_us", "envelope", "failures", "gen", "guarded", "halting", "in_master", "key",
-        "life", "nonce", "payload", "place", "recorded", "recoveries", "seq", "stage", "started_at", "started_us",
-        "stopped_by",
-    )  # fmt: skip
+    Attributes:
+        identity: (key, gen), under which its life holds it.
+        seq: the number of its message; None: it has none (any more).
+        guarded: may start only by a guarded start (R10): verify is set, it is a suspect, or at-most-once.
+        in_master: the master may know it (from the moment of sending): it is counted in `held`.
+        recorded: its Processing row was sent to the master.
+        place: where the keeper's shared memory notes its run.
+        started_us, started_at: by the store's clock, and by the process's monotonic one.
+        policy: of its task, as it was when the run started.
+        run: the latest run.
+        stopped_by: what told the run to end, the latest; None while nothing did.
+        gone: the store has settled it, and it has left memory.
+    """
 
-    def __init__(self, *, life: Life, key: JobKey, gen: int, due_us: int, envelope: Envelope, payload: bytes) -> None:
-        self.life = life
-        self.key = key
-        self.gen = gen
-        self.due_us = due_us
-        self.envelope = envelope
-        self.payload = payload
-        self.seq: int | None = None
-        self.stage = Stage.WAITING
-        self.guarded = False
-        """Verify: may start only by a guarded start (R10)."""
-        self.in_master = False
-        """The master may know it (from the moment of sending): it is counted in `held`."""
-        self.recorded = False
-        """Its Processing row was sent to the master."""
-        self.attempts = 0
-        self.failures = 0
-        self.recoveries = 0
-        self.nonce = 0
-        self.checkpoint: bytes | None = None
-        self.started_us = 0
-        self.started_at = 0.0
-        self.place = -1
-        self.halting = False
-        self.stopped_by: Halt | None = None
-        """What told the run to end, the latest; None while nothing did."""
+    life: Life
+    identity: tuple[JobKey, int]
+    key: JobKey
+    gen: int
+    due_us: int
+    envelope: Envelope
+    payload: bytes
+    seq: int | None = None
+    guarded: bool = False
+    stage: Stage = Stage.WAITING
+    in_master: bool = False
+    recorded: bool = False
+    attempts: int = 0
+    failures: int = 0
+    recoveries: int = 0
+    nonce: int = 0
+    checkpoint: bytes | None = None
+    started_us: int = 0
+    started_at: float = 0.0
+    place: int = -1
+    policy: TaskPolicy | None = None
+    run: Run | None = None
+    stopped_by: Halt | None = None
+    gone: bool = False
 
     @property
     def suspect(self) -> bool:
@@ -75,7 +86,7 @@ class Entry:
     @property
     def alive(self) -> bool:
         """False once its life was dropped, or the entry was forgotten."""
-        return not self.life.dropped and self.life.entries.get((self.key, self.gen)) is self
+        return not (self.gone or self.life.dropped)
 
 
 class Life:
@@ -83,7 +94,8 @@ class Life:
 
     __slots__ = (
         "_gone", "bucket", "cursor", "depth", "dropped", "entries", "fence", "full_reread_at", "high_mark", "more",
-        "next_due_us", "numbers", "open", "read_wanted", "reading", "reread_at", "twins", "unsettled", "waiting",
+        "next_due_us", "numbers", "open", "read_wanted", "reading", "reread_at", "rowless", "twins", "unsettled",
+        "waiting",
     )  # fmt: skip
 
     def __init__(self, bucket: Bucket) -> None:
@@ -111,30 +123,25 @@ class Life:
         """When (monotonic seconds) it is read again below the cursor, if it is still unsettled then."""
         self.full_reread_at = 0.0
         """When all below the cursor is read again although nothing asks for it."""
+        self.rowless: deque[tuple[float, Entry]] = deque()
+        """With a separate agent: entries without a row, and since when (monotonic seconds) they are in memory."""
         self.waiting = 0
         self.depth = 0
 
-    def message_entry(self, message: Message, envelope: Envelope) -> Entry | None:
+    def message_entry(self, message: Message, envelope: Envelope, *, guarded: bool = False) -> Entry | None:
         """Take a message into memory, or None where it is there already, or was lately removed (R9)."""
-        if message.seq in self.numbers:
+        seq = message.seq
+        if seq in self.numbers:
             return None
-        self.numbers.add(message.seq)
-        identity = (message.key, message.gen)
-        present = self.entries.get(identity)
-        if present is not None:
+        self.numbers.add(seq)
+        key, gen = identity = (message.key, message.gen)
+        if identity in self.entries:
             self.twins.setdefault(identity, []).append(message)
             return None
-        entry = Entry(
-            life=self,
-            key=message.key,
-            gen=message.gen,
-            due_us=message.due_us,
-            envelope=envelope,
-            payload=message.payload,
+        guarded = guarded or message.verify or gen > 0 or seq <= self.high_mark or envelope.at_most_once
+        entry = self.entries[identity] = Entry(
+            self, identity, key, gen, message.due_us, envelope, message.payload, seq, guarded
         )
-        entry.seq = message.seq
-        entry.guarded = message.verify or message.gen > 0 or message.seq <= self.high_mark
-        self.entries[identity] = entry
         return entry
 
     def claimed_entry(self, job: ClaimedJob, envelope: Envelope) -> Entry | None:
@@ -142,31 +149,51 @@ class Life:
         identity = (job.key, job.gen)
         if identity in self.entries:
             return None
-        entry = Entry(life=self, key=job.key, gen=job.gen, due_us=job.due_us, envelope=envelope, payload=job.payload)
+        entry = Entry(self, identity, job.key, job.gen, job.due_us, envelope, job.payload)
         entry.in_master = True
-        entry.guarded = job.suspect
+        entry.guarded = job.suspect or job.recoveries > 0 or envelope.at_most_once
         entry.attempts, entry.failures, entry.recoveries = job.attempts, job.failures, job.recoveries
         entry.checkpoint = job.checkpoint
         self.entries[identity] = entry
         return entry
 
-    def forget(self, entry: Entry) -> list[Message]:
-        """The store has settled the job: it leaves memory. Returns second copies, to be taken under guard."""
-        identity = (entry.key, entry.gen)
-        if self.entries.get(identity) is entry:
-            del self.entries[identity]
-        self.message_removed(entry)
-        twins = self.twins.pop(identity, [])
-        self.numbers.difference_update(twin.seq for twin in twins)
-        return twins
+    def await_rows(self, entries: Iterable[Entry], now: float) -> None:
+        """These get a row of their own if they still wait after a while."""
+        rowless = self.rowless
+        while rowless and rowless[0][1].stage is not Stage.WAITING:
+            rowless.popleft()
+        rowless.extend((now, entry) for entry in entries)
+
+    def forget(self, entries: Iterable[Entry]) -> list[Message]:
+        """The store has settled these jobs: they leave memory. Returns second copies, to be taken under guard."""
+        mine, gone = self.entries, self._gone
+        for entry in entries:
+            if mine.get(entry.identity) is entry:
+                del mine[entry.identity]
+            entry.gone = True
+            if entry.seq is not None:
+                gone.append(entry.seq)
+        self._forget_old_numbers()
+        return self._released_twins(entries) if self.twins else []
 
     def message_removed(self, entry: Entry) -> None:
         """Its message has left the agent: a read that was under way must not bring it again."""
-        if entry.seq is None:
-            return
-        self._gone.append(entry.seq)
-        while len(self._gone) > _REMEMBERED:
-            self.numbers.discard(self._gone.popleft())
+        if entry.seq is not None:
+            self._gone.append(entry.seq)
+            self._forget_old_numbers()
+            entry.seq = None
+
+    def _forget_old_numbers(self) -> None:
+        gone, numbers = self._gone, self.numbers
+        while len(gone) > _REMEMBERED:
+            numbers.discard(gone.popleft())
+
+    def _released_twins(self, entries: Iterable[Entry]) -> list[Message]:
+        released = []
+        for entry in entries:
+            released += self.twins.pop(entry.identity, [])
+        self.numbers.difference_update(twin.seq for twin in released)
+        return released
 
     def held(self) -> list[tuple[JobKey, int]]:
         """The rows that this life has in memory (R8)."""

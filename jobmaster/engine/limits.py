@@ -16,8 +16,9 @@ from jobmaster.engine.life import Entry, Stage
 from jobmaster.model.run import Halt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from jobmaster.model.run import Run
     from jobmaster.ports.clock import Clock
 
 LOOK_EVERY = 0.25
@@ -42,19 +43,20 @@ class Limits:
         self._early_after = early_after
         self._halt = halt
         self._early = early
-        self._young: deque[tuple[float, Entry, float | None, float | None]] = deque()
-        self._limits: list[tuple[float, int, float, Entry, Halt]] = []
+        self._young: deque[Entry] = deque()
+        self._limits: list[tuple[float, int, Run, Entry, Halt]] = []
         self._order = itertools.count()
         self._most = _FEW
         self._started = asyncio.Event()
 
-    def watch(self, entry: Entry, *, timeout: float | None, soft_timeout: float | None) -> None:
-        """Note a run that starts now; limits in seconds."""
-        shortest = min((limit for limit in (timeout, soft_timeout) if limit is not None), default=None)
-        if shortest is not None and shortest <= self._early_after + LOOK_EVERY:
-            self._push(entry, timeout, soft_timeout)
-            timeout = soft_timeout = None
-        self._young.append((entry.started_at, entry, timeout, soft_timeout))
+    def watch(self, entries: Sequence[Entry]) -> None:
+        """Note runs that start now."""
+        soon = self._early_after + LOOK_EVERY
+        for entry in entries:
+            run = entry.run
+            if run is not None and _is_short(run, soon):
+                self._push(entry, run)
+        self._young.extend(entries)
         self._started.set()
 
     async def wait_for_a_start(self) -> None:
@@ -62,24 +64,28 @@ class Limits:
         self._started.clear()
         await self._started.wait()
 
-    def forget(self, entry: Entry) -> None:
-        """The run ended. (What stands in the queues falls out when it is met.)"""
-        while self._young and self._young[0][1].stage is not Stage.RUNNING:
-            self._young.popleft()
+    def tidy(self) -> None:
+        """Runs have ended. (What stands in the queues falls out when it is met.)"""
+        young = self._young
+        while young and young[0].stage is not Stage.RUNNING:
+            young.popleft()
 
     def look(self) -> None:
         """Write early rows for what became old, and stop what is over its limit."""
         now = self._clock.monotonic()
         old = now - self._early_after
-        while self._young and (self._young[0][1].stage is not Stage.RUNNING or self._young[0][0] <= old):
-            _, entry, timeout, soft_timeout = self._young.popleft()
-            if entry.stage is Stage.RUNNING:
-                self._push(entry, timeout, soft_timeout)
+        soon = self._early_after + LOOK_EVERY
+        while self._young and (self._young[0].stage is not Stage.RUNNING or self._young[0].started_at <= old):
+            entry = self._young.popleft()
+            run = entry.run
+            if entry.stage is Stage.RUNNING and run is not None:
+                if not _is_short(run, soon):
+                    self._push(entry, run)
                 if not entry.recorded:
                     self._early(entry)
         while self._limits and self._limits[0][0] <= now:
-            _, _, started_at, entry, why = heapq.heappop(self._limits)
-            if entry.stage is Stage.RUNNING and entry.started_at == started_at:
+            _, _, run, entry, why = heapq.heappop(self._limits)
+            if entry.stage is Stage.RUNNING and entry.run is run:
                 self._halt(entry, why)
         if len(self._limits) > self._most:
             self._forget_the_ended()
@@ -94,8 +100,15 @@ class Limits:
         """When (monotonic seconds) the next limit is due, or None."""
         return self._limits[0][0] if self._limits else None
 
-    def _push(self, entry: Entry, timeout: float | None, soft_timeout: float | None) -> None:
-        for limit, why in ((soft_timeout, Halt.SOFT_LIMIT), (timeout, Halt.HARD_LIMIT)):
+    def _push(self, entry: Entry, run: Run) -> None:
+        for limit, why in ((run.soft_timeout, Halt.SOFT_LIMIT), (run.timeout, Halt.HARD_LIMIT)):
             if limit is not None:
-                item = (entry.started_at + limit, next(self._order), entry.started_at, entry, why)
+                item = (entry.started_at + limit, next(self._order), run, entry, why)
                 heapq.heappush(self._limits, item)
+
+
+def _is_short(run: Run, soon: float) -> bool:
+    """One of its limits may come before it is looked at for its early row."""
+    return (run.timeout is not None and run.timeout <= soon) or (
+        run.soft_timeout is not None and run.soft_timeout <= soon
+    )

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 
 from jobmaster.engine.life import Entry, Stage
 from jobmaster.engine.limits import Limits
+from jobmaster.engine.outcomes import after_run, outcome_with, returned
 from jobmaster.engine.pools.ending import stopped
 from jobmaster.model import reasons
-from jobmaster.model.job import Outcome
 from jobmaster.model.run import End, Ended, Halt, Run
 from jobmaster.model.states import JobStatus
-from jobmaster.rules import retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from jobmaster.engine.waiting import Waiting
     from jobmaster.model.ids import JobKey
     from jobmaster.model.policy import TaskPolicy
+    from jobmaster.model.run import Finished
     from jobmaster.ports.clock import Clock
     from jobmaster.ports.link import EngineLink
     from jobmaster.ports.workload import Pool, Workload
@@ -88,7 +88,10 @@ class Runner:
         """Tombstones that this worker was told of."""
         self.counts = {"started": 0, "succeeded": 0, "failed": 0, "retried": 0, "cancelled": 0}
         self.limits = Limits(clock=clock, early_after=tuning.early_row_after, halt=self.halt, early=starter.early)
+        self.took: Callable[[], None] = lambda: None
+        """Called when entries left `waiting`: there is room for more."""
         starter.answered = self._answered
+        async_pool.finished = sync_pool.finished = self._finished
 
     # ---------------------------------------------------------------- what others call
 
@@ -104,9 +107,7 @@ class Runner:
                 self._dropped = False
                 self._waiting.drop_dead()
             self._waiting.promote(self._store_clock.now_us())
-            self._start_granted()
-            started = self._start_waiting()
-            if started >= _YIELD_EVERY:
+            if self._fill():
                 await asyncio.sleep(0)
                 continue
             await self._sleep()
@@ -149,16 +150,16 @@ class Runner:
         """Stop a run. Soft limits raise inside it; the others end it."""
         if entry.stage is Stage.RUNNING:
             if why is not Halt.SOFT_LIMIT:
-                entry.halting = True
                 entry.stopped_by = entry.stopped_by or why
-            self._pool_of(entry).halt(entry.key, why)
+            policy = entry.policy
+            self._pools[policy is not None and policy.is_async].halt(entry.key, why)
 
     def write_off(self, keys: list[JobKey]) -> None:
         """Runs that do not end inside this process, which is about to end itself: what stopped them is their end."""
+        now = self._clock.monotonic()
         for entry in [self.running[key] for key in keys if key in self.running]:
-            policy = self._workload.policy(entry.envelope.task)
-            if policy is not None and entry.stopped_by is not None:
-                self._ended(entry, policy, stopped(entry.stopped_by))
+            if entry.run is not None and entry.stopped_by is not None:
+                self._finished([(entry.run, stopped(entry.stopped_by), now)])
 
     def dropped(self, life: Life) -> None:
         """The life is not ours any more: what waits is forgotten, what runs is stopped, outcomes count for nothing."""
@@ -169,78 +170,96 @@ class Runner:
 
     # ---------------------------------------------------------------- starting
 
-    def _may_start(self, *, granted: bool = False) -> bool:
-        """Granted ones start in a closed engine too: the master has them as Processing already."""
-        return (
-            (granted or not (self.closed or self.paused))
-            and len(self.running) < self.slots
-            and self._finisher.pending() < self._tuning.backlog_of_outcomes
-            and self._lease.trusted()
-        )
+    def _fill(self) -> bool:
+        """Start as many as there are slots, after one look at the clocks and at trust; True: there may be more."""
+        if len(self.running) >= self.slots or not self._lease.trusted():
+            return False
+        batch = _Batch(self._store_clock.now_us(), self._clock.monotonic())
+        try:
+            if self._granted:
+                self._start_granted(batch)
+            begun = self._start_waiting(batch)
+        finally:
+            self._submit(batch)
+        return begun >= _YIELD_EVERY
 
-    def _start_granted(self) -> None:
+    def _submit(self, batch: _Batch) -> None:
+        for is_async, entries in ((True, batch.coroutines), (False, batch.functions)):
+            if entries:
+                self.counts["started"] += len(entries)
+                self.limits.watch(entries)
+                self._pools[is_async].submit([entry.run for entry in entries if entry.run is not None])
+
+    def _start_granted(self, batch: _Batch) -> None:
+        """Granted ones start in a closed engine too: the master has them as Processing already."""
         for _ in range(len(self._granted)):
-            if not self._may_start(granted=True):
+            if len(self.running) >= self.slots:
                 return
             entry = self._granted.popleft()
             if not entry.alive:
                 continue
             if entry.key in self.cancelled:
                 self._end_unstarted(entry, JobStatus.CANCELLED, "")
-                continue
-            if entry.key in self.running:
+            elif entry.key in self.running:
                 self._granted.append(entry)
             elif entry.suspect and self._suspects:
                 self._hand_on(entry)
             else:
-                self._start(entry)
+                policy = self._workload.policy(entry.envelope.task)
+                if policy is None:  # the code was reloaded between the guarded start and now
+                    self._end_unstarted(entry, JobStatus.HELD_ON_MASTER, reasons.UNROUTABLE)
+                else:
+                    self._start(entry, policy, batch)
 
     def _hand_on(self, entry: Entry) -> None:
         """Its answer made it a suspect, and one runs here: as Processing it would be blamed for that one's crash."""
         entry.stage = Stage.ENDED
-        self._finisher.hand_back(entry, self._outcome(entry, JobStatus.HELD_ON_MASTER))
+        outcome = outcome_with(entry, JobStatus.HELD_ON_MASTER, finished_us=self._store_clock.now_us())
+        self._finisher.hand_back(entry, outcome)
 
-    def _start_waiting(self) -> int:
-        started = 0
-        while started < _YIELD_EVERY and self._may_start():
-            entry = self._waiting.take(self._fits)
+    def _start_waiting(self, batch: _Batch) -> int:
+        """Begin entries in the order of their turns; how many were begun."""
+        if self.closed or self.paused or self._finisher.pending() >= self._tuning.backlog_of_outcomes:
+            return 0
+        running, cancelled, slots, policy_of = self.running, self.cancelled, self.slots, self._workload.policy
+        take, fits = self._waiting.take, self._fits
+        begun = 0
+        while begun < _YIELD_EVERY and len(running) < slots:
+            entry = take(running, fits)
             if entry is None:
                 break
+            begun += 1
             entry.life.waiting -= 1
-            started += 1
-            self._begin(entry)
-        return started
+            envelope = entry.envelope
+            if cancelled and entry.key in cancelled:
+                self._end_unstarted(entry, JobStatus.CANCELLED, "")
+            elif envelope.expires_us is not None and envelope.expires_us <= batch.now_us:
+                self._end_unstarted(entry, JobStatus.FAILED, reasons.EXPIRED)
+            elif (policy := policy_of(envelope.task)) is None:
+                self._end_unstarted(entry, JobStatus.HELD_ON_MASTER, reasons.UNROUTABLE)
+            elif entry.guarded or entry.key in running:
+                self._ask(entry)
+            else:
+                self._start(entry, policy, batch)
+        if begun:
+            self.took()
+        return begun
 
     def _fits(self, entry: Entry) -> bool:
-        if not self._needs_guard(entry):
-            return True
+        """Whether an entry that needs a guarded start may be asked about now."""
         return self._asking + len(self._granted) < self.slots and not (entry.suspect and self._has_suspect())
 
     def _has_suspect(self) -> bool:
         """One runs, or is about to: what is asked about stands as Processing in the master, and would be blamed."""
         return bool(self._suspects or self._asked_suspects) or any(entry.suspect for entry in self._granted)
 
-    def _begin(self, entry: Entry) -> None:
-        """Decide what becomes of an entry whose turn has come."""
-        envelope = entry.envelope
-        if entry.key in self.cancelled:
-            self._end_unstarted(entry, JobStatus.CANCELLED, "")
-        elif envelope.expires_us is not None and envelope.expires_us <= self._store_clock.now_us():
-            self._end_unstarted(entry, JobStatus.FAILED, reasons.EXPIRED)
-        elif self._workload.policy(envelope.task) is None:
-            self._end_unstarted(entry, JobStatus.HELD_ON_MASTER, reasons.UNROUTABLE)
-        elif self._needs_guard(entry):
-            entry.stage = Stage.ASKING
-            self._asking += 1
-            if entry.suspect:
-                self._asked_suspects.add(entry)
-            self._starter.ask(entry)
-        else:
-            self._start(entry)
-
-    def _needs_guard(self, entry: Entry) -> bool:
-        # Of a job that runs here already this is a second copy: the master knows whether it still counts.
-        return entry.guarded or entry.recoveries > 0 or entry.envelope.at_most_once or entry.key in self.running
+    def _ask(self, entry: Entry) -> None:
+        """A guarded start. Of a job that runs here this is a second copy: the master knows whether it counts."""
+        entry.stage = Stage.ASKING
+        self._asking += 1
+        if entry.suspect:
+            self._asked_suspects.add(entry)
+        self._starter.ask(entry)
 
     def _answered(self, entry: Entry, *, yes: bool) -> None:
         self._asking -= 1
@@ -250,129 +269,91 @@ class Runner:
             self._granted.append(entry)
         self.wake()
 
-    def _start(self, entry: Entry) -> None:
+    def _start(self, entry: Entry, policy: TaskPolicy, batch: _Batch) -> None:
         """The line where a job becomes running."""
-        policy = self._workload.policy(entry.envelope.task)
-        if policy is None:  # the code was reloaded between the guarded start and now
-            self._end_unstarted(entry, JobStatus.HELD_ON_MASTER, reasons.UNROUTABLE)
-            return
         if entry.stage is not Stage.READY:  # a guarded start has brought the attempt's number with its answer
             entry.attempts += 1
         entry.stage = Stage.RUNNING
-        entry.started_us = self._store_clock.now_us()
-        entry.started_at = self._clock.monotonic()
-        entry.place = self._link.running(entry.key, suspect=entry.suspect)
-        if entry.suspect:
+        entry.policy = policy
+        entry.started_us, entry.started_at = batch.now_us, batch.now
+        entry.place = self._link.running(entry.key, suspect=entry.recoveries > 0)
+        if entry.recoveries:
             self._suspects.add(entry)
         self.running[entry.key] = entry
-        self.counts["started"] += 1
-        run = self._describe(entry, policy)
-        self.limits.watch(entry, timeout=run.timeout, soft_timeout=run.soft_timeout)
-        self._pools[policy.is_async].submit(run, lambda ended: self._ended(entry, policy, ended))
-
-    def _describe(self, entry: Entry, policy: TaskPolicy) -> Run:
         envelope = entry.envelope
         timeout = policy.timeout if envelope.timeout is None else envelope.timeout or None
         soft = policy.soft_timeout if envelope.soft_timeout is None else envelope.soft_timeout or None
-        return Run(
-            key=entry.key,
-            envelope=envelope,
-            payload=entry.payload,
-            attempt=entry.attempts,
-            failures=entry.failures,
-            max_retries=_max_retries(entry, policy),
-            scheduled_us=envelope.scheduled_us,
-            deadline_us=None if timeout is None else entry.started_us + round(timeout * 1e6),
-            timeout=timeout,
-            soft_timeout=soft,
-            worker=self._worker_name,
-            checkpoint=entry.checkpoint,
-            cancelled=lambda: entry.halting,
+        entry.run = Run(
+            entry.key,
+            envelope,
+            entry.payload,
+            entry.attempts,
+            entry.failures,
+            policy.max_retries if envelope.max_retries is None else envelope.max_retries,
+            envelope.scheduled_us,
+            None if timeout is None else batch.now_us + int(timeout * 1e6),
+            timeout,
+            soft,
+            self._worker_name,
+            entry.checkpoint,
         )
+        (batch.coroutines if policy.is_async else batch.functions).append(entry)
 
     # ---------------------------------------------------------------- ending
 
-    def _ended(self, entry: Entry, policy: TaskPolicy, ended: Ended) -> None:
-        """An execution is over; decide what that means, and let the finisher write it."""
-        if entry.stage is not Stage.RUNNING:  # it was written off, and its pool has closed now
-            return
-        self.running.pop(entry.key, None)
-        self.limits.forget(entry)
-        self._link.ended(entry.place)
-        self._suspects.discard(entry)
-        self.wake()
-        if not entry.alive:
-            return
-        entry.stage = Stage.ENDED
+    def _finished(self, finished: list[Finished]) -> None:
+        """Executions are over: what that means is decided here, and the finisher writes it."""
+        running, ended_place = self.running, self._link.ended
+        store_us = self._store_clock.at
+        succeeded = 0
+        for run, ended, at in finished:
+            entry = running.get(run.key)
+            if entry is None or entry.run is not run:  # it was written off, and its pool has closed now
+                continue
+            del running[run.key]
+            ended_place(entry.place)
+            entry.stage = Stage.ENDED
+            if self._suspects:
+                self._suspects.discard(entry)
+            if entry.gone or entry.life.dropped:
+                continue
+            if ended.end is End.RETURNED:
+                succeeded += 1
+                self._finisher.add(entry, returned(entry, ended, finished_us=store_us(at)))
+            else:
+                self._end_otherwise(entry, ended, store_us(at))
+        self.counts["succeeded"] += succeeded
+        self._finisher.flush()
+        self.limits.tidy()
+        # Free slots are taken at once; what needs a clean-up, the clock or the loop's turn, `run` does.
+        if self._dropped or self._fill():
+            self.wake()
+
+    def _end_otherwise(self, entry: Entry, ended: Ended, finished_us: int) -> None:
         if ended.end is End.INTERRUPTED and entry.envelope.at_most_once:
             ended = Ended(End.RAISED, reason="interrupted by a shutdown", retryable=False)
         if ended.end is End.INTERRUPTED:
-            self._finisher.hand_back(entry, self._outcome(entry, JobStatus.HELD_ON_MASTER))
+            held = outcome_with(entry, JobStatus.HELD_ON_MASTER, finished_us=finished_us)
+            self._finisher.hand_back(entry, held)
             return
-        if ended.end is End.CANCELLED and entry.key not in self.cancelled:
-            ended = Ended(End.RAISED, error=ended.error, reason=ended.reason or reasons.INTERRUPTED)
-        decision = retry.after(
-            ended,
-            failures=entry.failures,
-            max_retries=_max_retries(entry, policy),
-            backoff=policy.backoff,
-            random=self._random,
+        assert entry.policy is not None  # noqa: S101 - it has run
+        cancelled = entry.key in self.cancelled
+        outcome = after_run(
+            entry, entry.policy, ended, finished_us=finished_us, cancelled=cancelled, random=self._random
         )
-        self._count(decision.status)
-        self._finisher.add(
-            entry,
-            self._outcome(
-                entry,
-                decision.status,
-                failures=decision.failures,
-                delay_us=decision.delay_us,
-                reason=decision.reason,
-                ended=ended,
-            ),
-        )
+        self._count(outcome.status)
+        self._finisher.add(entry, outcome)
 
     def _end_unstarted(self, entry: Entry, status: JobStatus, reason: str) -> None:
         entry.stage = Stage.ENDED
         self._count(status)
-        self._finisher.add(entry, self._outcome(entry, status, failures=entry.failures, reason=reason))
-
-    def _outcome(
-        self,
-        entry: Entry,
-        status: JobStatus,
-        *,
-        failures: int | None = None,
-        delay_us: int = 0,
-        reason: str = "",
-        ended: Ended | None = None,
-    ) -> Outcome:
-        return Outcome(
-            key=entry.key,
-            gen=entry.gen,
-            envelope=entry.envelope,
-            payload=entry.payload,
-            due_us=entry.due_us,
-            status=status,
-            attempt=entry.attempts,
-            seq=entry.seq,
-            failures=entry.failures if failures is None else failures,
-            started_us=entry.started_us or None,
-            finished_us=self._store_clock.now_us(),
-            delay_us=delay_us,
-            result=ended.result if ended else None,
-            error=ended.error if ended else None,
-            reason=reason,
-            checkpoint=(ended.checkpoint if ended else None) or entry.checkpoint,
-        )
+        self._finisher.add(entry, outcome_with(entry, status, finished_us=self._store_clock.now_us(), reason=reason))
+        self._finisher.flush()
 
     def _count(self, status: JobStatus) -> None:
         name = _COUNTED.get(status)
         if name:
             self.counts[name] += 1
-
-    def _pool_of(self, entry: Entry) -> Pool:
-        policy = self._workload.policy(entry.envelope.task)
-        return self._pools[policy.is_async if policy else False]
 
     # ---------------------------------------------------------------- sleeping
 
@@ -399,5 +380,13 @@ _COUNTED = {
 }
 
 
-def _max_retries(entry: Entry, policy: TaskPolicy) -> int:
-    return policy.max_retries if entry.envelope.max_retries is None else entry.envelope.max_retries
+class _Batch:
+    """Runs that start together, at one moment of the store's clock and of the process's monotonic one."""
+
+    __slots__ = ("coroutines", "functions", "now", "now_us")
+
+    def __init__(self, now_us: int, now: float) -> None:
+        self.now_us = now_us
+        self.now = now
+        self.coroutines: list[Entry] = []
+        self.functions: list[Entry] = []

@@ -53,7 +53,7 @@ class Starter:
         self._store_clock = store_clock
         self._draw_nonce = draw_nonce
         self._pause = pause
-        self._asked: dict[Entry, None] = {}
+        self._asked: dict[Life, dict[Entry, None]] = {}
         self._wake = asyncio.Event()
         self.under_way = 0
         """Jobs in a batch that is not answered yet: the graceful stop waits for them (R22')."""
@@ -71,7 +71,7 @@ class Starter:
 
     def pending(self) -> int:
         """Jobs that are asked about and not answered."""
-        return len(self._asked) + self.under_way
+        return sum(map(len, self._asked.values())) + self.under_way
 
     async def run(self) -> None:
         """Send batches until cancelled."""
@@ -86,24 +86,24 @@ class Starter:
     def _add(self, entry: Entry) -> None:
         if not entry.nonce:
             entry.nonce = self._draw_nonce()
-        self._asked[entry] = None
+        self._asked.setdefault(entry.life, {})[entry] = None
         self._wake.set()
 
     def _next_batch(self) -> tuple[Life | None, list[Entry]]:
-        life: Life | None = None
-        batch: list[Entry] = []
-        for entry in list(self._asked):
-            if not entry.alive:
-                del self._asked[entry]
-                if entry.stage is Stage.ASKING:
+        while self._asked:
+            life = next(iter(self._asked))
+            asked = list(self._asked.pop(life))
+            batch = []
+            for entry in asked[:_BATCH]:
+                if entry.alive:
+                    batch.append(entry)
+                elif entry.stage is Stage.ASKING:
                     self.answered(entry, yes=False)
-                continue
-            if life is None:
-                life = entry.life
-            if entry.life is life and len(batch) < _BATCH:
-                batch.append(entry)
-                del self._asked[entry]
-        return life, batch
+            if len(asked) > _BATCH:
+                self._asked[life] = dict.fromkeys(asked[_BATCH:])
+            if batch:
+                return life, batch
+        return None, []
 
     async def _send(self, life: Life, batch: list[Entry]) -> None:
         self.under_way += len(batch)
@@ -179,7 +179,6 @@ class Starter:
             entry.attempts, entry.recoveries = verdict.attempt, max(entry.recoveries, verdict.recoveries)
             if entry.envelope.at_most_once:
                 entry.life.message_removed(entry)
-                entry.seq = None
         stage = entry.stage
         if not yes and entry.alive and stage is not Stage.ENDED:
             if stage is Stage.RUNNING:

@@ -42,6 +42,12 @@ class StoreClock:
         self._span_us = max(self._span_us, sample)
         self._offset_us = max(self._span_us, self._before_us)
 
+    def at(self, monotonic: float) -> int:
+        """The store's time at a moment of this process's monotonic clock."""
+        if self._offset_us is None:
+            return self._clock.now_us()
+        return int(self._offset_us + monotonic * 1e6)
+
     def now_us(self) -> int:
         """The store's time, at most what it really is; before the first answer, this host's wall clock."""
         if self._offset_us is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from bisect import insort
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,10 @@ from jobmaster.engine.life import Stage
 from jobmaster.rules.slots import WEIGHTS, Shares
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container, Iterable
 
     from jobmaster.engine.life import Entry
+    from jobmaster.model.ids import JobKey
 
 
 class Waiting:
@@ -22,15 +24,18 @@ class Waiting:
     def __init__(self) -> None:
         self._shares = Shares()
         self._ready: dict[int, deque[Entry]] = {priority: deque() for priority in WEIGHTS}
+        self._present: list[int] = []
+        """The priorities that have entries, negated and in order: the highest comes first."""
         self._later: list[tuple[int, int, Entry]] = []
         self._order = itertools.count()
 
-    def add(self, entry: Entry, now_us: int) -> None:
-        """Let an entry wait: until its due time, or for a slot."""
-        if entry.due_us > now_us:
-            heapq.heappush(self._later, (entry.due_us, next(self._order), entry))
-        else:
-            self._append(entry)
+    def add(self, entries: Iterable[Entry], now_us: int) -> None:
+        """Let entries wait: until their due time, or for a slot."""
+        for entry in entries:
+            if entry.due_us > now_us:
+                heapq.heappush(self._later, (entry.due_us, next(self._order), entry))
+            else:
+                self._append(entry)
 
     def next_due_us(self) -> int | None:
         """When the earliest entry that is not due yet will be."""
@@ -45,21 +50,33 @@ class Waiting:
             if entry.alive:
                 self._append(entry)
 
-    def take(self, fits: Callable[[Entry], bool]) -> Entry | None:
-        """The entry that goes next by the shares of the priorities, or None; who does not fit keeps its place."""
-        candidates = dict(self._heads(fits))
-        if not candidates:
-            return None
-        priority = self._shares.choose(candidates)
-        queue = self._ready[priority]
-        entry = queue[candidates[priority]]
-        del queue[candidates[priority]]
-        return entry
+    def take(self, running: Container[JobKey], fits: Callable[[Entry], bool]) -> Entry | None:
+        """The entry that goes next by the shares of the priorities, or None.
+
+        Args:
+            running: jobs that run here.
+            fits: asked about entries that may not start just so: they are guarded, or their job runs here. Who does not
+                fit keeps its place.
+        """
+        present = self._present
+        while present:
+            priority = -present[0] if len(present) == 1 else self._shares.next_of(present)
+            queue = self._ready[priority]
+            entry = queue[0]
+            if not _waits(entry):
+                self._take_out(priority, queue, 0)
+            elif (entry.guarded or entry.key in running) and not fits(entry):
+                return self._take_behind(running, fits)
+            else:
+                self._shares.count(priority)
+                return self._take_out(priority, queue, 0)
+        return None
 
     def drop_dead(self) -> None:
         """Forget entries of dropped lives (called after a drop, so that their memory is freed)."""
         for priority, queue in self._ready.items():
             self._ready[priority] = deque(entry for entry in queue if entry.alive)
+        self._present = sorted(-priority for priority, queue in self._ready.items() if queue)
         self._later = [item for item in self._later if item[2].alive]
         heapq.heapify(self._later)
 
@@ -71,27 +88,36 @@ class Waiting:
         queue = self._ready[priority]
         if not queue:
             self._shares.joined(priority)
+            insort(self._present, -priority)
         queue.append(entry)
 
-    def _heads(self, fits: Callable[[Entry], bool]) -> list[tuple[int, int]]:
-        heads = []
+    def _take_out(self, priority: int, queue: deque[Entry], index: int) -> Entry:
+        entry = queue[index]
+        if index:
+            del queue[index]
+        else:
+            queue.popleft()
+        if not queue:
+            self._present.remove(-priority)
+        return entry
+
+    def _take_behind(self, running: Container[JobKey], fits: Callable[[Entry], bool]) -> Entry | None:
+        """The head whose turn it is may not start now: who goes next among those that may."""
+        found: dict[int, int] = {}
         for priority, queue in self._ready.items():
-            while queue and not _waits(queue[0]):
-                queue.popleft()
-            if not queue:
-                continue
-            if fits(queue[0]):
-                heads.append((priority, 0))
-                continue
             for index, entry in enumerate(itertools.islice(queue, _LOOK)):
-                if _waits(entry) and fits(entry):
-                    heads.append((priority, index))
+                if _waits(entry) and (not (entry.guarded or entry.key in running) or fits(entry)):
+                    found[priority] = index
                     break
-        return heads
+        if not found:
+            return None
+        priority = self._shares.next_of(sorted(-priority for priority in found))
+        self._shares.count(priority)
+        return self._take_out(priority, self._ready[priority], found[priority])
 
 
 def _waits(entry: Entry) -> bool:
-    return entry.stage is Stage.WAITING and entry.alive
+    return entry.stage is Stage.WAITING and not entry.gone and not entry.life.dropped
 
 
 _LOOK = 64

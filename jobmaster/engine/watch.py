@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from jobmaster.engine.lease import Lease
     from jobmaster.engine.runner import Runner
     from jobmaster.engine.starter import Starter
-    from jobmaster.engine.store_clock import StoreClock
     from jobmaster.engine.tuning import Tuning
     from jobmaster.model.ids import JobKey
     from jobmaster.ports.clock import Clock
@@ -35,7 +34,6 @@ class Watch:
         tuning: Tuning,
         store: Store,
         clock: Clock,
-        store_clock: StoreClock,
         lease: Lease,
         runner: Runner,
         starter: Starter,
@@ -45,7 +43,6 @@ class Watch:
         self._tuning = tuning
         self._store = store
         self._clock = clock
-        self._store_clock = store_clock
         self._lease = lease
         self._runner = runner
         self._starter = starter
@@ -77,11 +74,11 @@ class Watch:
     def _early_rows_of_waiting(self) -> None:
         """With a separate agent, what waits for long gets its Queued row, at a bounded rate."""
         budget = int(self._tuning.early_rows_per_second * LOOK_EVERY)
-        before = self._store_clock.now_us() - round(self._tuning.early_row_after * 1e6)
+        before = self._clock.monotonic() - self._tuning.early_row_after
         for life in self._lease.open_lives():
-            for entry in life.entries.values():
-                if budget <= 0:
-                    return
-                if not entry.in_master and entry.stage is Stage.WAITING and entry.envelope.created_us < before:
+            rowless = life.rowless
+            while rowless and budget and rowless[0][0] <= before:
+                entry = rowless.popleft()[1]
+                if entry.stage is Stage.WAITING and not entry.in_master and entry.alive:
                     self._starter.early(entry)
                     budget -= 1

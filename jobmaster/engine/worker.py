@@ -193,7 +193,6 @@ class Engine:
             tuning=tuning,
             store=store,
             clock=clock,
-            store_clock=self.store_clock,
             lease=self.lease,
             runner=self.runner,
             starter=self.starter,
@@ -215,6 +214,7 @@ class Engine:
     def _wire(self) -> None:
         self.starter.halt = self.runner.halt
         self.starter.settled = self._refused_start
+        self.runner.took = self._took
         self.finisher.settled = self._settled
         self.fetcher.arrived = self._arrived
         self.claimer.arrived = self.runner.claimed
@@ -390,17 +390,20 @@ class Engine:
     def _arrived(self, _entries: list[Entry]) -> None:
         self.runner.wake()
 
-    def _settled(self, entry: Entry, twins: list[Message]) -> None:
-        if twins and not entry.life.dropped:
-            self.fetcher.take(entry.life, twins, guarded=True)
+    def _settled(self, life: Life, twins: list[Message]) -> None:
+        if twins and not life.dropped:
+            self.fetcher.take(life, twins, guarded=True)
+        self._took()
+        self.runner.wake()
+
+    def _took(self) -> None:
         self.fetcher.room()
         self.claimer.room()
-        self.runner.wake()
 
     def _refused_start(self, entry: Entry) -> None:
         if entry.stage is Stage.WAITING:
             entry.life.waiting -= 1
-        self._settled(entry, entry.life.forget(entry))
+        self._settled(entry.life, entry.life.forget([entry]))
 
     def _pause(self, duty: str) -> Backoff:
         return Backoff(duty=duty, random=self._random.random, heard=self._heard)

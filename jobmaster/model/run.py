@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum
 
 import msgspec
@@ -45,8 +44,15 @@ class Ended(msgspec.Struct, frozen=True):
     checkpoint: bytes | None = None
 
 
-class Run(msgspec.Struct, frozen=True):
-    """One execution that is about to happen."""
+RETURNED_NOTHING = Ended(End.RETURNED)
+"""The end of most runs: it came to its end, and there is no result."""
+
+
+class Run(msgspec.Struct, eq=False):
+    """One execution that is about to happen. Of all fields only `halting` changes.
+
+    `payload` holds the bytes of `envelope`.
+    """
 
     key: JobKey
     envelope: Envelope
@@ -60,8 +66,12 @@ class Run(msgspec.Struct, frozen=True):
     soft_timeout: float | None
     worker: str
     checkpoint: bytes | None = None
-    cancelled: Callable[[], bool] | None = None
-    """Asks whether the run was told to stop; None where the pool can't know (a child process asks its own flag)."""
+    halting: bool = False
+    """The run was told to end (its soft limit does not count). A process of a pool never hears of it."""
+
+
+Finished = tuple[Run, Ended, float]
+"""A run, how it ended, and when (`Clock.monotonic` of the process that submitted it)."""
 
 
 class Halt(Enum):

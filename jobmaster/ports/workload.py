@@ -6,14 +6,14 @@ exception into an `Ended`. It never raises but for `BaseException`s that stop a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from jobmaster.model.ids import JobKey
 from jobmaster.model.policy import TaskPolicy
-from jobmaster.model.run import End, Ended, Halt, Run
+from jobmaster.model.run import End, Ended, Finished, Halt, Run
 
-__all__ = ["End", "Ended", "Halt", "Pool", "Run", "Workload"]
+__all__ = ["End", "Ended", "Finished", "Halt", "Pool", "Run", "Workload"]
 
 
 class Workload(Protocol):
@@ -33,14 +33,20 @@ class Workload(Protocol):
 
 
 class Pool(Protocol):
-    """Runs jobs. All methods are called on the engine's event loop, `done` too, exactly once per submitted run."""
+    """Runs jobs. All methods are called on the engine's event loop, and `finished` too."""
 
-    def submit(self, run: Run, done: Callable[[Ended], None]) -> None:
-        """Start the run now (or as soon as a place is free). May call `done` before it returns."""
+    finished: Callable[[list[Finished]], None]
+    """Set by the owner before the first run: told of each submitted run exactly once, of several at a time. It may
+    submit more. Never called from inside `submit`."""
+
+    def submit(self, runs: Sequence[Run]) -> None:
+        """Start the runs now (or as soon as a place is free), in this order."""
         ...
 
     def halt(self, key: JobKey, why: Halt) -> bool:
-        """Stop a run: soft limit raises inside it, the others end it. False: the run is unknown (it ended).
+        """Stop a run: soft limit raises inside it, the others end it and set `Run.halting`.
+
+        False: the run is unknown (it ended).
 
         A pool that can't end a run in its process (a thread that does not listen) reports `stuck` keys instead.
         """

@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
 WEIGHTS: dict[int, int] = {1: 2, 2: 3, 3: 4, 4: 5, 5: 6}
+_STRIDES = {priority: 1.0 / weight for priority, weight in WEIGHTS.items()}
 
 
 class Shares:
@@ -28,9 +29,22 @@ class Shares:
         """Tell that this priority had no work and has some now."""
         self._passes[priority] = max(self._passes[priority], self._present)
 
-    def choose(self, candidates: Iterable[int]) -> int:
-        """The priority that goes next among those with work; of equals the higher one. Counts the start."""
-        best = min(candidates, key=lambda priority: (self._passes[priority], -priority))
-        self._present = self._passes[best]
-        self._passes[best] += 1.0 / WEIGHTS[best]
+    def next_of(self, negated: Sequence[int]) -> int:
+        """The priority that goes next among those with work; of equals the higher one.
+
+        Args:
+            negated: the priorities with work, each negated, in ascending order, so that the higher one comes first.
+        """
+        passes = self._passes
+        best = -negated[0]
+        lowest = passes[best]
+        for priority in negated:
+            if passes[-priority] < lowest:
+                best = -priority
+                lowest = passes[best]
         return best
+
+    def count(self, priority: int) -> None:
+        """An entry of this priority goes."""
+        self._present = self._passes[priority]
+        self._passes[priority] += _STRIDES[priority]

@@ -9,17 +9,18 @@ from typing import Any
 import msgspec
 
 from jobmaster.model.ids import JobKey, new_job_key
-from jobmaster.model.job import Envelope, ErrorInfo
+from jobmaster.model.job import Envelope, ErrorInfo, encode_envelope
 from jobmaster.model.policy import TaskPolicy
-from jobmaster.model.run import End, Ended, Run
+from jobmaster.model.run import End, Ended, Finished, Run
 
 
 def run_of(task: str, argument: object = None, *, soft: float | None = None, timeout: float | None = None) -> Run:
     """A run of the task with one argument."""
+    envelope = Envelope(task=task, call=msgspec.msgpack.encode(argument), created_us=1, scheduled_us=1)
     return Run(
         key=new_job_key(),
-        envelope=Envelope(task=task, call=msgspec.msgpack.encode(argument), created_us=1, scheduled_us=1),
-        payload=b"",
+        envelope=envelope,
+        payload=encode_envelope(envelope),
         attempt=1,
         failures=0,
         max_retries=0,
@@ -75,6 +76,7 @@ class Runs:
 
     def __init__(self, pool: Any) -> None:
         self.pool = pool
+        pool.finished = self._finished
         self.ends: dict[JobKey, list[Ended]] = {}
         self._waiters: dict[JobKey, asyncio.Future[Ended]] = {}
 
@@ -82,13 +84,14 @@ class Runs:
         run = run_of(task, argument, **limits)
         self.ends[run.key] = []
         self._waiters[run.key] = asyncio.get_running_loop().create_future()
-        self.pool.submit(run, lambda ended: self._done(run.key, ended))
+        self.pool.submit([run])
         return run.key
 
-    def _done(self, key: JobKey, ended: Ended) -> None:
-        self.ends[key].append(ended)
-        if len(self.ends[key]) == 1:
-            self._waiters[key].set_result(ended)
+    def _finished(self, finished: list[Finished]) -> None:
+        for run, ended, _at in finished:
+            self.ends[run.key].append(ended)
+            if len(self.ends[run.key]) == 1:
+                self._waiters[run.key].set_result(ended)
 
     async def end(self, key: JobKey) -> Ended:
         return await asyncio.wait_for(asyncio.shield(self._waiters[key]), 20)

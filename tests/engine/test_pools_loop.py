@@ -311,11 +311,11 @@ def test_a_task_that_exits_the_interpreter_ends_alone(suspends):
 
 def test_a_run_knows_that_it_was_told_to_stop():
     async def ask(_, run):
-        before = run.cancelled()
+        before = run.halting
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            return [before, run.cancelled()]
+            return [before, run.halting]
 
     async def story(runs):
         key = runs.submit("ask")

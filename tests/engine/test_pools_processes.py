@@ -230,7 +230,7 @@ async def main():
     launch = PoolLaunch("tests.engine.pool_tasks:workload", b"")
     pool = ProcessPool(launch, size=2, max_tasks_per_child=None, random=lambda: 0.0)
     for task in ("hold_the_interpreter", "deaf"):
-        pool.submit(run_of(task, sys.argv[1] + task), print)
+        pool.submit([run_of(task, sys.argv[1] + task)])
     await asyncio.sleep(1000)
 asyncio.run(main())
 """

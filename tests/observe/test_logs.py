@@ -10,8 +10,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from jobmaster.context import JobContext, enter_job, running_job
+from jobmaster.context import JobContext, enter_job, leave_job, running_job
 from jobmaster.errors import ConfigurationError
+from jobmaster.model.ids import JobKey
+from jobmaster.model.job import Envelope
+from jobmaster.model.run import Run
 from jobmaster.observe.events import event_of
 from jobmaster.observe.logs import configure_logs
 
@@ -42,17 +45,17 @@ def written() -> Iterator[Written]:
 
 
 def a_job() -> JobContext:
-    from datetime import UTC, datetime
-
-    return JobContext(id="0191-job", task="shop.mail", args=(), kwargs={}, attempt=2, scheduled_at=datetime.now(UTC))
+    envelope = Envelope(task="shop.mail", call=b"", created_us=1, scheduled_us=1, custom_id="0191-job")
+    run = Run(JobKey(b"k" * 16), envelope, b"", 2, 0, 3, 1, None, None, None, "w")
+    return JobContext(run, args=(), kwargs={})
 
 
 @pytest.mark.parametrize("format", ["text", "json"])
 def test_a_line_inside_of_a_job_names_it(written: Written, format: str) -> None:
     configure_logs(level="info", format=format, current=running_job, stream=written.stream)
-    leave = enter_job(a_job())
+    token = enter_job(a_job())
     logging.getLogger("mine").info("inside")
-    leave()
+    leave_job(token)
     logging.getLogger("mine").info("outside")
 
     inside, outside = written.lines()

@@ -176,8 +176,8 @@ class Host:
             link=link,
             clock=self.clock,
             workload=SimWorkload(),
-            async_pool=SimPool(world, process),
-            sync_pool=SimPool(world, process),
+            async_pool=SimPool(world, process, self.clock),
+            sync_pool=SimPool(world, process, self.clock),
             tuning=config.tuning(agent=self.agent, lanes=self.lanes),
             registration=Registration(
                 name=self.name if config.engines == 1 else f"{self.name}-{number}",

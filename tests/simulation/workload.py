@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,10 @@ from jobmaster.model.backoff import Backoff
 from jobmaster.model.ids import JobKey
 from jobmaster.model.job import Envelope, ErrorInfo, encode_envelope
 from jobmaster.model.policy import TaskPolicy
-from jobmaster.model.run import End, Ended, Halt, Run
+from jobmaster.model.run import End, Ended, Finished, Halt, Run
 
 if TYPE_CHECKING:
+    from tests.simulation.clocks import SimClock
     from tests.simulation.virtual_loop import Process
     from tests.simulation.world import World
 
@@ -83,7 +84,6 @@ class SimWorkload:
 @dataclass
 class _Place:
     run: Run
-    done: Callable[[Ended], None]
     timer: asyncio.TimerHandle | None = None
     told: float | None = None
     fields: dict[str, object] = field(default_factory=dict)
@@ -92,17 +92,22 @@ class _Place:
 class SimPool:
     """Runs jobs by their plans, on the process's own loop (ports.workload.Pool)."""
 
-    def __init__(self, world: World, process: Process) -> None:
-        self._world, self._process = world, process
+    def __init__(self, world: World, process: Process, clock: SimClock) -> None:
+        self._world, self._process, self._clock = world, process, clock
+        self.finished: Callable[[list[Finished]], None] = lambda _finished: None
         self._places: dict[JobKey, _Place] = {}
 
-    def submit(self, run: Run, done: Callable[[Ended], None]) -> None:
+    def submit(self, runs: Sequence[Run]) -> None:
+        for run in runs:
+            self._submit(run)
+
+    def _submit(self, run: Run) -> None:
         self._process.check()
         world, plan = self._world, self._world.plans[run.key]
         world.checker.started(self._process, run)
         if run.key in self._places:
             world.checker.bad("two runs of a job in one process", run.key)
-        place = _Place(run, done)
+        place = _Place(run)
         self._places[run.key] = place
         lasts = plan.lasts * world.rng.uniform(0.5, 1.5)
         if plan.task == "killer" and world.network.on and world.config.tempo:
@@ -124,7 +129,7 @@ class SimPool:
         if place.timer is not None:
             place.timer.cancel()
         self._world.checker.ended(self._process, place.run, ended)
-        place.done(ended)
+        self.finished([(place.run, ended, self._clock.monotonic())])
 
     def halt(self, key: JobKey, why: Halt) -> bool:
         self._process.check()

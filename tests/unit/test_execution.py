@@ -173,10 +173,10 @@ def test_a_run_that_was_told_to_stop_and_listens_leaves_the_meaning_to_its_pool(
     def polite(ctx: JobContext) -> None:
         ctx.check_cancelled()
 
-    ended = execute(jm, polite, cancelled=lambda: True)
+    ended = execute(jm, polite, halting=True)
     assert ended.error is not None
     assert (ended.end, ended.error.type) == (End.RAISED, "jobmaster.errors.JobCancelled")
-    assert execute(jm, polite, cancelled=lambda: False).end is End.RETURNED
+    assert execute(jm, polite, halting=False).end is End.RETURNED
     assert execute(jm, raising(jm, JobCancelled("another one"))).end is End.RAISED
 
 

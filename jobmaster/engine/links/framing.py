@@ -24,9 +24,9 @@ GO = b"O"
 READY = b"Y"
 """Process of a pool to its engine: the first run may come."""
 RUN = b"J"
-"""Engine to a process of its pool: eight bytes of number, a run (msgpack)."""
+"""Engine to a process of its pool: a run with its number (msgpack)."""
 END = b"E"
-"""Process of a pool to its engine: eight bytes of number, how the run ended (msgpack)."""
+"""Process of a pool to its engine: how a run ended, with its number (msgpack)."""
 
 
 def frame(kind: bytes, payload: bytes = b"") -> bytes:

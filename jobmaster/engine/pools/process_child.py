@@ -23,9 +23,10 @@ from jobmaster.engine.links.leaving import leave, words_for
 from jobmaster.engine.links.orphans import die_with_parent
 from jobmaster.engine.links.starting import heed_signals
 from jobmaster.engine.pools.ending import from_exception
-from jobmaster.engine.pools.processes import NUMBER, PoolLaunch
+from jobmaster.engine.pools.processes import PoolLaunch, SentEnd, SentRun
 from jobmaster.engine.pools.soft_limit import SoftLimit
 from jobmaster.errors import SoftTimeLimitExceeded
+from jobmaster.model.job import decode_envelope
 from jobmaster.model.run import Run
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from jobmaster.ports.workload import Workload
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Run)
+_decoder = msgspec.msgpack.Decoder(SentRun)
 
 
 class PoolProcess:
@@ -62,17 +63,18 @@ class PoolProcess:
             self._send(framing.READY, b"")
             while True:
                 _, payload = framing.receive(self._peer)
-                ended = self._execute(workload, payload)
-                self._send(framing.END, payload[:NUMBER] + _encoder.encode(ended))
+                sent = _decoder.decode(payload)
+                ended = self._execute(workload, sent)
+                self._send(framing.END, _encoder.encode(_told(sent.number, ended)))
         except (EOFError, OSError):
             return 0
 
-    def _execute(self, workload: Workload, payload: bytes) -> Ended:
+    def _execute(self, workload: Workload, sent: SentRun) -> Ended:
         """Run to the end. The soft limit's exception may strike anywhere in here, but not after it."""
         ended: Ended | None = None
         try:
-            run = _decoder.decode(payload[NUMBER:])
-            self._number = int.from_bytes(payload[:NUMBER], "big")
+            run = _run_of(sent)
+            self._number = sent.number
             ended = contextvars.copy_context().run(workload.invoke_sync, run)
             self._number = 0
         except BaseException as error:  # noqa: BLE001 - a task that calls sys.exit() ends alone
@@ -86,6 +88,37 @@ class PoolProcess:
 
     def _send(self, kind: bytes, payload: bytes) -> None:
         self._peer.sendall(framing.frame(kind, payload))
+
+
+def _run_of(sent: SentRun) -> Run:
+    return Run(
+        sent.key,
+        decode_envelope(sent.payload),
+        sent.payload,
+        sent.attempt,
+        sent.failures,
+        sent.max_retries,
+        sent.scheduled_us,
+        sent.deadline_us,
+        sent.timeout,
+        sent.soft_timeout,
+        sent.worker,
+        sent.checkpoint,
+    )
+
+
+def _told(number: int, ended: Ended) -> SentEnd:
+    return SentEnd(
+        number,
+        ended.end.value,
+        ended.result,
+        ended.error,
+        ended.reason,
+        ended.retryable,
+        ended.countdown,
+        ended.max_retries,
+        ended.checkpoint,
+    )
 
 
 def main(arguments: list[str]) -> NoReturn:

@@ -11,33 +11,29 @@ import asyncio
 import logging
 import os
 import signal
+import time
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
-from msgspec.structs import replace
 
 from jobmaster.engine.links import framing, memory
 from jobmaster.engine.links.spawned import SpawnedProcess, spawn
 from jobmaster.engine.pools import soft_limit
 from jobmaster.engine.pools.ending import PATIENCE, after_halt, stopped
+from jobmaster.model.ids import JobKey
 from jobmaster.model.job import ErrorInfo
 from jobmaster.model.run import End, Ended, Halt
 from jobmaster.rules.restart import restart_delay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from jobmaster.model.ids import JobKey
-    from jobmaster.model.run import Run
+    from jobmaster.model.run import Finished, Run
 
 logger = logging.getLogger("jobmaster.pool")
 
-NUMBER: Final = 8
-"""Bytes of a run's number before its message."""
-
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Ended)
 
 
 class PoolLaunch(msgspec.Struct, frozen=True):
@@ -52,14 +48,47 @@ class PoolLaunch(msgspec.Struct, frozen=True):
     arguments: bytes
 
 
+class SentRun(msgspec.Struct, frozen=True, array_like=True):
+    """A run on its way to a process; the fields are those of `Run`. `number` is told in the answer."""
+
+    number: int
+    key: JobKey
+    payload: bytes
+    attempt: int
+    failures: int
+    max_retries: int
+    scheduled_us: int
+    deadline_us: int | None
+    timeout: float | None
+    soft_timeout: float | None
+    worker: str
+    checkpoint: bytes | None
+
+
+class SentEnd(msgspec.Struct, frozen=True, array_like=True):
+    """How a run ended, on its way back; the other fields are those of `Ended`."""
+
+    number: int
+    end: int
+    result: bytes | None = None
+    error: ErrorInfo | None = None
+    reason: str = ""
+    retryable: bool = True
+    countdown: float | None = None
+    max_retries: int | None = None
+    checkpoint: bytes | None = None
+
+
+_ends = msgspec.msgpack.Decoder(SentEnd)
+
+
 class _Entry:
     """One submitted run."""
 
-    __slots__ = ("done", "place", "reported", "run", "told_at", "why")
+    __slots__ = ("place", "reported", "run", "told_at", "why")
 
-    def __init__(self, run: Run, done: Callable[[Ended], None]) -> None:
+    def __init__(self, run: Run) -> None:
         self.run = run
-        self.done = done
         self.place: _Place | None = None
         self.why: Halt | None = None
         self.told_at = 0.0
@@ -77,11 +106,22 @@ class ProcessPool:
         size: how many processes; they are started at once.
         max_tasks_per_child: a process is replaced after so many runs; None: never.
         random: numbers in [0, 1), for jitter.
+        monotonic: the process's clock (`Clock.monotonic`).
     """
 
     def __init__(
-        self, launch: PoolLaunch, *, size: int, max_tasks_per_child: int | None, random: Callable[[], float]
+        self,
+        launch: PoolLaunch,
+        *,
+        size: int,
+        max_tasks_per_child: int | None,
+        random: Callable[[], float],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.finished: Callable[[list[Finished]], None] = lambda _finished: None
+        self._monotonic = monotonic
+        self._ends: list[Finished] = []
+        """Ends that are reported in the loop's next turn."""
         self.launch = launch
         self.max_tasks_per_child = max_tasks_per_child
         self.random = random
@@ -93,14 +133,14 @@ class ProcessPool:
         self._places = [_Place(self, number) for number in range(size)]
         self._tending = {self._loop.create_task(place.tend()) for place in self._places}
 
-    def submit(self, run: Run, done: Callable[[Ended], None]) -> None:
+    def submit(self, runs: Sequence[Run]) -> None:
         """See `Pool.submit`."""
-        entry = _Entry(run, done)
-        self._entries[run.key] = entry
-        if self._idle:
-            self._idle.pop().begin(entry)
-        else:
-            self._queue.append(entry)
+        for run in runs:
+            entry = self._entries[run.key] = _Entry(run)
+            if self._idle:
+                self._idle.pop().begin(entry)
+            else:
+                self._queue.append(entry)
 
     def halt(self, key: JobKey, why: Halt) -> bool:
         """See `Pool.halt`."""
@@ -114,7 +154,8 @@ class ProcessPool:
             return True
         if entry.halted():
             return True
-        entry.why, entry.told_at = why, self._loop.time()
+        entry.why, entry.told_at = why, self._monotonic()
+        entry.run.halting = True
         if entry.place is None:
             self._queue.remove(entry)
             self.report(entry, stopped(why))
@@ -124,7 +165,7 @@ class ProcessPool:
 
     def stuck(self) -> list[JobKey]:
         """See `Pool.stuck`: only what outlives a SIGKILL, in a device that does not answer."""
-        before = self._loop.time() - PATIENCE
+        before = self._monotonic() - PATIENCE
         return [key for key, entry in self._entries.items() if entry.halted() and entry.told_at <= before]
 
     async def close(self) -> None:
@@ -143,6 +184,7 @@ class ProcessPool:
         await asyncio.wait(self._tending)
         for entry in list(self._entries.values()):
             self.report(entry, stopped(entry.why or Halt.SHUTDOWN))
+        self._report_collected()
 
     # ---------------------------------------------------------------- what the places say
 
@@ -159,13 +201,20 @@ class ProcessPool:
             self._idle.remove(place)
 
     def report(self, entry: _Entry, ended: Ended) -> None:
-        """The run has ended. The first word counts."""
+        """The run has ended. The first word counts; what ends in one turn of the loop is told together."""
         if entry.reported:
             return
         entry.reported = True
         if self._entries.get(entry.run.key) is entry:
             del self._entries[entry.run.key]
-        entry.done(after_halt(entry.why, ended))
+        if not self._ends:
+            self._loop.call_soon(self._report_collected)
+        self._ends.append((entry.run, after_halt(entry.why, ended), self._monotonic()))
+
+    def _report_collected(self) -> None:
+        ends, self._ends = self._ends, []
+        if ends:
+            self.finished(ends)
 
 
 class _Place:
@@ -195,8 +244,22 @@ class _Place:
         self._entry, entry.place = entry, self
         self._worked = True
         self._run += 1
-        run = replace(entry.run, cancelled=None)
-        self._process.frames.send(framing.RUN, self._run.to_bytes(NUMBER, "big") + _encoder.encode(run))
+        run = entry.run
+        sent = SentRun(
+            self._run,
+            run.key,
+            run.payload,
+            run.attempt,
+            run.failures,
+            run.max_retries,
+            run.scheduled_us,
+            run.deadline_us,
+            run.timeout,
+            run.soft_timeout,
+            run.worker,
+            run.checkpoint,
+        )
+        self._process.frames.send(framing.RUN, _encoder.encode(sent))
 
     def pass_soft_limit(self) -> None:
         """Have the soft limit raised in the run that is under way."""
@@ -283,7 +346,20 @@ class _Place:
         elif kind == framing.END and self._entry is not None:
             entry, self._entry = self._entry, None
             self._go_on()
-            self._pool.report(entry, _decoder.decode(payload[NUMBER:]))
+            told = _ends.decode(payload)
+            self._pool.report(
+                entry,
+                Ended(
+                    End(told.end),
+                    told.result,
+                    told.error,
+                    told.reason,
+                    told.retryable,
+                    told.countdown,
+                    told.max_retries,
+                    told.checkpoint,
+                ),
+            )
 
     def _go_on(self) -> None:
         """After a run: the next one, or a new process."""

@@ -14,42 +14,38 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
+import msgspec
 
 from jobmaster.engine.pools.ending import PATIENCE, after_halt, from_exception, stopped
 from jobmaster.engine.pools.injection import RunStopped, inject, withdraw
 from jobmaster.errors import SoftTimeLimitExceeded
-from jobmaster.model.run import Halt
+from jobmaster.model.run import Ended, Halt, Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from jobmaster.model.ids import JobKey
-    from jobmaster.model.run import Ended, Run
+    from jobmaster.model.run import Finished
     from jobmaster.ports.workload import Workload
 
 _INSIST_EVERY = 0.25
 
 
-class _Entry:
-    """One submitted run."""
+class _Entry(msgspec.Struct, eq=False):
+    """One submitted run. `told_at`: when it was told to end; `place`: the thread that runs it."""
 
-    __slots__ = ("done", "ended", "injected", "place", "reported", "run", "told_at", "why")
-
-    def __init__(self, run: Run, done: Callable[[Ended], None]) -> None:
-        self.run = run
-        self.done = done
-        self.why: Halt | None = None
-        self.told_at = 0.0
-        """When (loop time) it was told to end."""
-        self.injected = False
-        self.place: _Place | None = None
-        """The thread that runs it."""
-        self.ended: Ended | None = None
-        self.reported = False
+    run: Run
+    why: Halt | None = None
+    told_at: float = 0.0
+    injected: bool = False
+    place: _Place | None = None
+    ended: Ended | None = None
+    ended_at: float = 0.0
+    reported: bool = False
 
     def halted(self) -> bool:
         return self.why is not None and self.why is not Halt.SOFT_LIMIT
@@ -63,7 +59,9 @@ class _Place:
     def __init__(self, serve: Callable[[_Place], None], number: int) -> None:
         self.lock = threading.Lock()
         self.entry: _Entry | None = None
-        self.permit = threading.Semaphore(0)
+        self.permit = threading.Lock()
+        """Free: the thread may go on. Taken by the thread when it falls asleep; given by who wakes it."""
+        self.permit.acquire()
         self.ident = 0
         self.thread = threading.Thread(target=serve, args=(self,), name=f"jobmaster-run-{number}", daemon=True)
 
@@ -73,9 +71,12 @@ class ThreadPool:
 
     Args:
         size: how many threads; they are started when they are first needed.
+        monotonic: the process's clock (`Clock.monotonic`).
     """
 
-    def __init__(self, workload: Workload, *, size: int) -> None:
+    def __init__(self, workload: Workload, *, size: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.finished: Callable[[list[Finished]], None] = lambda _finished: None
+        self._monotonic = monotonic
         self._workload = workload
         self._size = size
         self._loop = asyncio.get_running_loop()
@@ -93,16 +94,15 @@ class ThreadPool:
         self._emptied: asyncio.Future[None] | None = None
         self._closed = False
 
-    def submit(self, run: Run, done: Callable[[Ended], None]) -> None:
+    def submit(self, runs: Sequence[Run]) -> None:
         """See `Pool.submit`."""
-        entry = _Entry(run, done)
-        if run.cancelled is None:
-            entry.run = replace(run, cancelled=entry.halted)
-        self._entries[run.key] = entry
-        self._queue.append(entry)
-        if len(self._entries) > len(self._places) < self._size:
+        entries = [_Entry(run) for run in runs]
+        for entry in entries:
+            self._entries[entry.run.key] = entry
+        self._queue.extend(entries)
+        while len(self._entries) > len(self._places) < self._size:
             self._start_thread()
-        elif not self._waking:
+        if not self._waking:
             self._wake_one()
 
     def halt(self, key: JobKey, why: Halt) -> bool:
@@ -117,7 +117,8 @@ class ThreadPool:
             return True
         if entry.halted():
             return True
-        entry.why, entry.told_at = why, self._loop.time()
+        entry.why, entry.told_at = why, self._monotonic()
+        entry.run.halting = True
         try:
             self._queue.remove(entry)
         except ValueError:  # a thread has it
@@ -125,12 +126,12 @@ class ThreadPool:
             if self._insisting is None:
                 self._insisting = self._loop.call_later(_INSIST_EVERY, self._insist)
         else:
-            self._report(entry, stopped(why))
+            self._end(entry, stopped(why))
         return True
 
     def stuck(self) -> list[JobKey]:
         """See `Pool.stuck`."""
-        before = self._loop.time() - PATIENCE
+        before = self._monotonic() - PATIENCE
         return [key for key, entry in self._entries.items() if entry.halted() and entry.told_at <= before]
 
     async def close(self) -> None:
@@ -141,10 +142,11 @@ class ThreadPool:
             self._emptied = self._loop.create_future()
             await asyncio.wait({self._emptied}, timeout=PATIENCE)
         for entry in list(self._entries.values()):
-            self._report(entry, stopped(entry.why or Halt.SHUTDOWN))
+            self._end(entry, stopped(entry.why or Halt.SHUTDOWN))
+        self._collect()
         self._closed = True
-        for place in self._places:
-            place.permit.release()
+        while self._idle:
+            self._idle.pop().permit.release()
         if self._insisting is not None:
             self._insisting.cancel()
 
@@ -168,7 +170,7 @@ class ThreadPool:
         """Again for runs that swallowed the exception, once they had time to clean up."""
         self._insisting = None
         halted = [entry for entry in self._entries.values() if entry.halted()]
-        before = self._loop.time() - PATIENCE / 2
+        before = self._monotonic() - PATIENCE / 2
         for entry in halted:
             if not entry.injected or entry.told_at <= before:
                 self._inject(entry, RunStopped)
@@ -176,20 +178,33 @@ class ThreadPool:
             self._insisting = self._loop.call_later(_INSIST_EVERY, self._insist)
 
     def _collect(self) -> None:
+        """Report all ends that there are, together."""
         self._collecting = False
-        while self._ends:
-            entry = self._ends.popleft()
-            self._report(entry, entry.ended or stopped(entry.why or Halt.SHUTDOWN))
-
-    def _report(self, entry: _Entry, ended: Ended) -> None:
-        if entry.reported:
-            return
-        entry.reported = True
-        if self._entries.get(entry.run.key) is entry:
-            del self._entries[entry.run.key]
+        ends = self._ends
+        finished: list[Finished] = []
+        while ends:
+            entry = ends.popleft()
+            if entry.reported:
+                continue
+            entry.reported = True
+            run = entry.run
+            if self._entries.get(run.key) is entry:
+                del self._entries[run.key]
+            ended = entry.ended or stopped(entry.why or Halt.SHUTDOWN)
+            finished.append((run, ended if entry.why is None else after_halt(entry.why, ended), entry.ended_at))
+        if finished:
+            self.finished(finished)
         if not self._entries and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
-        entry.done(after_halt(entry.why, ended))
+
+    def _end(self, entry: _Entry, ended: Ended) -> None:
+        """An end that no thread tells; if one does later, its word counts no more."""
+        if entry.ended is None:
+            entry.ended, entry.ended_at = ended, self._monotonic()
+        self._ends.append(entry)
+        if not self._collecting:
+            self._collecting = True
+            self._loop.call_soon(self._collect)
 
     # ---------------------------------------------------------------- on both sides
 
@@ -214,6 +229,7 @@ class ThreadPool:
             if self._queue and not self._waking:
                 self._wake_one()
             self._execute(place, entry)
+            entry.ended_at = self._monotonic()
             self._ends.append(entry)
             if not self._collecting:
                 self._collecting = True
@@ -222,7 +238,7 @@ class ThreadPool:
     def _sleep(self, place: _Place) -> None:
         """Wait for work. Who submits after `append` wakes this thread; what was submitted before is seen here."""
         self._idle.append(place)
-        if self._queue:
+        if self._queue or self._closed:
             try:
                 self._idle.remove(place)
             except ValueError:  # somebody has just taken it from there to wake it
@@ -249,7 +265,7 @@ class ThreadPool:
                 entry.ended = entry.ended or from_exception(error, entry.why)
 
     def _invoke(self, entry: _Entry) -> Ended:
-        if entry.halted():
+        if entry.run.halting:
             return stopped(entry.why or Halt.SHUTDOWN)
         try:
             return self._context.copy().run(self._workload.invoke_sync, entry.run)
