@@ -39,8 +39,9 @@ LONGEST_PAUSE: Final = 1.0
 class Buckets:
     """The open buckets, as the master listed them. Refusals and age make it ask again."""
 
-    def __init__(self, master: MasterStore, agents: Container[str]) -> None:
+    def __init__(self, master: MasterStore, agents: Container[str], *, now: Callable[[], float]) -> None:
         self._master = master
+        self._now = now
         self._agents = agents
         self._buckets: list[Bucket] = []
         self._by_route: dict[tuple[str, int], list[Bucket]] = {}
@@ -49,13 +50,13 @@ class Buckets:
 
     def known(self, lane: str, priority: int) -> list[Bucket]:
         """What the last list has for this lane and priority. Renews an old list in the background."""
-        if time.monotonic() - self._read_at > FRESH_FOR:
+        if self._now() - self._read_at > FRESH_FOR:
             self._renew()
         return self._of_route(lane, priority)
 
     def at_hand(self, lane: str, priority: int) -> Bucket | None:
         """One of a fresh list; None where somebody must ask. From any thread."""
-        if time.monotonic() - self._read_at > FRESH_FOR:
+        if self._now() - self._read_at > FRESH_FOR:
             return None
         return choose(self._of_route(lane, priority), _draw)
 
@@ -89,7 +90,7 @@ class Buckets:
     def _set(self, buckets: list[Bucket]) -> None:
         self._buckets = buckets
         self._by_route = {}
-        self._read_at = time.monotonic()
+        self._read_at = self._now()
 
     def _renew(self) -> None:
         if self._reading is None or self._reading.done():
@@ -100,7 +101,7 @@ class Buckets:
             await self.read()
         except StoreUnavailable:
             # The list of before is still the best that is known; the next call asks again.
-            self._read_at = time.monotonic()
+            self._read_at = self._now()
 
 
 class Delivery:
@@ -149,16 +150,24 @@ class Acceptor:
         agents: the agents by name.
         home: the agent whose store is the master's own database, where ownerless buckets can be made; or None.
         jobs_first_on_master: nothing goes to an agent (the cluster is passive).
+        now: the clock of deadlines.
     """
 
     def __init__(
-        self, master: MasterStore, agents: Mapping[str, Agent], *, home: str | None, jobs_first_on_master: bool
+        self,
+        master: MasterStore,
+        agents: Mapping[str, Agent],
+        *,
+        home: str | None,
+        jobs_first_on_master: bool,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._now = now
         self._master = master
         self._agents = agents
         self._home = home
         self._only_master = jobs_first_on_master
-        self._buckets = Buckets(master, agents)
+        self._buckets = Buckets(master, agents, now=now)
 
     def at_hand(self, lane: str, priority: int) -> Bucket | None:
         """A bucket that can be pushed to without a question; None: go the ordinary way. From any thread."""
@@ -234,7 +243,7 @@ class Acceptor:
     async def _within(self, delivery: Delivery, step: Callable[[], Awaitable[T]], *, is_write: bool) -> T:
         """Do the step, again where the store was away or did not answer, until the deadline."""
         pause = FIRST_PAUSE
-        now = time.monotonic
+        now = self._now
         reason: Exception = TimeoutError("the time was over before it could be asked")
         while now() < delivery.deadline:
             try:

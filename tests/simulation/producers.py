@@ -34,6 +34,7 @@ class Producer:
             {agent: remotes[agent] for agent in world.config.agents},
             home=world.config.agents[0] if world.config.standalone else None,
             jobs_first_on_master=False,
+            now=lambda: world.loop.virtual,
         )
         self.under_way: dict[bytes, Plan] = {}
 
@@ -61,10 +62,10 @@ class Producer:
                 delay_us=round(plan.delay * 1e6),
                 verify=attempt > 0,
             )
-            deadline = world.loop.time() + PATIENCE
-            delivery = Delivery([job], lane=plan.lane, priority=plan.priority, deadline=deadline)
+            deadline = world.loop.virtual + PATIENCE
+            delivery = Delivery([job], lane=plan.lane, priority=plan.priority, deadline=deadline, to_master=plan.hold)
             try:
-                await (self._acceptor.hold(delivery) if plan.hold else self._acceptor.accept(delivery))
+                await self._acceptor.accept(delivery)
             except OutcomeUnknown:
                 certain = False
             except StoreUnavailable:
