@@ -148,8 +148,8 @@ def table(postgres_databases: Databases) -> Iterator[Table]:
 
 
 NAMES = list(statements([]))
-PAGES, PAGES_PER_ROW = 100, 8
-"""A row costs a few index pages and one of the table; inserts touch two or three indexes, too."""
+PAGES, PAGES_PER_ROW = 100, 14
+"""A row costs a few index pages and one of the table; an insert touches three indexes, too."""
 
 
 def check(table: Table, prepared: Prepared, name: str) -> None:
@@ -158,8 +158,14 @@ def check(table: Table, prepared: Prepared, name: str) -> None:
     plan = prepared.explained(statement, values)
     scans = [node for node in nodes(plan) if node["Node Type"] == "Seq Scan" and node["Relation Name"] == "jm_message"]
     assert not scans, scans
-    pages = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+    pages = touched(plan)
     assert pages <= PAGES + PAGES_PER_ROW * rows, (pages, json.dumps(plan, indent=1))
+
+
+def touched(plan: dict[str, Any]) -> int:
+    """Pages. What a change inside WITH touches is not part of what the statement's last step counts."""
+    changes = [node for node in nodes(plan) if node["Node Type"] == "ModifyTable" and "Subplan Name" in node]
+    return sum(node["Shared Hit Blocks"] + node["Shared Read Blocks"] for node in (plan, *changes))
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -206,5 +212,5 @@ def test_a_plan_made_with_statistics_is_good(aged: Table, anew: Prepared, name: 
 
 def test_the_check_finds_a_scan(table: Table) -> None:
     plan = table.fresh.explained("SELECT count(*) FROM jm_message WHERE payload = $1", (b"\0",))
-    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] > PAGES + PAGES_PER_ROW * 3 * BATCH
+    assert touched(plan) > PAGES + PAGES_PER_ROW * 3 * BATCH
     assert any(node["Node Type"] == "Seq Scan" for node in nodes(plan))
