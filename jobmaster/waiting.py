@@ -18,8 +18,16 @@ if TYPE_CHECKING:
 SOONEST: Final = 0.005
 LATEST: Final = 1.0
 GROWTH: Final = 1.6
-LONG_LOOK: Final = 0.002
-MOST_KEYS: Final = 1_000
+FEW: Final = 8
+"""So many waiters are looked for as soon as there is a reason to."""
+APART_FOR_EACH: Final = 0.0001
+"""With more, looks are so many seconds apart for each waiter: at most 10,000 keys a second, however many wait."""
+APART: Final = 0.1
+"""Seconds for each statement, where a look needs several."""
+ALL_AGAIN: Final = 0.05
+"""Seconds after which newcomers are a reason to ask for all others, too: a signal may have been lost."""
+MOST_KEYS: Final = 1_024
+"""Of one statement."""
 
 
 class Waiters:
@@ -29,7 +37,10 @@ class Waiters:
         self._store = store
         self._topic = topic
         self._waiting: dict[JobKey, list[asyncio.Future[JobState]]] = {}
-        self._signal = asyncio.Event()
+        self._new: dict[JobKey, None] = {}
+        self._wake = asyncio.Event()
+        self._hinted = False
+        self._asked_for_all_at = float("-inf")
         self._pause = SOONEST
         self._watch: asyncio.Task[None] | None = None
         self._subscription: Subscription | None = None
@@ -38,7 +49,7 @@ class Waiters:
         """The final state of the job; None: it has not ended within `timeout` seconds."""
         future: asyncio.Future[JobState] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, []).append(future)
-        self._start()
+        self._start(key)
         try:
             async with asyncio.timeout(timeout):
                 return await future
@@ -62,14 +73,19 @@ class Waiters:
                 if not future.done():
                     future.set_exception(error)
 
-    def _start(self) -> None:
+    def _start(self, key: JobKey) -> None:
         """Have the watch running, and looking soon: a new waiter's job may have ended already."""
         if self._subscription is None:
-            self._subscription = self._store.subscribe(self._topic, self._signal.set)
+            self._subscription = self._store.subscribe(self._topic, self._hint)
+        self._new[key] = None
         self._pause = SOONEST
-        self._signal.set()
+        self._wake.set()
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._run(), name="jobmaster-results")
+
+    def _hint(self) -> None:
+        self._hinted = True
+        self._wake.set()
 
     def _leave(self, key: JobKey, future: asyncio.Future[JobState]) -> None:
         futures = self._waiting.get(key)
@@ -78,6 +94,7 @@ class Waiters:
         futures.remove(future)
         if not futures:
             del self._waiting[key]
+            self._new.pop(key, None)
 
     async def _run(self) -> None:
         try:
@@ -87,25 +104,44 @@ class Waiters:
 
     async def _watch_all(self) -> None:
         while self._waiting:
-            self._signal.clear()
-            started = time.monotonic()
-            if await self._look(list(self._waiting)):
+            began = time.monotonic()
+            keys = self._next_keys(began)
+            if await self._look(keys):
                 self._pause = SOONEST
             if not self._waiting:
                 return
-            took = time.monotonic() - started
-            if took > LONG_LOOK:
-                # With thousands of waiters a look is no small thing: never spend more than half of the time on it.
-                await asyncio.sleep(took)
+            await self._keep_apart(began, len(keys))
             try:
                 async with asyncio.timeout(self._pause):
-                    await self._signal.wait()
+                    await self._wake.wait()
             except TimeoutError:
                 # Signals are hints that may be lost; without any the question is asked less and less often.
                 self._pause = min(self._pause * GROWTH, LATEST)
 
+    def _next_keys(self, now: float) -> list[JobKey]:
+        """For whom to look. A newcomer alone is no reason to ask for all others again."""
+        if self._new and not self._hinted and now - self._asked_for_all_at < ALL_AGAIN:
+            keys = list(self._new)
+        else:
+            keys = list(self._waiting)
+            self._asked_for_all_at = now
+        self._wake.clear()
+        self._hinted = False
+        self._new.clear()
+        return keys
+
+    async def _keep_apart(self, began: float, asked: int) -> None:
+        """Let time pass since the last look began, where many wait; at least as long again as it took."""
+        many = max(asked, len(self._waiting))
+        if many > FEW:
+            now = time.monotonic()
+            apart = max(many * APART_FOR_EACH, 2 * (now - began))
+            if many > MOST_KEYS:
+                apart = max(apart, -(-many // MOST_KEYS) * APART)
+            await asyncio.sleep(began + apart - now)
+
     async def _look(self, keys: Sequence[JobKey]) -> bool:
-        """Ask for all that is waited for; True where a job has ended."""
+        """Ask for these; True where a job has ended."""
         found = False
         for start in range(0, len(keys), MOST_KEYS):
             try:

@@ -16,6 +16,7 @@ T = TypeVar("T")
 Row = tuple[Any, ...]
 
 LARGEST_CHUNK = 256
+MOST_KEYS = 1_024
 MOST_VALUES = 32_000
 """SQLite takes 32,766 values in a statement."""
 
@@ -73,7 +74,7 @@ class Transaction:
 
     def by_keys(self, statement: str, keys: Sequence[bytes], after: Sequence[object] = ()) -> Iterator[Row]:
         """Rows of a statement with `{keys}` in place of a list; `after` are the values that follow the list."""
-        for chunk in chunks(keys, 1):
+        for chunk in padded(keys):
             yield from self.execute(statement.replace("{keys}", marks(len(chunk))), (*chunk, *after))
 
 
@@ -89,6 +90,14 @@ def chunks(rows: Sequence[T], width: int) -> Iterator[Sequence[T]]:
         yield rows[start : start + size]
         start += size
         left -= size
+
+
+def padded(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """The keys in few lists of few sizes: the last key of a list is repeated, which an IN does not mind."""
+    for start in range(0, len(keys), MOST_KEYS):
+        part = list(keys[start : start + MOST_KEYS])
+        size = 1 << (len(part) - 1).bit_length()
+        yield part + part[-1:] * (size - len(part))
 
 
 @lru_cache(maxsize=256)
