@@ -37,7 +37,7 @@ async def _meet(cluster: Cluster, first: Coroutine[Any, Any, Any], second: Corou
     waiting = asyncio.create_task(second)
     await cluster.commits.turn()
     await cluster.commits.let_go()
-    return await asyncio.gather(begun, waiting, return_exceptions=True)
+    return list(await asyncio.gather(begun, waiting, return_exceptions=True))
 
 
 async def _without_a_row(cluster: Cluster, **fields: Any) -> tuple[Bucket, Message]:

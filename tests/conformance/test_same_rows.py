@@ -28,7 +28,24 @@ TABLES = {
 }
 
 
-async def _all_kinds(cluster: Cluster) -> None:
+class Looking(Cluster):
+    """A cluster whose tables a test may look into."""
+
+    async def bucket_now_by_id(self, number: int) -> Any:
+        return next(one for one in await self.store.list_buckets() if one.id == number)
+
+    async def rows(self, statement: str) -> list[Any]:
+        if self._place.databases:
+            connection = await asyncpg.connect(self._place.databases[0])
+            try:
+                return list(await connection.fetch(statement))
+            finally:
+                await connection.close()
+        name = "cluster.db" if self.standalone else "master.db"
+        return sqlite3.connect(self._place.folder / name).execute(statement).fetchall()
+
+
+async def _all_kinds(cluster: Looking) -> None:
     """Every kind of outcome, start and letting go, on rows that are there and on messages alone."""
     bucket, other = await cluster.owned(), await cluster.owned("w2")
     store, fence = cluster.store, bucket.fence
@@ -82,7 +99,7 @@ async def _twice(store: Any, fence: Any, outcomes: Sequence[Outcome]) -> None:
     assert [one.done for one in again] == [one.done and not retry for one, retry in zip(first, retries, strict=True)]
 
 
-async def _well_and_in_one_batch(cluster: Cluster, messages: Sequence[Message]) -> None:
+async def _well_and_in_one_batch(cluster: Looking, messages: Sequence[Message]) -> None:
     """All at the first attempt, of one kind: the shortest way."""
     starts: list[Start] = [start_of(message, nonce=number) for number, message in enumerate(messages[:2])]
     fence = (await cluster.bucket_now_by_id(messages[0].bucket)).fence
@@ -91,7 +108,7 @@ async def _well_and_in_one_batch(cluster: Cluster, messages: Sequence[Message]) 
     await cluster.store.remove(fence, [message.seq for message in messages])
 
 
-async def _stored(cluster: Cluster) -> dict[str, list[tuple[Any, ...]]]:
+async def _stored(cluster: Looking) -> dict[str, list[tuple[Any, ...]]]:
     """All rows of the master's tables."""
     found = {}
     for table, (columns, order) in TABLES.items():
@@ -102,23 +119,6 @@ async def _stored(cluster: Cluster) -> dict[str, list[tuple[Any, ...]]]:
 
 def _plain(value: Any) -> Any:
     return getattr(value, "bytes", value)
-
-
-class Looking(Cluster):
-    """A cluster whose tables a test may look into."""
-
-    async def bucket_now_by_id(self, number: int) -> Any:
-        return next(one for one in await self.store.list_buckets() if one.id == number)
-
-    async def rows(self, statement: str) -> list[Any]:
-        if self._place.databases:
-            connection = await asyncpg.connect(self._place.databases[0])
-            try:
-                return list(await connection.fetch(statement))
-            finally:
-                await connection.close()
-        name = "cluster.db" if self.standalone else "master.db"
-        return sqlite3.connect(self._place.folder / name).execute(statement).fetchall()
 
 
 @pytest.mark.parametrize("split", ["", "-split"], ids=["standalone", "split"])
