@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 
 from jobmaster import JobMaster
+from jobmaster.engine.garbage import collect_rarely
 from jobmaster.engine.links.memory import SharedMemory, create
 from jobmaster.engine.pools.loop import LoopPool
 from jobmaster.engine.pools.processes import PoolLaunch, ProcessPool
@@ -46,17 +47,17 @@ jm = JobMaster("engine-cost", master="sqlite:////nonexistent/never-opened.db")
 
 
 @jm.task
-async def nothing(number: int) -> None:
+async def nothing(_number: int) -> None:
     return None
 
 
 @jm.task
-async def suspends(number: int) -> None:
+async def suspends(_number: int) -> None:
     await asyncio.sleep(0)
 
 
 @jm.task
-def in_a_thread(number: int) -> None:
+def in_a_thread(_number: int) -> None:
     return None
 
 
@@ -194,7 +195,7 @@ async def measure(kind: str, count: int, pause: float, slots: int, profiler: cPr
     if kind == "processes":
         launch = PoolLaunch("engine_cost:pool_workload", b"")
         sync_pool: Any = ProcessPool(launch, size=2, max_tasks_per_child=None, random=lambda: 0.5)
-        while len(sync_pool._idle) < 2:
+        while len(sync_pool._idle) < 2:  # noqa: ASYNC110, SLF001 - both processes have come up
             await asyncio.sleep(0.01)
     else:
         sync_pool = ThreadPool(workload, size=slots)
@@ -209,6 +210,7 @@ async def measure(kind: str, count: int, pause: float, slots: int, profiler: cPr
         registration=Registration(name="w", boot=1, agent="standalone", lanes=("",), mode=WorkerMode.EXECUTION),
         seed=1,
     )
+    collect_rarely()
     running = asyncio.create_task(engine.run())
     await asyncio.sleep(0.05)
     children, wall, begun = children_seconds(), time.perf_counter(), time.process_time()

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 
+from jobmaster.event_loop import new_event_loop
 from jobmaster.observe.debug_log import start_debug_log, stop_debug_log
 from jobmaster.runtime import (
     SystemClock,
@@ -79,7 +80,8 @@ class InProcessWorkers:
 
     def _main(self) -> None:
         try:
-            asyncio.run(self._run())
+            with asyncio.Runner(loop_factory=new_event_loop) as runner:
+                runner.run(self._run())
         except BaseException as error:
             if self._ready.is_set():
                 logger.exception("workers_ended_by_error cluster=%s", self._app.cluster_id)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 
 from jobmaster.engine.entry import Introduction
+from jobmaster.engine.garbage import collect_rarely
 from jobmaster.engine.links import framing
 from jobmaster.engine.links.child_end import ProcessEngineLink
 from jobmaster.engine.links.leaving import leave, words_for
@@ -27,6 +28,7 @@ from jobmaster.engine.links.memory import SharedMemory
 from jobmaster.engine.links.orphans import die_with_parent
 from jobmaster.engine.links.starting import Launch, heed_signals
 from jobmaster.errors import ConfigurationError, StoreUnavailable
+from jobmaster.event_loop import new_event_loop
 from jobmaster.ports.link import EXIT_UNREACHABLE
 
 if TYPE_CHECKING:
@@ -90,7 +92,8 @@ class EngineProcess:
 
     def _loop_until_the_end(self, prepared: Prepared) -> None:
         """`asyncio.run` would go on to wait for threads of users' code; what is left here ends with the process."""
-        loop = asyncio.new_event_loop()
+        collect_rarely()
+        loop = new_event_loop()
         asyncio.set_event_loop(loop)
         loop.run_until_complete(self._run(prepared))
 

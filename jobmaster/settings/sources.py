@@ -20,7 +20,7 @@ PREFIX = "JOBMASTER_"
 CLUSTERS = "clusters"
 NESTED = ("agents", "buckets", "retry")
 """Settings that hold further names."""
-NOT_SETTINGS = ("JOBMASTER_APP", "JOBMASTER_CONFIG")
+NOT_SETTINGS = ("JOBMASTER_APP", "JOBMASTER_CONFIG", "JOBMASTER_EVENT_LOOP")
 """Variables that other parts of JobMaster read."""
 
 
