@@ -27,7 +27,7 @@ VERSIONS := 3.11 3.12 3.13
 export PYTHON DIR
 
 .NOTPARALLEL:
-.PHONY: demo test test-all pytest simulate measure bench lint typecheck format public-names constraints clean venv-run venv-dev
+.PHONY: demo test test-all pytest simulate measure bench bench-docs lint typecheck format public-names constraints clean venv-run venv-dev
 
 demo: venv-run
 	@$(BIN)/jobmaster demo $(if $(DIR),--dir "$$DIR") $(ARGS)
@@ -51,6 +51,10 @@ measure: venv-dev
 bench:
 	@tools/bench_env.sh
 	@PYTHONPATH=.:benchmarks .venv-bench/bin/python -m compare --only "$(ONLY)" --peers "$(PEERS)" --rounds $(ROUNDS)
+
+# Writes the tables of docs/performance.md anew from the last complete run.
+bench-docs:
+	@PYTHONPATH=.:benchmarks .venv-bench/bin/python -m compare.publish docs/performance.md benchmarks/results/latest.json
 
 lint: venv-dev
 	@$(BIN)/ruff check .

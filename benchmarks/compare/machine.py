@@ -48,7 +48,11 @@ def commit(folder: Path) -> str:
     """The commit that was measured, and "+" if files differ from it."""
     try:
         head = _git(folder, "rev-parse", "--short=12", "HEAD")
-        return head + ("+" if _git(folder, "status", "--porcelain", "--", "jobmaster", "benchmarks") else "")
+        return head + (
+            "+"
+            if _git(folder, "status", "--porcelain", "--", "jobmaster", "benchmarks", ":!benchmarks/results")
+            else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
@@ -62,6 +66,16 @@ def busy() -> float:
     """Seconds that all cores together have worked since the machine started."""
     times = psutil.cpu_times()
     return float(times.user + times.nice + times.system + times.irq + times.softirq + times.steal)
+
+
+def await_quiet(*, cores: float = 0.3, at_most: float = 5.0) -> None:
+    """Wait until the whole machine uses less than `cores`, but not longer than `at_most` seconds."""
+    until = time.monotonic() + at_most
+    while time.monotonic() < until:
+        before, begun = busy(), time.monotonic()
+        time.sleep(0.3)
+        if (busy() - before) / (time.monotonic() - begun) < cores:
+            return
 
 
 def trees(pids: Iterable[int]) -> list[psutil.Process]:
@@ -102,11 +116,11 @@ class Meter:
         self._begun = self._now()
 
     def read(self) -> Reading:
-        wall, servers, workers, busy_all = (now - then for now, then in zip(self._now(), self._begun, strict=True))
-        return Reading(wall, servers, workers, max(0.0, busy_all - servers - workers))
+        wall, servers, workers, others = (now - then for now, then in zip(self._now(), self._begun, strict=True))
+        return Reading(wall, servers, workers, max(0.0, others - servers - workers))
 
     def _now(self) -> tuple[float, float, float, float]:
-        return time.monotonic(), used(self._servers), used(self._workers), busy()
+        return time.monotonic(), used(self._servers), used(self._workers), busy() - time.process_time()
 
 
 def memory_mb(pids: Iterable[int]) -> list[dict[str, float]]:

@@ -79,13 +79,21 @@ def profile(found: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def about(found: Mapping[str, Any]) -> str:
+    """Where, when and with what."""
+    installed = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    machine = f"{found['processor']}, {found['cores']} cores, {found['memory_gib']} GiB, {found['system']}"
+    return "\n".join([
+        f"- command: `{found['command']}`, {found['date']}, commit {found['commit']}",
+        f"- machine: {machine}; clients, workers and servers share it",
+        f"- Python {found['python']}, PostgreSQL {found['postgresql']}; disk: {found['disk']}",
+        f"- versions: {installed}",
+    ])  # fmt: skip
+
+
 def whole(results: Mapping[str, Any]) -> str:
     """The report of a run."""
-    about = results["about"]
-    parts = [
-        f"# Comparison of {about['date']}",
-        "\n".join(f"- {name}: {value}" for name, value in about.items() if name != "date"),
-    ]
+    parts = [f"# Comparison of {results['about']['date']}", about(results["about"])]
     if "races" in results:
         parts += ["## All queues", races(results["races"]), "## Ratios, medians of pairs", ratios(results["races"])]
         parts += ["\n".join(f"- **{name}**: {words}" for name, words in results["races"]["settings"].items())]

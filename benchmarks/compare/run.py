@@ -90,8 +90,7 @@ class Run:
 
     def drain(self, contestant: Contestant, processes: int) -> dict[str, float]:
         """Ours is read by the strict rule, peers by their own best."""
-        with Stage(self.servers, contestant) as stage:
-            found = races.drain(stage, processes)
+        found = races.least_disturbed(self.servers, contestant, processes)
         self.raw.append({"contestant": contestant.name, "processes": processes} | found)
         rate = found["final_per_s"] if contestant is OURS else found["per_s"]
         figures = {f"drain_{processes}": rate, "bulk": found["bulk_per_s"]}

@@ -22,22 +22,27 @@ KINDS: dict[str, dict[str, str]] = {
     "async": {},
     "threads": {**SYNC, "BENCH_POOL": "threads"},
     "processes": {**SYNC, "BENCH_POOL": "processes"},
+    "suspending": {"BENCH_TASK": "suspending"},
+    "at_most_once": {"BENCH_TASK": "at_most_once"},
 }
 
 
 def pools(servers: Servers) -> Figures:
-    """Drains of async tasks, sync tasks in threads and in processes, in turn; every row read back once."""
+    """Drains by kind of task, in turn; every row read back once.
+
+    Async, sync in threads, sync in processes, async that waits once for the loop, and async that may run at most once.
+    """
     taken: dict[str, list[float]] = {}
     verified: Figures = {}
     for turn in range(ROUNDS):
         for kind, environment in KINDS.items():
-            with Stage(servers, OURS, environment=environment) as stage:
-                drained = races.drain(stage, 1, verify=turn == 0)
+            drained = races.least_disturbed(servers, OURS, 1, environment=environment, verify=turn == 0)
             taken.setdefault(kind, []).append(drained["final_per_s"])
             verified.setdefault(kind, drained.get("verified"))
     ratios = {
         f"{kind}_of_async": median(a / b for a, b in zip(taken[kind], taken["async"], strict=True))
-        for kind in ("threads", "processes")
+        for kind in KINDS
+        if kind != "async"
     }
     return (
         {f"{kind}_per_s": median(values) for kind, values in taken.items()}
@@ -52,8 +57,7 @@ def left_bucket(servers: Servers) -> Figures:
     for turn in range(ROUNDS):
         for engines in (1, 2):
             for left in (False, True):
-                with Stage(servers, OURS) as stage:
-                    drained = races.drain(stage, engines, left_bucket=left, verify=turn == 0)
+                drained = races.least_disturbed(servers, OURS, engines, left_bucket=left, verify=turn == 0)
                 rounds.setdefault(f"{'left' if left else 'fresh'}_{engines}", []).append(drained)
     found: Figures = {}
     for name, drains in rounds.items():
@@ -68,8 +72,8 @@ def sqlite(servers: Servers) -> Figures:
     taken: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
         for kind in ("async", "threads"):
-            with Stage(servers, OURS_SQLITE, environment=KINDS[kind]) as stage:
-                taken.setdefault(kind, []).append(races.drain(stage, 1)["final_per_s"])
+            drained = races.least_disturbed(servers, OURS_SQLITE, 1, environment=KINDS[kind])
+            taken.setdefault(kind, []).append(drained["final_per_s"])
     with Stage(servers, OURS_SQLITE) as stage:
         waited = races.latency(stage)
     return {f"{kind}_per_s": median(values) for kind, values in taken.items()} | waited | {"rounds": taken}

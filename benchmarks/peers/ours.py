@@ -1,6 +1,6 @@
 """JobMaster itself, by its public API and its command line, with default settings.
 
-BENCH_TASK=sync enqueues the sync task; BENCH_POOL is where it runs.
+BENCH_TASK is the kind of task (see ours_app.py); BENCH_POOL is where sync tasks run.
 """
 
 from __future__ import annotations

@@ -33,4 +33,16 @@ async def other_lane(number: int, who: str, due: float) -> None:
     ran(due)
 
 
-TASK = nothing_sync if os.environ.get("BENCH_TASK") == "sync" else nothing
+@jm.task(name="suspending")
+async def suspending(number: int, who: str, due: float) -> None:
+    ran(due)
+    await asyncio.sleep(0)
+
+
+@jm.task(name="at_most_once", acks_late=False)
+async def at_most_once(number: int, who: str, due: float) -> None:
+    ran(due)
+
+
+KINDS = {"async": nothing, "sync": nothing_sync, "suspending": suspending, "at_most_once": at_most_once}
+TASK = KINDS[os.environ.get("BENCH_TASK", "async")]
