@@ -41,3 +41,23 @@ def instead(owner: Any, name: str, replacement: Any) -> Patch:
 
 def nothing(*_: Any, **__: Any) -> None:
     return None
+
+
+def text(module: Any, name: str, old: str, new: str) -> Patch:
+    """The statement `module.name` with `new` in the place of `old`."""
+    statement = getattr(module, name)
+    assert old in statement, f"{module.__name__}.{name} does not say {old!r} any more"
+    return lambda: mock.patch.object(module, name, statement.replace(old, new))
+
+
+def both(*patches: Patch) -> Patch:
+    """Several changes at once: what each of two guards would still prevent."""
+
+    @contextlib.contextmanager
+    def all_of_them() -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for patch in patches:
+                stack.enter_context(patch())
+            yield
+
+    return all_of_them

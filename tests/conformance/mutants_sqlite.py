@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from unittest import mock
 
 from jobmaster.stores.sql.sqlite import (
     accept,
@@ -26,7 +25,7 @@ from jobmaster.stores.sql.sqlite import (
 from jobmaster.stores.sql.sqlite.owning import Owned, own
 from jobmaster.stores.sql.sqlite.store import SqliteStore
 from tests.conformance.adapters import AGENT
-from tests.conformance.mutants import Mutant, Patch, instead, nothing
+from tests.conformance.mutants import Mutant, Patch, instead, nothing, text
 
 BOTH_SQLITE = ("sqlite", "sqlite-split")
 
@@ -35,13 +34,6 @@ def sqlite(
     guard: str, noticed_by: str, patch: Patch, adapters: tuple[str, ...] = BOTH_SQLITE, **arguments: Any
 ) -> Mutant:
     return Mutant(guard, noticed_by, adapters, patch=patch, arguments=arguments)
-
-
-def text(module: Any, name: str, old: str, new: str) -> Patch:
-    """The statement `module.name` with `new` in the place of `old`."""
-    statement = getattr(module, name)
-    assert old in statement, f"{module.__name__}.{name} does not say {old!r} any more"
-    return lambda: mock.patch.object(module, name, statement.replace(old, new))
 
 
 def unowned(*_: Any, **__: Any) -> Owned:

@@ -237,7 +237,8 @@ async def test_two_drainers_at_once_take_two_buckets(cluster: Cluster) -> None:
     again = await _second(cluster, other.claim_drain(one, agent=AGENT, older_us=0))
     second = await _second(cluster, other.claim_drain(two, agent=AGENT, older_us=0))
     await cluster.commits.let_go()
-    assert [(await task).id for task in (first, again, second)] == [buckets[0].id, buckets[0].id, buckets[1].id]
+    taken = [await task for task in (first, again, second)]
+    assert [one and one.id for one in taken] == [buckets[0].id, buckets[0].id, buckets[1].id]
 
 
 async def test_evidence_that_comes_while_the_job_is_taken_back_is_not_counted_again(cluster: Cluster) -> None:
@@ -280,3 +281,15 @@ async def test_a_give_up_waits_for_a_finish_that_is_under_way(cluster: Cluster) 
     await giving
     assert await cluster.status(job.key) is JobStatus.SUCCEEDED
     assert (await cluster.bucket_now(bucket)).clean
+
+
+async def test_a_bucket_that_is_given_up_beside_a_start_is_not_clean(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    message = await cluster.message(bucket)
+    starting = await _begun(cluster, cluster.store.start(bucket.fence, [start_of(message)]))
+    giving = await _second(cluster, cluster.store.give_up(bucket.fence))
+    assert not giving.done()
+    await cluster.commits.let_go()
+    assert (await starting)[0].yes
+    await giving
+    assert not (await cluster.bucket_now(bucket)).clean

@@ -15,6 +15,9 @@ from tests.conformance.adapters import ADAPTERS
 from tests.conformance.cluster import Cluster
 from tests.conformance.mutants import Mutant
 from tests.conformance.mutants_memory import MEMORY, VARIANTS
+from tests.conformance.mutants_postgresql_jobs import JOBS
+from tests.conformance.mutants_postgresql_agent import POSTGRESQL_AGENT
+from tests.conformance.mutants_postgresql_leases import POSTGRESQL_LEASES
 from tests.conformance.mutants_sqlite import SQLITE
 
 NOTICED = (AssertionError, JobMasterError, ValueError, pytest.fail.Exception)
@@ -22,13 +25,17 @@ NOTICED = (AssertionError, JobMasterError, ValueError, pytest.fail.Exception)
 
 CASES = [
     pytest.param(mutant, adapter, id=f"{adapter}-{mutant.guard}-{mutant.noticed_by.split('.')[1]}")
-    for mutant in [*MEMORY, *SQLITE]
+    for mutant in [*MEMORY, *SQLITE, *POSTGRESQL_AGENT, *POSTGRESQL_LEASES]
     for adapter in mutant.adapters
 ]
 
 
 @pytest.mark.parametrize(("mutant", "adapter"), CASES)
-def test_without_a_guard_its_case_fails(mutant: Mutant, adapter: str, tmp_path: Path) -> None:
+def test_without_a_guard_its_case_fails(
+    mutant: Mutant, adapter: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if server := ADAPTERS[adapter].needs:
+        request.getfixturevalue(server)
     module, name = mutant.noticed_by.split(".")
     case = getattr(importlib.import_module(f"tests.conformance.{module}"), name)
     cluster = Cluster(ADAPTERS[adapter], tmp_path, removed=mutant.removed)
