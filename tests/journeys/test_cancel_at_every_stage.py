@@ -14,8 +14,6 @@ import pytest
 from jobmaster import CancelOutcome, JobCancelled, JobMaster, JobStatus, Result
 from tests.cli.terminal import Terminal, WorkerProcess
 
-pytestmark = pytest.mark.backend("sqlite")
-
 APP = """
 import asyncio, os, time
 from jobmaster import JobMaster
@@ -51,9 +49,11 @@ def says(name: str) -> str:
 
 
 @pytest.fixture
-def terminal(tmp_path: Path) -> Terminal:
+def terminal(tmp_path: Path, usual_master: str | None) -> Terminal:
     made = Terminal(tmp_path)
-    made.write("stages.py", APP)
+    # Said in the app: of several apps in one process, the environment speaks to the first one only.
+    master = f'"stages", master={usual_master!r}' if usual_master else '"stages"'
+    made.write("stages.py", APP.replace('"stages"', master))
     return made
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.backend("sqlite")
+pytestmark = pytest.mark.usefixtures("usual_master")
 
 HEAD = """
     import sys, time
@@ -33,7 +33,9 @@ def run(folder: Path, body: str) -> str:
         [sys.executable, "-W", "error", "program.py"],
         cwd=folder, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    # The tests' own PostgreSQL promises little, and a worker says so.
+    told = [line for line in done.stderr.splitlines() if not line.startswith("weak_durability ")]
+    assert (done.returncode, told) == (0, []), done.stderr
     return done.stdout.strip()
 
 
