@@ -39,9 +39,9 @@ async def _rings(cluster: Cluster, topic: str, verb: Awaitable[Any]) -> bool:
 async def test_a_batch_of_all_kinds_keeps_each_job_s_own(cluster: Cluster) -> None:
     bucket = await cluster.owned()
     kinds = [
-        {"lane": "", "priority": 3, "custom_id": None},
-        {"lane": "mail", "priority": 5, "custom_id": None},
-        {"lane": "", "priority": 1, "custom_id": "order 7"},
+        {"lane": "", "priority": 3},
+        {"lane": "mail", "priority": 5},
+        {"lane": "", "priority": 1},
     ]
     messages = [await cluster.message(bucket, **kind) for kind in kinds]
     settled = await cluster.store.settle(

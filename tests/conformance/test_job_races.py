@@ -40,17 +40,17 @@ async def _meet(cluster: Cluster, first: Coroutine[Any, Any, Any], second: Corou
     return list(await asyncio.gather(begun, waiting, return_exceptions=True))
 
 
-async def _without_a_row(cluster: Cluster, **fields: Any) -> tuple[Bucket, Message]:
+async def without_a_row(cluster: Cluster, **fields: Any) -> tuple[Bucket, Message]:
     bucket = await cluster.owned()
     return bucket, await cluster.message(bucket, **fields)
 
 
-async def _with_a_row(cluster: Cluster, **fields: Any) -> tuple[Bucket, Message]:
+async def with_a_row(cluster: Cluster, **fields: Any) -> tuple[Bucket, Message]:
     bucket = await cluster.owned()
     return bucket, await cluster.running(bucket, **fields)
 
 
-BOTH = pytest.mark.parametrize("prepared", [_without_a_row, _with_a_row], ids=["no row", "a row"])
+BOTH = pytest.mark.parametrize("prepared", [without_a_row, with_a_row], ids=["no row", "a row"])
 
 
 @BOTH
@@ -123,7 +123,7 @@ async def test_a_start_that_waits_for_a_certain_cancel_may_not_run(cluster: Clus
 
 
 async def test_a_message_that_is_cancelled_for_certain_does_not_start(cluster: Cluster) -> None:
-    bucket, message = await _without_a_row(cluster, at_most_once=True)
+    bucket, message = await without_a_row(cluster, at_most_once=True)
     reply, verdicts = await _meet(
         cluster,
         cluster.store.cancel(message.key),
@@ -136,7 +136,7 @@ async def test_a_message_that_is_cancelled_for_certain_does_not_start(cluster: C
 
 
 async def test_a_cancel_that_waits_for_a_start_asks_the_owner(cluster: Cluster) -> None:
-    bucket, message = await _without_a_row(cluster, at_most_once=True)
+    bucket, message = await without_a_row(cluster, at_most_once=True)
     verdicts, reply = await _meet(
         cluster,
         cluster.store.take_over(bucket.fence, [start_of(message, take_over=True)]),
@@ -149,7 +149,7 @@ async def test_a_cancel_that_waits_for_a_start_asks_the_owner(cluster: Cluster) 
 
 
 async def test_of_two_lives_that_start_a_job_once_one_may(cluster: Cluster) -> None:
-    bucket, message = await _without_a_row(cluster, at_most_once=True)
+    bucket, message = await without_a_row(cluster, at_most_once=True)
     other = await cluster.other()
     first, second = await _meet(
         cluster,
@@ -161,7 +161,7 @@ async def test_of_two_lives_that_start_a_job_once_one_may(cluster: Cluster) -> N
 
 
 async def test_a_repeated_start_that_meets_itself_may_run(cluster: Cluster) -> None:
-    bucket, message = await _without_a_row(cluster, at_most_once=True)
+    bucket, message = await without_a_row(cluster, at_most_once=True)
     start = start_of(message, nonce=1, take_over=True)
     other = await cluster.other()
     answers = await _meet(
@@ -171,7 +171,7 @@ async def test_a_repeated_start_that_meets_itself_may_run(cluster: Cluster) -> N
 
 
 async def test_an_early_row_that_waits_for_the_job_s_end_changes_nothing(cluster: Cluster) -> None:
-    bucket, message = await _without_a_row(cluster)
+    bucket, message = await without_a_row(cluster)
     early = start_of(message, status=JobStatus.QUEUED, started_us=0)
     settled, verdicts = await _meet(
         cluster,
@@ -183,7 +183,7 @@ async def test_an_early_row_that_waits_for_the_job_s_end_changes_nothing(cluster
 
 
 async def test_an_outcome_that_waits_for_its_job_s_early_row_ends_it(cluster: Cluster) -> None:
-    bucket, message = await _without_a_row(cluster)
+    bucket, message = await without_a_row(cluster)
     early = start_of(message, status=JobStatus.QUEUED, started_us=0)
     verdicts, settled = await _meet(
         cluster,
@@ -195,7 +195,7 @@ async def test_an_outcome_that_waits_for_its_job_s_early_row_ends_it(cluster: Cl
 
 
 async def test_a_start_that_waits_for_a_give_up_is_fenced_and_leaves_its_message(cluster: Cluster) -> None:
-    bucket, message = await _without_a_row(cluster, at_most_once=True)
+    bucket, message = await without_a_row(cluster, at_most_once=True)
     _, answer = await _meet(
         cluster,
         cluster.store.give_up(bucket.fence),

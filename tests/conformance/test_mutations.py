@@ -15,8 +15,8 @@ from tests.conformance.adapters import ADAPTERS
 from tests.conformance.cluster import Cluster
 from tests.conformance.mutants import Mutant
 from tests.conformance.mutants_memory import MEMORY, VARIANTS
-from tests.conformance.mutants_postgresql_jobs import JOBS
 from tests.conformance.mutants_postgresql_agent import POSTGRESQL_AGENT
+from tests.conformance.mutants_postgresql_jobs import POSTGRESQL_JOBS
 from tests.conformance.mutants_postgresql_leases import POSTGRESQL_LEASES
 from tests.conformance.mutants_sqlite import SQLITE
 
@@ -25,7 +25,7 @@ NOTICED = (AssertionError, JobMasterError, ValueError, pytest.fail.Exception)
 
 CASES = [
     pytest.param(mutant, adapter, id=f"{adapter}-{mutant.guard}-{mutant.noticed_by.split('.')[1]}")
-    for mutant in [*MEMORY, *SQLITE, *POSTGRESQL_AGENT, *POSTGRESQL_LEASES]
+    for mutant in [*MEMORY, *SQLITE, *POSTGRESQL_AGENT, *POSTGRESQL_JOBS, *POSTGRESQL_LEASES]
     for adapter in mutant.adapters
 ]
 
