@@ -329,6 +329,28 @@ async def test_no_wake_up_is_lost_while_the_owner_goes_to_sleep_again_and_again(
             await asyncio.sleep(chance.random() * 0.02)
 
 
+async def test_a_push_between_the_last_read_and_the_flag_is_found_by_the_read_after_it(postgres_database: str) -> None:
+    async with opened(postgres_database) as store, opened(postgres_database) as producer:
+        gate, session = asyncio.Event(), store._session
+        raising = session._follow_flags
+
+        async def late(connection: asyncpg.Connection[Any]) -> None:
+            await gate.wait()
+            await raising(connection)
+
+        session._follow_flags = late  # type: ignore[method-assign]
+        async with running(Owner(store, await owned(store))) as owner:
+            async with asyncio.timeout(5):
+                while not session.sleepers.to_raise():
+                    await asyncio.sleep(0.001)
+            reads = owner.reads
+            new = job()
+            await producer.push(owner.bucket.id, [new])  # the flag is down: nobody is notified
+            assert owner.reads == reads
+            gate.set()
+            await owner.until(lambda: new.key in owner.found, 1.0)
+
+
 async def test_a_push_that_saw_nobody_asleep_is_found_without_a_notification(postgres_database: str) -> None:
     async with opened(postgres_database) as store, SlowProducer(postgres_database) as slow:
         owner = Owner(store, await owned(store))
