@@ -56,7 +56,7 @@ class Prepared:
         if statement not in self._names:
             self._names[statement] = name = f"{self._prefix}{len(self._names)}"
             run(self.session, f"PREPARE {name} AS {statement}")
-        given = f"({', '.join(map(literal, values))})"
+        given = f"({', '.join(map(literal, values))})" if values else ""
         with self.session.transaction(force_rollback=True):
             rows = run(
                 self.session, f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE {self._names[statement]}{given}"
