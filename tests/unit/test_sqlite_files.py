@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -208,7 +209,7 @@ def test_the_sql_for_hand_work_makes_the_same_tables(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dialect", ["postgresql", "mysql", "mssql", "postgresql://u:secret@db.example.org/shop"])
 def test_there_is_sql_for_every_dialect_without_a_server(dialect: str) -> None:
     text = provision.sql(dialect)
-    assert text.count("CREATE TABLE jm_") == 12
+    assert len(re.findall(r"CREATE TABLE jm_\w+ \(", text)) == 12
     assert "secret" not in text
 
 
