@@ -102,6 +102,7 @@ class PostgresPlace:
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
+            self._connection = None
 
     def _connected(self) -> psycopg.Connection:
         if self._connection is None:

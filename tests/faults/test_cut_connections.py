@@ -1,0 +1,174 @@
+"""The way to a PostgreSQL breaks under load: cut commits, resets, silence, a server that is killed. Nothing is lost.
+
+Workers and producers reach the server through a proxy; the test itself reads the database directly.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.places import PostgresPlace
+from tests.faults.real_cluster import Producer, RealCluster, Worker, wait_for
+from tests.servers.cut_proxy import AFTER, BEFORE, CutProxy
+from tests.servers.launcher import ServerError
+from tests.servers.postgres import PostgresServer, execute
+from tests.servers.postgres_frames import End
+
+pytestmark = [pytest.mark.backend("postgresql"), pytest.mark.slow, pytest.mark.timeout(170)]
+
+# What delay() has accepted is printed, and what it raised: only OutcomeUnknown may have stored a job all the same.
+STREAM = """
+import os
+from jobmaster import JobMasterError
+n = 0
+while not os.path.exists("enough"):
+    n += 1
+    try:
+        print((app.work_async if n % 3 else app.work).delay().id, flush=True)
+    except JobMasterError as error:
+        print(type(error).__name__, flush=True)
+        print(error, file=sys.stderr, flush=True)
+    time.sleep(0.002)
+"""
+FINAL = {5, 7, 8}
+
+
+@pytest.fixture
+def proxy(postgres_database: str) -> Iterator[CutProxy]:
+    with CutProxy(postgres_database) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, postgres_database: str, proxy: CutProxy) -> Iterator[RealCluster]:
+    yield from made(tmp_path, postgres_database, proxy.dsn(postgres_database))
+
+
+def made(folder: Path, direct: str, reached_as: str) -> Iterator[RealCluster]:
+    place = PostgresPlace(direct)
+    cluster = RealCluster(folder, place)
+    cluster.environment["FAULTS_MASTER"] = reached_as
+    try:
+        cluster.provision()
+        yield cluster
+    finally:
+        cluster.close()
+        place.close()
+
+
+def more_runs(cluster: RealCluster, number: int, *, timeout: float = 60) -> None:
+    """Wait until so many more jobs have run."""
+    seen = len(cluster.lines())
+    wait_for(lambda: len(cluster.lines()) > seen + 2 * number, timeout=timeout, what=cluster.workers[0].text)
+
+
+def all_is_well(cluster: RealCluster, producer: Producer, *, at_least: int) -> Counter[str]:
+    """Everything that was accepted has succeeded, by one step into a final status; how often each job ran."""
+    (cluster.folder / "enough").touch()
+    said = producer.finished()
+    unknown = said.count("OutcomeUnknown")
+    accepted = {word for word in said if word[0].islower() or word[0].isdigit()}
+    assert len(accepted) >= at_least
+    wait_for(lambda: not waiting(cluster, accepted), timeout=60, what=lambda: told(cluster, accepted))
+    statuses = cluster.statuses()
+    assert set(statuses.values()) == {(5, "")}
+    assert len(set(statuses) - accepted) <= unknown, "of what was refused for certain nothing was stored"
+    moves = cluster.audit()
+    assert all(len(steps) == 1 for steps in moves.values()), "one step into a final status, and none out of it"
+    ended = Counter(line.job for line in cluster.lines() if line.event == "end")
+    assert accepted <= set(ended), "what succeeded has run to its end"
+    for worker in cluster.workers:
+        assert worker.terminate() == 0
+    return ended
+
+
+def waiting(cluster: RealCluster, accepted: set[str]) -> set[str]:
+    final = {job for job, (status, _) in cluster.statuses().items() if status in FINAL}
+    messages = {job for (job,) in cluster.place.rows("SELECT job_id FROM jm_message")}
+    return (accepted | set(cluster.statuses()) | messages) - final
+
+
+def told(cluster: RealCluster, accepted: set[str]) -> str:
+    return f"{len(waiting(cluster, accepted))} wait\n{cluster.workers[0].text()}"
+
+
+def test_commits_that_are_cut_before_and_after_they_happen_lose_nothing_and_decide_once(
+    cluster: RealCluster, proxy: CutProxy
+) -> None:
+    cluster.start_worker("-c", "16")
+    producer = cluster.producer(STREAM)
+    chance = random.Random(20261122)
+
+    def one_in_thirty(end: End) -> bool:
+        return end.changes and chance.random() < 1 / 30
+
+    more_runs(cluster, 50)
+    for moment in (AFTER, BEFORE):
+        proxy.cut_when(moment, one_in_thirty)
+    wait_for(lambda: len(proxy.cuts) >= 60, timeout=90, what=cluster.workers[0].text)
+    for moment in (AFTER, BEFORE):
+        proxy.cut_when(moment, None)
+    all_is_well(cluster, producer, at_least=200)
+
+
+def test_connections_that_are_reset_are_made_again(cluster: RealCluster, proxy: CutProxy) -> None:
+    cluster.start_worker("-c", "16")
+    producer = cluster.producer(STREAM)
+    for round_ in range(6):
+        more_runs(cluster, 60)
+        if round_ % 2:
+            proxy.cut_all()
+        else:
+            cluster.place.close()
+            end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+            execute(
+                cluster.place.url, f"{end} AND datname = current_database() AND application_name <> 'jobmaster-tests'"
+            )
+    all_is_well(cluster, producer, at_least=200)
+
+
+@pytest.mark.parametrize("lost", ["both", "answers"])
+def test_a_worker_that_hears_nothing_loses_its_jobs_to_another_and_decides_none_when_it_is_back(
+    cluster: RealCluster, proxy: CutProxy, lost: str
+) -> None:
+    cut_off = cluster.start_worker("-c", "16", name="cut-off")
+    cluster.environment["FAULTS_MASTER"] = cluster.place.url
+    cluster.start_worker("-c", "16", name="other")
+    producer = cluster.producer(STREAM)
+    wait_for(lambda: ran_in(cluster, cut_off) > 30, timeout=60, what=cut_off.text)
+    proxy.stall(to_server=lost == "both")
+    more_runs(cluster, 60)
+    accepted = {word for word in producer.output.read_text().split()[:-1] if word != "OutcomeUnknown"}
+    wait_for(lambda: not accepted & waiting(cluster, accepted), timeout=60, what=cluster.workers[1].text)
+    proxy.resume()
+    seen = ran_in(cluster, cut_off)
+    wait_for(lambda: ran_in(cluster, cut_off) > seen, timeout=60, what=cut_off.text)
+    all_is_well(cluster, producer, at_least=100)
+
+
+def ran_in(cluster: RealCluster, worker: Worker) -> int:
+    """How many lines of the side log the worker's processes wrote."""
+    processes = {process.pid for process in worker.tree()}
+    return sum(line.pid in processes for line in cluster.lines())
+
+
+def test_a_durable_server_that_is_killed_loses_nothing_that_was_accepted(tmp_path: Path) -> None:
+    try:
+        server = PostgresServer(durable=True).start()
+    except ServerError as error:
+        pytest.skip(str(error))
+    with server:
+        dsn = server.create_database("faults")
+        for cluster in made(tmp_path, dsn, dsn):
+            cluster.start_worker("-c", "16")
+            producer = cluster.producer(STREAM)
+            for _ in range(3):
+                more_runs(cluster, 60)
+                cluster.place.close()
+                server.restart(kill=True)
+            all_is_well(cluster, producer, at_least=100)
