@@ -98,6 +98,7 @@ def statements(middle: list[int]) -> dict[str, tuple[str, tuple[Any, ...], int]]
     below = (BUCKET, NOW, WINDOW, start, last)
     return {
         "push": (accept.FAST, accept.values_of(BUCKET, JOBS, NOW), BATCH),
+        "push of one": (accept.SINGLE, accept.single_values(BUCKET, JOBS[0], NOW), 1),
         "push again": (accept.ONCE, accept.values_of(BUCKET, JOBS, NOW), BATCH),
         "read": (read.READ, (BUCKET, NOW, WINDOW, start, end, NOW + WINDOW, 2**63 - 1, BATCH), 2 * BATCH),
         "read what fell due": (

@@ -42,6 +42,7 @@ WITHOUT: dict[str, tuple[Patch, Any]] = {
         both(
             text(accept, "FAST", "CASE WHEN NOT pg_try", "CASE WHEN false AND NOT pg_try"),
             text(accept, "ONCE", "CASE WHEN NOT pg_try", "CASE WHEN false AND NOT pg_try"),
+            text(accept, "SINGLE", "CASE WHEN NOT pg_try", "CASE WHEN false AND NOT pg_try"),
         ),
         races.test_a_sleeping_owner_costs_no_statement_and_wakes_at_once,
     ),

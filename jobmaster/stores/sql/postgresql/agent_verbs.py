@@ -33,13 +33,15 @@ class AgentVerbs(Handle):
         clock = self._setting.clock_us
         clock_us = None if clock is None else clock()
         check_jobs(jobs, time.time_ns() // 1_000 if clock_us is None else clock_us)
-        values = accept.values_of(bucket, jobs, clock_us)
         try:
-            stored = await self._hot(accept.statement_for(jobs), *values)
+            if len(jobs) == 1 and not jobs[0].verify:
+                stored = await self._hot(accept.SINGLE, *accept.single_values(bucket, jobs[0], clock_us))
+            else:
+                stored = await self._hot(accept.statement_for(jobs), *accept.values_of(bucket, jobs, clock_us))
         except StoreUnavailable as error:
             if not isinstance(error.__cause__, asyncpg.UniqueViolationError):
                 raise
-            stored = await self._hot(accept.ONCE, *values)
+            stored = await self._hot(accept.ONCE, *accept.values_of(bucket, jobs, clock_us))
         if not stored:
             raise Refused(f"bucket {bucket} is unknown, closing or closed")
 
