@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -41,6 +42,8 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     chosen = arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers, workers and files go in any case
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     needs = {need for peer in chosen.peers for need in peer.needs} if set(chosen.only) & set(RACES) else set()
     with Servers(redis="redis" in needs, nats="nats" in needs) as servers:
         about: dict[str, object] = {
