@@ -49,6 +49,17 @@ def job(**fields: Any) -> NewJob:
     return NewJob(new_job_key(), envelope, encode_envelope(envelope), **fields)
 
 
+@asynccontextmanager
+async def connected(address: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """A session beside the stores, to see what they do and to disturb them."""
+    connection = await asyncpg.connect(address)
+    try:
+        yield connection
+    finally:
+        connection.terminate()
+        await asyncio.sleep(0)  # its transport closes with the next turn of the loop
+
+
 class SlowProducer:
     """A push whose transaction is held open between its statement and its commit."""
 
@@ -63,6 +74,7 @@ class SlowProducer:
 
     async def __aexit__(self, *_: object) -> None:
         self.connection.terminate()
+        await asyncio.sleep(0)
 
     async def hold_bucket(self, bucket: Bucket) -> None:
         """What the push does first; its transaction has its number from here on."""
@@ -244,8 +256,7 @@ async def test_a_transaction_held_open_by_somebody_does_not_keep_reads_unsettled
 ) -> None:
     monkeypatch.setattr(late_commits, "SETTLED_AFTER", 0.2)
     monkeypatch.setattr(late_commits, "DEEP_EVERY", 0.05)
-    other = await asyncpg.connect(postgres_database)
-    async with opened(postgres_database) as store:
+    async with connected(postgres_database) as other, opened(postgres_database) as store:
         bucket = await owned(store)
         await other.execute("BEGIN; SELECT pg_current_xact_id()")
         await store.push(bucket.id, [job()])
@@ -263,7 +274,6 @@ async def test_a_transaction_held_open_by_somebody_does_not_keep_reads_unsettled
                     break
                 await asyncio.sleep(0.02)
         assert looks > 3
-    await other.close()
 
 
 # -- closes beside pushes
@@ -367,8 +377,8 @@ async def test_a_push_that_saw_nobody_asleep_is_found_without_a_notification(pos
 
 
 async def test_a_sleeping_owner_costs_no_statement_and_wakes_at_once(postgres_database: str) -> None:
-    watcher = await asyncpg.connect(postgres_database)
     async with (
+        connected(postgres_database) as watcher,
         opened(postgres_database) as store,
         opened(postgres_database) as producer,
         running(Owner(store, await owned(store))) as owner,
@@ -382,7 +392,6 @@ async def test_a_sleeping_owner_costs_no_statement_and_wakes_at_once(postgres_da
         new = job()
         await producer.push(owner.bucket.id, [new])
         await owner.until(lambda: new.key in owner.found, 1.0)
-    await watcher.close()
 
 
 async def last_statements(watcher: asyncpg.Connection[Any]) -> list[Any]:
@@ -394,7 +403,6 @@ async def last_statements(watcher: asyncpg.Connection[Any]) -> list[Any]:
 
 
 async def test_under_load_hardly_anybody_notifies_and_afterwards_the_owner_sleeps(postgres_database: str) -> None:
-    watcher = await asyncpg.connect(postgres_database)
     heard = 0
 
     def count(*_: object) -> None:
@@ -402,6 +410,7 @@ async def test_under_load_hardly_anybody_notifies_and_afterwards_the_owner_sleep
         heard += 1
 
     async with (
+        connected(postgres_database) as watcher,
         opened(postgres_database) as store,
         opened(postgres_database) as producer,
         running(Owner(store, await owned(store))) as owner,
@@ -418,7 +427,6 @@ async def test_under_load_hardly_anybody_notifies_and_afterwards_the_owner_sleep
         await owner.until(lambda: len(owner.found) == len(jobs))
         await asleep(watcher, owner)
     assert 0 < heard < len(jobs) / 4
-    await watcher.close()
 
 
 async def test_two_listeners_of_one_bucket_both_wake(postgres_database: str) -> None:
@@ -441,8 +449,8 @@ async def test_two_listeners_of_one_bucket_both_wake(postgres_database: str) -> 
 
 
 async def test_a_listening_session_that_is_killed_is_replaced(postgres_database: str) -> None:
-    watcher = await asyncpg.connect(postgres_database)
     async with (
+        connected(postgres_database) as watcher,
         opened(postgres_database) as store,
         opened(postgres_database) as producer,
         running(Owner(store, await owned(store))) as owner,
@@ -457,7 +465,6 @@ async def test_a_listening_session_that_is_killed_is_replaced(postgres_database:
             await producer.push(owner.bucket.id, [new])
             await owner.until(lambda new=new: new.key in owner.found)  # type: ignore[misc]
         await asleep(watcher, owner)
-    await watcher.close()
 
 
 @pytest.fixture
