@@ -1,0 +1,56 @@
+"""Whole worker trees stand still for longer than their lease, and go on: as virtual machines that are moved."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import signal
+
+import psutil
+import pytest
+
+from tests.faults.real_cluster import RealCluster, Worker, wait_for
+from tests.faults.test_kills import STREAM, final_ids, finished
+
+EPOCHS = "SELECT token, epoch FROM jm_bucket WHERE epoch > 1 ORDER BY token"
+
+# A frozen SQLite writer has the file's lock, which nobody can take away from it.
+on_a_server = pytest.mark.parametrize("cluster", ["postgresql"], indirect=True)
+
+
+def signalled(worker: Worker, number: signal.Signals) -> None:
+    for process in worker.tree():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
+@on_a_server
+@pytest.mark.timeout(170)
+def test_frozen_trees_under_load_lose_nothing_and_decide_once(cluster: RealCluster) -> None:
+    """Catalogue A4. What a tree did not finish is started elsewhere; what it says after that is stale."""
+    workers = [cluster.start_worker("-c", "16", name=f"w{number}") for number in range(2)]
+    producer = cluster.producer(STREAM.format(work=0.4))
+    for freeze in range(6):
+        seen = len(cluster.lines())
+        wait_for(lambda seen=seen: len(cluster.lines()) > seen + 150, what=workers[0].text)
+        frozen = workers[freeze % 2]
+        signalled(frozen, signal.SIGSTOP)
+        before = cluster.place.rows(EPOCHS)
+        try:
+            wait_for(lambda before=before: cluster.place.rows(EPOCHS) != before, what=workers[0].text)
+            seen = len(cluster.lines())
+            wait_for(lambda seen=seen: len(cluster.lines()) > seen + 150, what=workers[1].text)
+        finally:
+            signalled(frozen, signal.SIGCONT)
+    accepted = finished(cluster, producer)
+    wait_for(lambda: set(accepted) <= final_ids(cluster), timeout=60, what=workers[0].text)
+
+    statuses = cluster.statuses()
+    assert {statuses[job] for job in accepted} == {(5, "")}, "every accepted job ended as Succeeded"
+    moves = cluster.audit()
+    assert all(len(moves[job]) == 1 for job in accepted), "one step into a final status, and none out of it"
+    ended = collections.Counter(line.job for line in cluster.lines() if line.event == "end")
+    extra = sum(count - 1 for count in ended.values())
+    assert extra <= 6 * 32, "only what ran or was unanswered at a freeze ran again"
+    for worker in workers:
+        assert worker.terminate() == 0
