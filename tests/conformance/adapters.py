@@ -124,9 +124,9 @@ ADAPTERS = {
         Adapter("memory-split", memory_split, standalone=False, commits=CommitsInMemory, lasting=False),
         Adapter("sqlite", sqlite, standalone=True),
         Adapter("sqlite-split", sqlite_split, standalone=False),
-        Adapter("postgresql", postgresql, standalone=True, commits=CommitsOnServer, needs="postgres_store"),
+        Adapter("postgresql", postgresql, standalone=True, commits=CommitsOnServer, needs="postgres_databases"),
         Adapter(
-            "postgresql-split", postgresql_split, standalone=False, commits=CommitsOnServer, needs="postgres_store"
+            "postgresql-split", postgresql_split, standalone=False, commits=CommitsOnServer, needs="postgres_databases"
         ),
     )
 }

@@ -123,7 +123,7 @@ def _plain(value: Any) -> Any:
 
 @pytest.mark.parametrize("split", ["", "-split"], ids=["standalone", "split"])
 def test_a_server_stores_what_sqlite_stores(split: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    request.getfixturevalue("postgres_store")
+    request.getfixturevalue("postgres_databases")
     stored = []
     for name in ("sqlite", "postgresql"):
         (tmp_path / name).mkdir()

@@ -13,7 +13,6 @@ def usual_master(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     if request.param == "sqlite":
         yield None
         return
-    request.getfixturevalue("postgres_store")
     databases = request.getfixturevalue("postgres_databases")
     dsn = databases.blank()
     monkeypatch.setenv("JOBMASTER_MASTER", dsn)

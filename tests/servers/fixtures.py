@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 
 import pytest
@@ -33,12 +32,3 @@ def postgres_database(postgres_databases: Databases) -> Iterator[str]:
     """The address of a database with JobMaster's schema in which there is nothing."""
     with postgres_databases.lent() as dsn:
         yield dsn
-
-
-@pytest.fixture(scope="session")
-def postgres_store(postgres_databases: Databases) -> None:
-    """Ask for it where a test opens the PostgreSQL store through an adapter."""
-    try:
-        importlib.import_module("jobmaster.stores.sql.postgresql.store")
-    except ModuleNotFoundError as error:
-        pytest.skip(f"the store is not there: {error}")
