@@ -21,9 +21,12 @@ def postgresql(guard: str, noticed_by: str, patch: Patch, adapters: tuple[str, .
     return Mutant(guard, noticed_by, adapters, patch=patch, arguments=arguments)
 
 
-def pushing(old: str, new: str) -> Patch:
-    """Both statements of a push changed."""
-    return both(text(accept, "FAST", old, new), text(accept, "ONCE", old, new))
+def pushing(old: str, new: str, *, names: tuple[str, ...] = ("FAST", "ONCE")) -> Patch:
+    """The statements of a push changed."""
+    return both(*(text(accept, name, old, new) for name in names))
+
+
+ALL = ("FAST", "ONCE", "SINGLE")
 
 
 async def _no_messages(*_: Any) -> bool:
@@ -34,16 +37,21 @@ PUSH = [
     postgresql(
         "R1 a bucket that is closing takes nothing",
         OWNER + "test_a_drainer_reads_everything_and_shuts_the_bucket",
-        pushing("AND closing = 0", ""),
+        pushing("AND closing = 0", "", names=ALL),
     ),
     postgresql(
         "R1 a push holds the bucket",
         LOCKS + "test_a_close_waits_for_inserts_that_are_under_way",
-        pushing("AND closing = 0 FOR SHARE", "AND closing = 0"),
+        pushing("AND closing = 0 FOR SHARE", "AND closing = 0", names=ALL),
     ),
     postgresql(
         "R1 a repeated push is stored once",
         ACCEPT + "test_a_repeated_push_stores_one_message",
+        text(accept, "ONCE", "ON CONFLICT (job_id, gen, bucket) DO NOTHING", ""),
+    ),
+    postgresql(
+        "R1 one job that was pushed before is stored once",
+        ACCEPT + "test_the_same_push_twice_at_once_stores_one_message",
         text(accept, "ONCE", "ON CONFLICT (job_id, gen, bucket) DO NOTHING", ""),
     ),
     postgresql(
