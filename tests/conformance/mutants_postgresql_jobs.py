@@ -112,17 +112,17 @@ OUTCOMES = [
     postgresql(
         "mine(row) of finish: bucket",
         "test_job_batches.test_an_outcome_of_another_bucket_s_run_is_stale",
-        text(finish, "FINISH", "jm_job.bucket = excluded.bucket AND", ""),
+        text(finish, "OTHERWISE", "jm_job.bucket = excluded.bucket AND", ""),
     ),
     postgresql(
         "mine(row) of finish: gen",
         "test_job_batches.test_an_outcome_of_an_earlier_assignment_to_the_same_bucket_is_stale",
-        text(finish, "FINISH", "jm_job.gen = excluded.gen AND", ""),
+        text(finish, "OTHERWISE", "jm_job.gen = excluded.gen AND", ""),
     ),
     postgresql(
         "final is final",
         "test_finishes.test_a_final_state_is_final",
-        text(finish, "FINISH", "AND jm_job.status NOT IN {final}", ""),
+        text(finish, "OTHERWISE", "AND jm_job.status NOT IN (5, 7, 8)", ""),
     ),
     postgresql(
         "what one statement leaves is decided",
@@ -142,7 +142,7 @@ OUTCOMES = [
     postgresql(
         "an earlier checkpoint stays",
         "test_job_batches.test_an_outcome_without_a_checkpoint_keeps_the_earlier_one",
-        text(finish, "FINISH", "coalesce(excluded.checkpoint, jm_job.checkpoint)", "excluded.checkpoint"),
+        text(finish, "OTHERWISE", "coalesce(excluded.checkpoint, jm_job.checkpoint)", "excluded.checkpoint"),
     ),
     postgresql(
         "evidence is void when its job ends",

@@ -86,6 +86,18 @@ async def test_an_empty_batch_is_answered_and_fenced_like_any_other(cluster: Clu
             await verb(bucket.fence, [])
 
 
+async def test_a_batch_in_which_one_job_has_a_row_of_another_s_making_is_settled(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    messages = await cluster.pushed(bucket, 3)
+    other = await cluster.other()
+    await other.start(bucket.fence, [start_of(messages[1])])
+    settled = await cluster.store.settle(bucket.fence, [outcome_of(message, result=b"1") for message in messages])
+    assert [one.done for one in settled] == [True, True, True]
+    states = await cluster.store.look_up([message.key for message in messages])
+    assert [(state.status, state.result) for state in states] == [(JobStatus.SUCCEEDED, b"1")] * 3
+    assert await cluster.messages(bucket) == []
+
+
 async def test_an_outcome_of_another_bucket_s_run_is_stale(cluster: Cluster) -> None:
     bucket, other = await cluster.owned(), await cluster.owned("w2")
     message = await cluster.running(bucket)

@@ -28,6 +28,8 @@ def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Cluster:
 
 async def _meet(cluster: Cluster, first: Coroutine[Any, Any, Any], second: Coroutine[Any, Any, Any]) -> list[Any]:
     """What both answer, or raise, where the second comes between the first one's locks and its commit."""
+    # Nobody is late because a connection is opened only then.
+    await asyncio.gather(*(store.look_up([]) for store in cluster._opened for _ in range(3)))
     await cluster.commits.hold()
     before = await cluster.commits.waiting()
     begun = asyncio.create_task(first)

@@ -33,11 +33,12 @@ STATEMENTS = {
     "go": start.GO.statement,
     "end": start.END.statement,
     **{
-        f"finish, {'' if went_well else 'not '}well, {'one kind' if one_kind else 'many kinds'}": finish.statement(
-            went_well=went_well, one_kind=one_kind
+        f"finish, all new {new}, went well {well}, one kind {kind}": finish.statement(
+            all_new=new, went_well=well, one_kind=kind
         )
-        for went_well in (True, False)
-        for one_kind in (True, False)
+        for new in (True, False)
+        for well in (True, False)
+        for kind in (True, False)
     },
     **{
         f"take over, {'all' if begin else 'not all'} begin, {'one kind' if kind else 'many kinds'}": (

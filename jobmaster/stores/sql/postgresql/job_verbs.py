@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import asyncpg
 
 from jobmaster.errors import OutcomeUnknown, StoreUnavailable
 from jobmaster.model.job import Settled
 from jobmaster.stores.sql.postgresql import claim, finish, letting_go, start, take_over
 from jobmaster.stores.sql.postgresql import outcomes as decided
 from jobmaster.stores.sql.postgresql.handle import Handle
+from jobmaster.stores.sql.postgresql.known_rows import KnownRows
 from jobmaster.stores.sql.postgresql.owning import fenced
 
 if TYPE_CHECKING:
@@ -27,6 +30,10 @@ DONE = Settled(done=True)
 
 class JobVerbs(Handle):
     """The verbs of an owner on PostgreSQL."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._known_rows = KnownRows()
 
     async def claim(self, requests: Sequence[ClaimRequest], *, window_us: int) -> Claimed:
         if len(requests) == 1:
@@ -57,6 +64,7 @@ class JobVerbs(Handle):
             owned, count, keys = (await self._hot(statement, *values))[0]
             if not owned:
                 raise fenced(fence)
+            self._known_rows.made(fast)
             begun.update(one.key for one in fast) if count == len(fast) else begun.update(keys or ())
         left = [one for one in starts if one.key not in begun]
         verdicts: dict[JobKey, Verdict] = {}
@@ -77,20 +85,34 @@ class JobVerbs(Handle):
         fast = finish.ready(outcomes)
         done: set[JobKey] = set()
         if fast:
-            statement, values = finish.values(self._setting, fence, fast, removing=removing)
-            owned, _, count, keys = (await self._hot(statement, *values))[0]
+            owned, _, count, keys = await self._end_at_once(fence, fast, removing=removing)
             if not owned:
                 raise fenced(fence)
             if removing:
                 self._vacuum.removed(len(fast))
             if count == len(outcomes):
-                return [DONE] * len(outcomes)
+                return [DONE] * count
             done.update(one.key for one in fast) if count == len(fast) else done.update(keys or ())
         left = [one for one in outcomes if one.key not in done]
         rest = self._write(lambda tx: decided.finish(tx, fence, left, removing=removing))
         settled = await (_second(rest) if fast else rest)
         answers = {one.key: answer for one, answer in zip(left, settled, strict=True)}
         return [answers.get(one.key, DONE) for one in outcomes]
+
+    async def _end_at_once(self, fence: Fence, outcomes: Sequence[Outcome], *, removing: bool) -> Row:
+        """One statement. A cheaper form of it serves jobs of which nobody here knows a row."""
+        batch = finish.batch(self._setting, fence, outcomes, removing=removing)
+        if self._known_rows.has_none(outcomes):
+            try:
+                found: Row = (await self._hot(batch.statement(all_new=True), *batch.values))[0]
+            except StoreUnavailable as error:
+                if not isinstance(error.__cause__, asyncpg.UniqueViolationError):
+                    raise
+            else:
+                return found
+        found = (await self._hot(batch.statement(all_new=False), *batch.values))[0]
+        self._known_rows.forget(outcomes)
+        return found
 
     async def release(self, fence: Fence, jobs: Sequence[Outcome]) -> None:
         await self._write(lambda tx: letting_go.let_go(tx, fence, jobs, ended=False, removing=False))
@@ -100,6 +122,7 @@ class JobVerbs(Handle):
 
     async def set_free(self, fence: Fence, jobs: Sequence[Outcome], *, ended: bool) -> None:
         await self._write(lambda tx: letting_go.let_go(tx, fence, jobs, ended=ended, removing=True))
+        self._known_rows.forget(jobs)
 
 
 async def _second(rest: Awaitable[T]) -> T:
