@@ -59,7 +59,7 @@ ORDER BY b.id
 """
 HOLD_SUSPECTS = """
 SELECT id, owner FROM jm_bucket WHERE id = ANY($1::bigint[]) AND owner IS NOT NULL AND status IN (1, 2, 4)
-ORDER BY id FOR UPDATE
+ORDER BY id LIMIT $2 FOR UPDATE
 """
 HOLD_OWNERS = "SELECT id, ended, lease_until_us FROM jm_worker WHERE id = ANY($1::bigint[]) FOR UPDATE SKIP LOCKED"
 KNOWN_OWNERS = "SELECT id FROM jm_worker WHERE id = ANY($1::bigint[])"
@@ -141,7 +141,7 @@ async def mark_lost(transaction: Transaction, buckets: Sequence[int], limit: int
         limit: how many may be lost at most.
         patiently: wait for writes in a bucket's name that are under way; else such a bucket is passed over.
     """
-    held = await transaction.rows(HOLD_SUSPECTS + ("" if patiently else "SKIP LOCKED"), list(buckets[:limit]))
+    held = await transaction.rows(HOLD_SUSPECTS + ("" if patiently else "SKIP LOCKED"), list(buckets), limit)
     living = await _living(transaction, {owner for _, owner in held})
     return await lose(transaction, [bucket for bucket, owner in held if owner not in living])
 
