@@ -25,6 +25,7 @@ logger = logging.getLogger("jobmaster.store")
 
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
+LONGEST_FAREWELL: Final = 1.0
 PREFIX: Final = channel_of("bucket:")
 KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 """Seconds, seconds and times: a listener sends nothing, and would never notice that the other side is gone."""
@@ -79,28 +80,31 @@ class Session:
             self._changed.set()
 
     async def close(self) -> None:
-        """Stop listening."""
+        """Stop listening, and tell the server."""
         self._closed = True
+        self._changed.set()
         if self._keeper is not None:
+            await asyncio.wait([self._keeper], timeout=LONGEST_FAREWELL)
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
         self.sleepers.close()
 
     async def _keep(self) -> None:
         pause = FIRST_PAUSE
-        while True:
+        while not self._closed:
             try:
                 connection = await self._place.connect(LISTENING, direct=True)
             except JobMasterError as error:
                 log = logger.warning if pause == FIRST_PAUSE else logger.debug
                 log("listen_failed error=%s", error)
-                await asyncio.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311 - jitter
+                await self._wait(pause * (0.5 + random.random() / 2))  # noqa: S311 - jitter
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
             pause = FIRST_PAUSE
             _keep_alive(connection)
             try:
                 await self._listen(connection)
+                await connection.close(timeout=LONGEST_FAREWELL)
             except Exception as error:  # noqa: BLE001 - the next connection tries again
                 logger.debug("listen_ended error=%s", error)
             finally:
@@ -108,6 +112,14 @@ class Session:
                 connection.terminate()
                 if not self._closed:
                     self.sleepers.lost()
+
+    async def _wait(self, seconds: float) -> None:
+        """So long, or until the store is closed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self._closed:
+                    self._changed.clear()
+                    await self._changed.wait()
 
     async def _listen(self, connection: asyncpg.Connection[Any]) -> None:
         lost = asyncio.Event()
@@ -118,7 +130,7 @@ class Session:
 
         connection.add_termination_listener(ended)
         self.sleepers.connected()
-        while not lost.is_set():
+        while not lost.is_set() and not self._closed:
             self._changed.clear()
             async with asyncio.timeout(self._place.timeout):
                 await self._follow_hints(connection)
