@@ -10,7 +10,7 @@ waiting.py       what waits in memory, by priority and due time
 runner.py        slots: start, end; watch.py: looks at what lasts; limits.py: time limits and early rows of runs
 starter.py       guarded starts and early rows (R10, R11)
 finisher.py      outcomes -> store (R12, R13)
-ownership.py     opens, shrinks and hands over buckets (R5, R20, R24)
+ownership.py     opens and shrinks buckets (R5, R24); sharing.py: hands a backlog over to engines without work (R20)
 coordinator.py   lost buckets, drains, sweeps; janitor.py: retention, orphans
 commands.py      orders from people
 stopping.py      the graceful stop (R22')

@@ -1,4 +1,4 @@
-"""Which buckets this engine owns: opens what is missing (R5), feeds the hungry (R20), closes what is too much (R24)."""
+"""Which buckets this engine owns: opens what is missing (R5), closes what is too much (R24)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from jobmaster.engine.lease import matching
 from jobmaster.model.bucket import NewBucket
 from jobmaster.model.states import BucketStatus
-from jobmaster.model.worker import Demand
 from jobmaster.ports.answers import Refused
 
 if TYPE_CHECKING:
@@ -24,10 +22,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("jobmaster.engine")
 
-_HAND_OVER_MOST = 5000
-_HUNGRY_BELOW = 1
-"""A lane and priority with fewer waiting jobs than this, at an engine with free slots, asks for more."""
-
 
 class Ownership:
     """Acts on each grant, one step after the other."""
@@ -40,36 +34,21 @@ class Ownership:
         lease: Lease,
         pause: Backoff,
         draw_token: Callable[[], str],
-        free_slots: Callable[[], bool],
     ) -> None:
         self._tuning = tuning
         self._store = store
         self._lease = lease
         self._pause = pause
         self._draw_token = draw_token
-        self._free_slots = free_slots
         self._tokens: dict[tuple[str, int, int], str] = {}
-        self._asked: dict[int, Demand] = {}
         self._wake = asyncio.Event()
         self._completing: set[int] = set()
         self.closed = False
-        self.depths: dict[int, int] = {}
 
     def granted(self, grant: Grant) -> None:
-        """A renewal was answered: look at what is owned, and at who is hungry."""
-        self._asked = {demand.bucket: demand for demand in grant.demands if demand.bucket not in self._lease.lives}
+        """A renewal was answered: look at what is owned."""
         self._completing = {bucket.id for bucket in grant.buckets if bucket.status is BucketStatus.COMPLETING}
         self._wake.set()
-
-    def demands(self) -> list[Demand]:
-        """What this engine would take from others: for lanes and priorities without work, while slots are free."""
-        if self.closed or not self._free_slots():
-            return []
-        return [
-            Demand(life.bucket.id, life.bucket.lane, life.bucket.priority)
-            for life in self._lease.lives.values()
-            if life.open and life.waiting < _HUNGRY_BELOW and not life.more
-        ]
 
     async def run(self) -> None:
         """Work after each grant until cancelled."""
@@ -80,8 +59,6 @@ class Ownership:
                 continue
             try:
                 await self._open_missing()
-                await self._measure()
-                await self._feed_hungry()
                 await self._shrink()
                 await self._reopen()
             except Refused as answer:
@@ -118,39 +95,6 @@ class Ownership:
             self._tokens.clear()  # a bucket of an earlier try was lost in between: make new ones next time
             raise
         self._lease.report(soon=True)
-
-    # ---------------------------------------------------------------- R20
-
-    async def _measure(self) -> None:
-        lives = self._lease.open_lives()
-        if not lives:
-            return
-        self.depths = await self._store.depths([life.bucket.id for life in lives])
-        for life in lives:
-            life.depth = self.depths.get(life.bucket.id, 0)
-
-    async def _feed_hungry(self) -> None:
-        asked, self._asked = self._asked, {}
-        for demand in asked.values():
-            for life in matching(demand, self._lease.lives)[:1]:
-                unread = life.depth - len(life.entries)
-                if life.more and unread > 0:
-                    await self._hand_over(life, demand.bucket, min(_HAND_OVER_MOST, max(1, unread // 2)))
-
-    async def _hand_over(self, life: Life, to: int, limit: int) -> None:
-        async with life.reading:  # no read under way may bring what is moved here
-            if life.dropped or life.cursor is None or not self._lease.trusted():
-                return
-            moved = await self._store.hand_over(
-                life.fence,
-                to,
-                cursor=life.cursor,
-                high_mark=life.high_mark,
-                limit=limit,
-                window_us=self._tuning.window_us,
-            )
-        if moved:
-            logger.info("handed_over from_bucket=%d to_bucket=%d messages=%d", life.bucket.id, to, moved)
 
     # ---------------------------------------------------------------- R24
 

@@ -27,6 +27,7 @@ from jobmaster.engine.ownership import Ownership
 from jobmaster.engine.persistence import Backoff
 from jobmaster.engine.registering import register
 from jobmaster.engine.runner import Runner
+from jobmaster.engine.sharing import Sharing
 from jobmaster.engine.starter import Starter
 from jobmaster.engine.stopping import GracefulStop
 from jobmaster.engine.store_clock import StoreClock
@@ -163,7 +164,13 @@ class Engine:
             lease=self.lease,
             pause=self._pause("ownership"),
             draw_token=lambda: f"{self._random.getrandbits(128):032x}",
-            free_slots=lambda: len(self.runner.running) < self.runner.slots and not self.runner.paused,
+        )
+        self.sharing = Sharing(
+            tuning=tuning,
+            store=store,
+            lease=self.lease,
+            pause=self._pause("sharing"),
+            may_ask=lambda: not self.runner.paused,
         )
         self.coordinator = Coordinator(
             tuning=tuning,
@@ -222,7 +229,7 @@ class Engine:
         self.lease.make_report = self._report
         self.lease.on_new = self.intake.add
         self.lease.on_dropped = self._dropped
-        self.lease.granted += [self._granted, self.ownership.granted, self.commands.granted]
+        self.lease.granted += [self._granted, self.ownership.granted, self.sharing.granted, self.commands.granted]
 
     # ---------------------------------------------------------------- life of the engine
 
@@ -279,6 +286,7 @@ class Engine:
             duties += [
                 self.intake.run(),
                 self.ownership.run(),
+                self.sharing.run(),
                 self.fetcher.run(),
                 self.claimer.run(),
                 self.starter.run(),
@@ -296,6 +304,7 @@ class Engine:
 
     def _close(self) -> None:
         self.runner.closed = self.fetcher.closed = self.claimer.closed = self.ownership.closed = True
+        self.sharing.closed = True
         self.lease.report(soon=True)
 
     async def _beat(self) -> None:
@@ -358,8 +367,8 @@ class Engine:
             cut_us=self.lease.cut_us,
             adopt=self._adopt(),
             stopping=self._stopping.is_set(),
-            depths=dict(self.ownership.depths),
-            demands=self.ownership.demands(),
+            depths=dict(self.sharing.depths),
+            demands=self.sharing.demands(),
             cancels_after=self.lease.cancels_upto,
             stats=msgspec.json.encode(self.describe()),
         )
