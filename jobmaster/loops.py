@@ -8,6 +8,8 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
+from jobmaster.event_loop import new_event_loop
+
 if TYPE_CHECKING:
     from jobmaster.gateway import Gateway
 
@@ -82,7 +84,8 @@ class Background:
 
     def _main(self) -> None:
         try:
-            asyncio.run(self._serve())
+            with asyncio.Runner(loop_factory=new_event_loop) as runner:
+                runner.run(self._serve())
         except BaseException as error:  # noqa: BLE001 - the thread that waits raises it
             self._failures.append(error)
         finally:
