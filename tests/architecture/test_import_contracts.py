@@ -60,6 +60,7 @@ def test_a_wrong_arrow_breaks_a_contract(tmp_path: Path, file: str, imported: st
         "runtime.py",
         "supervising.py",
         "task.py",
+        "transactional.py",
         "worker_process.py",
         "__init__.py",
     ]:
