@@ -54,6 +54,7 @@ def test_a_wrong_arrow_breaks_a_contract(tmp_path: Path, file: str, imported: st
         "client.py",
         "context.py",
         "database.py",
+        "early_start.py",
         "errors.py",
         "in_process.py",
         "result.py",
