@@ -20,8 +20,8 @@ class Tuning(msgspec.Struct, frozen=True):
     """Buckets per priority that this worker opens for each lane; 0 switches the priority off."""
     agent: str = "standalone"
     onboarding_window: float = 15.0
-    buffer_per_bucket: int = 1000
-    read_limit: int = 500
+    buffer_per_bucket: int = 2000
+    read_limit: int = 1000
     early_row_after: float = 1.0
     early_rows_per_second: float = 5000.0
     finish_max: int = 1000
@@ -57,8 +57,8 @@ class Tuning(msgspec.Struct, frozen=True):
 
     @property
     def least_room(self) -> int:
-        """A bucket gets more when so much of its buffer is free: one statement for many jobs, not one for each."""
-        return max(1, self.buffer_per_bucket // 4)
+        """A bucket gets more when so much of its buffer is free: one statement for many jobs, while others still run."""
+        return max(1, min(self.read_limit, self.buffer_per_bucket // 2))
 
     @property
     def window_us(self) -> int:

@@ -81,7 +81,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "they are memory of the worker, and are read again when it dies",
             unit="jobs",
         ),
-    ] = 1_000
+    ] = 2_000
     buckets: dict[Priority, int] = {}
     default_timeout: Annotated[
         float | None,
