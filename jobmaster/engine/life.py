@@ -47,6 +47,7 @@ class Entry(msgspec.Struct, eq=False):
         recorded: its Processing row was sent to the master.
         place: where the keeper's shared memory notes its run.
         started_us, started_at: by the store's clock, and by the process's monotonic one.
+        granted_at: when (monotonic) the master said yes to a guarded start.
         policy: of its task, as it was when the run started.
         run: the latest run.
         stopped_by: what told the run to end, the latest; None while nothing did.
@@ -72,6 +73,7 @@ class Entry(msgspec.Struct, eq=False):
     checkpoint: bytes | None = None
     started_us: int = 0
     started_at: float = 0.0
+    granted_at: float = 0.0
     place: int = -1
     policy: TaskPolicy | None = None
     run: Run | None = None

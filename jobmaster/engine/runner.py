@@ -1,7 +1,7 @@
 """Slots: which waiting job starts now, who watches it, and what its end means.
 
 A job becomes running in `_start`. Where a guard is needed (R10) the starter asks the master first; the job waits for
-the answer without a slot, at most as many at once as there are slots.
+the answer without a slot, at most as many at once as there are slots, or as start within some milliseconds.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from jobmaster.ports.workload import Pool, Workload
 
 _TOMBSTONES = 100_000
+_AHEAD_S = 0.02
+"""A job whose start was granted waits for its slot about so long at most: a crash would find it as running."""
+_AHEAD_MOST = 500
 _YIELD_EVERY = 128
 """Starts without giving the loop back: reading, flushing and the lease's grant get their turn."""
 
@@ -75,6 +78,8 @@ class Runner:
         self._wake = asyncio.Event()
         self._granted: deque[Entry] = deque()
         self._asking = 0
+        self._ahead = 0
+        """So many jobs may be asked about, or wait for a slot with a yes; at least as many as there are slots."""
         self._suspects: set[Entry] = set()
         self._asked_suspects: set[Entry] = set()
         self._dropped = False
@@ -178,6 +183,8 @@ class Runner:
         try:
             if self._granted:
                 self._start_granted(batch)
+            elif self._asking:
+                self._ahead = min(2 * max(self._ahead, self.slots), _AHEAD_MOST)  # slots wait for answers
             begun = self._start_waiting(batch)
         finally:
             self._submit(batch)
@@ -192,6 +199,8 @@ class Runner:
 
     def _start_granted(self, batch: _Batch) -> None:
         """Granted ones start in a closed engine too: the master has them as Processing already."""
+        if batch.now - self._granted[0].granted_at > _AHEAD_S:
+            self._ahead //= 2
         for _ in range(len(self._granted)):
             if len(self.running) >= self.slots:
                 return
@@ -247,7 +256,8 @@ class Runner:
 
     def _fits(self, entry: Entry) -> bool:
         """Whether an entry that needs a guarded start may be asked about now."""
-        return self._asking + len(self._granted) < self.slots and not (entry.suspect and self._has_suspect())
+        ahead = max(self._ahead, self.slots)
+        return self._asking + len(self._granted) < ahead and not (entry.suspect and self._has_suspect())
 
     def _has_suspect(self) -> bool:
         """One runs, or is about to: what is asked about stands as Processing in the master, and would be blamed."""
@@ -266,6 +276,7 @@ class Runner:
         self._asked_suspects.discard(entry)
         if yes and entry.alive:
             entry.stage = Stage.READY
+            entry.granted_at = self._clock.monotonic()
             self._granted.append(entry)
         self.wake()
 

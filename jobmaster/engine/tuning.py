@@ -57,7 +57,7 @@ class Tuning(msgspec.Struct, frozen=True):
 
     @property
     def least_room(self) -> int:
-        """A bucket gets more when so much of its buffer is free: one statement for many jobs, while others still run."""
+        """A bucket gets more when so much of its buffer is free: many jobs in one statement, while others run."""
         return max(1, min(self.read_limit, self.buffer_per_bucket // 2))
 
     @property
