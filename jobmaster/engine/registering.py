@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -12,7 +15,7 @@ from jobmaster.ports.answers import HigherBoot
 
 if TYPE_CHECKING:
     from jobmaster.engine.persistence import Backoff
-    from jobmaster.model.worker import Registered, Registration
+    from jobmaster.model.worker import Predecessor, Registered, Registration
     from jobmaster.ports.store import Store
 
 logger = logging.getLogger("jobmaster.engine")
@@ -28,8 +31,27 @@ async def register(store: Store, registration: Registration, *, pause: Backoff) 
         except StoreUnavailable as error:
             await pause.wait_after(error)
         else:
+            if registered.replaced is not None and _is_gone(registered.replaced):
+                registered = replace(registered, replaced=None)
             _tell(registration, registered)
             return registered
+
+
+def _is_gone(old: Predecessor) -> bool:
+    """Whether that process lived on this host and lives no more: a restart after a kill is no second worker."""
+    if old.host != socket.gethostname() or old.pid <= 0:
+        return False
+    try:
+        os.kill(old.pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # somebody else's process
+        return False
+    try:
+        state = Path(f"/proc/{old.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except OSError:  # macOS
+        return False
+    return state in {"Z", "X"}  # it has ended, and nobody has asked how
 
 
 def _tell(registration: Registration, registered: Registered) -> None:

@@ -166,3 +166,17 @@ def test_a_backlog_of_one_bucket_feeds_every_engine_of_two_supervisors(shop: Ter
     shares = ran_in(shop)
     assert set(shares) == pids
     assert max(shares.values()) < jobs * 0.6, shares
+
+
+def test_a_restart_in_the_place_of_a_killed_worker_is_no_second_worker(shop: Terminal) -> None:
+    with shop.worker("-A", "shop", "-n", "alpha") as killed:
+        killed.ready()
+        killed.signal_all(signal.SIGKILL)
+        killed.end()
+    with shop.worker("-A", "shop", "-n", "alpha") as worker:
+        worker.ready()
+        worker.signal()
+        assert worker.end() == 0
+
+    assert "another with --name" not in worker.output
+    assert "worker_replaces" not in worker.output

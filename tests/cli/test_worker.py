@@ -411,20 +411,6 @@ def test_of_two_workers_of_one_name_the_newer_stays_and_both_say_so(terminal: Te
     assert done.stdout == '"Hello J"\n'
 
 
-def test_a_restart_in_the_place_of_a_killed_worker_is_no_second_worker(terminal: Terminal) -> None:
-    with terminal.worker("-A", "shop", "-n", "alpha") as killed:
-        killed.ready()
-        killed.signal_all(signal.SIGKILL)
-        killed.end()
-    with terminal.worker("-A", "shop", "-n", "alpha") as worker:
-        worker.ready()
-        worker.signal()
-        assert worker.end() == 0
-
-    assert "another with --name" not in worker.output
-    assert "worker_replaces" not in worker.output
-
-
 def remove_database(terminal: Terminal) -> None:
     for file in terminal.folder.glob("jobmaster.db*"):
         shutil.rmtree(file) if file.is_dir() else file.unlink()
