@@ -15,6 +15,9 @@ from jobmaster.stores.sql.postgresql.faults import DRIVER, unreachable
 if TYPE_CHECKING:
     from jobmaster.settings.dsn import Dsn
 
+OLDEST = 14
+"""The oldest server that the statements are written for."""
+
 SESSION_OPTIONS = ("session_host", "session_port")
 """Options of an address that goes through PgBouncer: where the server itself is, for LISTEN and session locks."""
 
@@ -75,7 +78,7 @@ class Place:
         """A connection with these settings ("name = value"). `direct`: to the server itself, past a PgBouncer.
 
         Raises:
-            ConfigurationError: the address, user or database is wrong.
+            ConfigurationError: the address, user or database is wrong, or the server is too old.
             StoreUnavailable: the server does not answer.
         """
         pooled = self.pooled and not direct
@@ -91,6 +94,13 @@ class Place:
             raise unreachable(error, self.dsn) from error
         except ValueError as error:
             raise ConfigurationError(f"{self.dsn} is no address that asyncpg understands: {error}.") from error
+        version = connection.get_server_version()
+        if version.major < OLDEST:
+            connection.terminate()
+            raise ConfigurationError(
+                f"{self.dsn} is PostgreSQL {version.major}.{version.minor}, but JobMaster needs {OLDEST} or newer. "
+                "Update the server, or name another one."
+            )
         try:
             await self._prepare(connection, () if pooled else settings)
         except BaseException as error:
@@ -107,6 +117,11 @@ class Place:
         if settings:
             async with asyncio.timeout(self.timeout):
                 await connection.execute("; ".join(f"SET {setting}" for setting in settings))
+
+    @property
+    def url(self) -> str:
+        """The address without our own options, for other drivers."""
+        return self._url(direct=False)
 
     def _url(self, *, direct: bool) -> str:
         """The address for the driver: without our own options, and with the server's own place if `direct`."""
