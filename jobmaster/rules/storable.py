@@ -25,6 +25,8 @@ LATEST_US = 253_402_300_799_999_999
 
 LARGEST = 2**63 - 1
 KEY_BYTES = 16
+LONGEST_REASON = 64
+"""Characters of a reason in a column of a server."""
 
 
 def check_text(value: str, name: str) -> None:
@@ -131,6 +133,12 @@ def cleaned(text: str) -> str:
     if text.isascii():
         return text.replace("\0", "\ufffd") if "\0" in text else text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+
+
+def cleaned_reason(reason: str) -> str:
+    """The reason of an outcome, cleaned, and cut where a column of a server would refuse it."""
+    text = cleaned(reason)
+    return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "…"
 
 
 def cleaned_error(error: ErrorInfo | None) -> ErrorInfo | None:

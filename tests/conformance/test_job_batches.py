@@ -76,6 +76,18 @@ async def test_a_batch_is_answered_in_its_order_whatever_becomes_of_each(cluster
     assert await cluster.messages(bucket) == []
 
 
+async def test_a_reason_of_any_length_ends_its_job(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    reason = "\U0001f984" + "because the address is wrong, " * 20
+    statuses = [JobStatus.FAILED, JobStatus.HELD_ON_MASTER, JobStatus.CANCELLED]
+    messages = await cluster.pushed(bucket, 4)
+    outcomes = [outcome_of(one, status, reason=reason) for one, status in zip(messages, statuses, strict=False)]
+    assert all(one.done for one in await cluster.store.settle(bucket.fence, outcomes))
+    await cluster.store.set_free(bucket.fence, [outcome_of(messages[3], reason=reason)], ended=True)
+    for message in messages:
+        assert (await cluster.row(message.key)).reason[:40] == reason[:40]
+
+
 async def test_an_empty_batch_is_answered_and_fenced_like_any_other(cluster: Cluster) -> None:
     bucket = await cluster.owned()
     assert await cluster.store.settle(bucket.fence, []) == []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobmaster.model.job import result_until_us
 from jobmaster.model.states import JobStatus
-from jobmaster.rules.storable import cleaned, cleaned_error
+from jobmaster.rules.storable import cleaned_error, cleaned_reason
 from jobmaster.stores.sql.job_rows import SUCCEEDED, encode_error
 from jobmaster.stores.sql.postgresql.arrays import KIND, by_key, kinds, placed
 from jobmaster.stores.sql.postgresql.transaction import CLOCK, channel_of
@@ -156,7 +156,7 @@ def _run(outcomes: Sequence[Outcome], envelopes: Sequence[Envelope]) -> tuple[bo
         [status.value for status in statuses],
         attempts,
         failures,
-        [cleaned(reason) if reason else "" for reason in reasons],
+        [cleaned_reason(reason) if reason else "" for reason in reasons],
         [encode_error(cleaned_error(error)) if error is not None else None for error in errors],
         checkpoints,
         [result_until_us(one.envelope, one.result, one.finished_us) for one in outcomes],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobmaster.rules.storable import cleaned
+from jobmaster.rules.storable import cleaned_reason
 from jobmaster.stores.sql.job_rows import CANCELLED, HELD, PROCESSING, WAITING, job_row
 from jobmaster.stores.sql.postgresql.messages import remove
 from jobmaster.stores.sql.postgresql.owning import own
@@ -64,7 +64,7 @@ def _held(transaction: Transaction, row: State, job: Outcome, *, ended: bool, ca
         row,
         transaction.now_us if ended else job.due_us,
         cancelled,
-        reason=cleaned(job.reason),
+        reason=cleaned_reason(job.reason),
         attempts=row.attempts - 1 if row.status == PROCESSING else row.attempts,
         checkpoint=job.checkpoint if ended else None,
     )
@@ -81,5 +81,5 @@ def _new_row(transaction: Transaction, job: Outcome, *, ended: bool, cancelled: 
         gen=job.gen + 1,
         finished_us=transaction.now_us if cancelled else None,
         failures=job.failures,
-        reason=cleaned(job.reason),
+        reason=cleaned_reason(job.reason),
     )

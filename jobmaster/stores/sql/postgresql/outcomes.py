@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jobmaster.model.job import Settled, result_until_us
 from jobmaster.model.states import JobStatus
-from jobmaster.rules.storable import cleaned, cleaned_error
+from jobmaster.rules.storable import cleaned_error, cleaned_reason
 from jobmaster.stores.sql.job_rows import CANCELLED, FAILED, HELD, State, encode_error, job_row
 from jobmaster.stores.sql.postgresql.messages import remove
 from jobmaster.stores.sql.postgresql.owning import own
@@ -112,9 +112,8 @@ class _Batch:
     def _change(self, outcome: Outcome) -> None:
         now_us = self._transaction.now_us
         error = encode_error(cleaned_error(outcome.error))
-        run = (
-            now_us, cleaned(outcome.reason), self._fence.owner, outcome.attempt, outcome.failures, outcome.started_us,
-        )  # fmt: skip
+        reason, owner = cleaned_reason(outcome.reason), self._fence.owner
+        run = (now_us, reason, owner, outcome.attempt, outcome.failures, outcome.started_us)
         if outcome.status is JobStatus.HELD_ON_MASTER:
             status, ended = (CANCELLED, now_us) if outcome.key in self._stones else (HELD, None)
             after = (ended, outcome.result, error, outcome.checkpoint)
@@ -143,7 +142,7 @@ class _Batch:
             finished_us=(now_us if cancelled else None) if again else finished_us,
             attempts=outcome.attempt,
             failures=outcome.failures,
-            reason=cleaned(outcome.reason),
+            reason=cleaned_reason(outcome.reason),
             worker=self._fence.owner,
             result=outcome.result,
             error=encode_error(cleaned_error(outcome.error)),
@@ -164,7 +163,7 @@ class _Batch:
         self._attempts.append(
             (
                 outcome.key, outcome.attempt, FAILED if failed else HELD, self._fence.owner, self._fence.bucket,
-                outcome.started_us, outcome.finished_us or self._transaction.now_us, cleaned(outcome.reason),
+                outcome.started_us, outcome.finished_us or self._transaction.now_us, cleaned_reason(outcome.reason),
                 encode_error(cleaned_error(outcome.error)),
             )
         )  # fmt: skip
