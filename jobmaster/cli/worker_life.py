@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("jobmaster.supervisor")
 
+SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
 RELOAD_WITHIN = 2.0
 """Seconds that running jobs get when files have changed."""
 RELOAD_BY_FORCE = 0.5
@@ -71,13 +72,16 @@ class WorkerLife:
             Failure: the engines could not start.
         """
         configure_logs(level=self._order.log_level, format=self._order.log_format)
-        return asyncio.run(self._run())
+        # A signal that comes while the loop is made waits until somebody is there to hear it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        return asyncio.run(self._run(before))
 
-    async def _run(self) -> int:
+    async def _run(self, mask: set[signal.Signals] | set[int]) -> int:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup: the end of the terminal does not matter
                 loop.add_signal_handler(number, self._signalled, number)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         async with contextlib.AsyncExitStack() as stack:
             health = WorkerHealth()
             if self._health_port is not None:
