@@ -78,6 +78,7 @@ class Runner:
         self._wake = asyncio.Event()
         self._granted: deque[Entry] = deque()
         self._asking = 0
+        self._releasing = False
         self._ahead = 0
         """So many jobs may be asked about, or wait for a slot with a yes; at least as many as there are slots."""
         self._suspects: set[Entry] = set()
@@ -166,6 +167,14 @@ class Runner:
             if entry.run is not None and entry.stopped_by is not None:
                 self._finished([(entry.run, stopped(entry.stopped_by), now)])
 
+    def release_granted(self) -> None:
+        """The stop's end is near: what waits for a slot with a yes, or will, goes back as it was."""
+        self._releasing = True
+        while self._granted:
+            entry = self._granted.popleft()
+            if entry.alive:
+                self._hand_on(entry)
+
     def dropped(self, life: Life) -> None:
         """The life is not ours any more: what waits is forgotten, what runs is stopped, outcomes count for nothing."""
         for entry in [entry for entry in self.running.values() if entry.life is life]:
@@ -221,7 +230,7 @@ class Runner:
                     self._start(entry, policy, batch)
 
     def _hand_on(self, entry: Entry) -> None:
-        """Its answer made it a suspect, and one runs here: as Processing it would be blamed for that one's crash."""
+        """A granted job that may not start here stands as Processing: it would be blamed for another's crash."""
         entry.stage = Stage.ENDED
         outcome = outcome_with(entry, JobStatus.HELD_ON_MASTER, finished_us=self._store_clock.now_us())
         self._finisher.hand_back(entry, outcome)
@@ -274,7 +283,9 @@ class Runner:
     def _answered(self, entry: Entry, *, yes: bool) -> None:
         self._asking -= 1
         self._asked_suspects.discard(entry)
-        if yes and entry.alive:
+        if yes and entry.alive and self._releasing:
+            self._hand_on(entry)
+        elif yes and entry.alive:
             entry.stage = Stage.READY
             entry.granted_at = self._clock.monotonic()
             self._granted.append(entry)

@@ -93,6 +93,7 @@ class GracefulStop:
     def _halt_all(self) -> None:
         for entry in list(self._runner.running.values()):
             self._runner.halt(entry, Halt.SHUTDOWN)
+        self._runner.release_granted()
 
     def _write_off_stuck(self, late: bool) -> None:  # noqa: FBT001 - private
         """When nothing else runs, or there is no more time: this process ends, and with it what does not end in it."""
@@ -131,6 +132,7 @@ class GracefulStop:
     async def _end_lease(self) -> None:
         if not self._lease.worker:
             return
+        self._lease.gone = True  # from the moment of sending: what was granted and found no slot in time starts no more
         try:
             async with asyncio.timeout(_LAST_WORDS):
                 await self._store.end_worker(self._lease.worker)

@@ -49,6 +49,23 @@ async def test_a_stop_that_is_delivered_twice_hurries_nobody(store: Any) -> None
     assert [state.status for state in await final(store, job.key)] == [JobStatus.SUCCEEDED]
 
 
+async def test_a_granted_job_that_found_no_slot_before_the_stop_is_handed_back_unspent(store: Any) -> None:
+    ran = []
+
+    def once(_: object) -> None:
+        ran.append(1)
+
+    granted, long = new_job("once", at_most_once=True), new_job("sleep", 30.0)
+    await push(store, granted, long)
+    async with running_engine(store, FunctionWorkload(once, sleep), slots=1) as running:
+        await until(lambda: running.engine.runner._granted)  # while it was asked about the other one took the slot
+        await running.stop(grace=0.5)
+    (state,) = await store.look_up([granted.key])
+    assert (state.status, state.attempts, ran) == (JobStatus.HELD_ON_MASTER, 0, [])
+    async with running_engine(store, FunctionWorkload(once), name="w2"):
+        assert [state.status for state in await final(store, granted.key)] == [JobStatus.SUCCEEDED]
+
+
 async def test_an_owner_that_stops_a_condemned_engine_itself_hurries_nobody(store: Any, gate: threading.Event) -> None:
     """So does an engine inside the user's process: there is no supervisor that would replace it."""
 

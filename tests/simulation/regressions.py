@@ -22,5 +22,6 @@ REGRESSIONS: list[tuple[int, str, str]] = [
     (105, "lanes", "an engine crashed when it was asked twice for the same hungry bucket"),
     (186, "lanes", "an owner closed a bucket whose last read had just brought a job (test_buckets: retirement)"),
     (10146, "harsh", "a give-back that applied late took an open bucket away (test_directed: given back late)"),
+    (3022, "backlog", "a granted start found its slot after the lease had been ended (engine orders: handed back)"),
     (61, "lanes", "a closing that applied late made the owner drop its bucket (test_directed: shut under its owner)"),
 ]
