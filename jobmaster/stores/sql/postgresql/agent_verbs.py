@@ -72,7 +72,10 @@ class AgentVerbs(Handle):
         return await self._write(lambda tx: fencing.fence(tx, fence))
 
     async def close(self, fence: Fence) -> bool:
-        return await self._write(lambda tx: fencing.close(tx, fence))
+        closed = await self._write(lambda tx: fencing.close(tx, fence))
+        if closed:
+            self._floors.forget(fence.bucket)
+        return closed
 
     async def hand_over(
         self, fence: Fence, to: int, *, cursor: Cursor, high_mark: int, limit: int, window_us: int

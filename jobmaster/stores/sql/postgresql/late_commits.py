@@ -81,8 +81,15 @@ class Floor:
             lately = mark.cursor
         return min(lately, cursor)
 
-    def looked(self, begin: int, cursor: int, seen: Seen) -> bool:
-        """Note a whole look from `begin` up to `cursor`; whether a message may still appear there."""
+    def looked(self, begin: int, cursor: int, seen: Seen, *, found: bool) -> bool:
+        """Note a whole look from `begin` up to `cursor`; whether a message may still appear there.
+
+        `found`: it has found some that the owner did not know. The floor does not pass them before a look finds that
+        the owner knows them: an answer can be lost, or come to an owner that may not act just then.
+        """
+        if found:
+            self._mark(cursor, seen.horizon)
+            return not seen.settled
         now = time.monotonic()
         if begin <= self.number:
             while self._marks and self._over(self._marks[0], seen, now) and self._marks[0].cursor <= cursor:

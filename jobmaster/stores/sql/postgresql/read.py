@@ -173,7 +173,7 @@ async def reread(
     messages = await _bodies(transaction, fence.bucket, unknown[:limit])
     if first is None or len(unknown) >= limit:  # cut: what lies above was not looked at
         return Reread(messages, unsettled=first is None or not first.settled)
-    return Reread(messages, unsettled=floor.looked(begin, cursor.seq, first))
+    return Reread(messages, unsettled=floor.looked(begin, cursor.seq, first, found=bool(unknown)))
 
 
 async def _look(
