@@ -81,6 +81,7 @@ async def test_jobs_that_are_started_and_ended_in_turn_are_not_remembered(postgr
         assert not store._known_rows.has_none(ended[:1])
         await store.settle(bucket.fence, ended[:3])
         await store.set_free(bucket.fence, ended[3:], ended=True)
+        assert [verdict.yes for verdict in await store.take_over(bucket.fence, starts)] == [False] * 5
         assert store._known_rows.has_none(ended)
     finally:
         await store.close_store()

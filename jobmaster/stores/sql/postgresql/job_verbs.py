@@ -57,6 +57,7 @@ class JobVerbs(Handle):
 
     async def _begin(self, fence: Fence, starts: Sequence[Start], *, removing: bool) -> list[Verdict]:
         """Jobs without a row by one statement, the others in a transaction after that."""
+        self._known_rows.made(starts)
         fast = take_over.ready(starts)
         begun: set[JobKey] = set()
         if fast:
@@ -64,7 +65,6 @@ class JobVerbs(Handle):
             owned, count, keys = (await self._hot(statement, *values))[0]
             if not owned:
                 raise fenced(fence)
-            self._known_rows.made(fast)
             begun.update(one.key for one in fast) if count == len(fast) else begun.update(keys or ())
         left = [one for one in starts if one.key not in begun]
         verdicts: dict[JobKey, Verdict] = {}
@@ -72,6 +72,7 @@ class JobVerbs(Handle):
             rest = self._write(lambda tx: start.start(tx, fence, left, removing=removing))
             decided = await (_second(rest) if fast else rest)
             verdicts = {one.key: verdict for one, verdict in zip(left, decided, strict=True)}
+            self._known_rows.forget([one for one in left if not verdicts[one.key].yes])
         return [verdicts.get(one.key) or take_over.yes(one) for one in starts]
 
     async def finish(self, fence: Fence, outcomes: Sequence[Outcome]) -> list[Settled]:

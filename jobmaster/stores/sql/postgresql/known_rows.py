@@ -31,7 +31,7 @@ class KnownRows:
         known = self._keys
         return all(one.seq is not None and one.key not in known for one in outcomes)
 
-    def forget(self, outcomes: Iterable[Outcome]) -> None:
-        """These jobs have ended, or left their owner."""
+    def forget(self, jobs: Iterable[Outcome | Start]) -> None:
+        """These jobs have ended, left their owner, or may not start."""
         if self._keys:
-            self._keys.difference_update([one.key for one in outcomes])
+            self._keys.difference_update([one.key for one in jobs])
