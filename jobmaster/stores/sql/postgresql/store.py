@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any
 
+from jobmaster.rules.storable import check_jobs
+from jobmaster.settings.dsn import parse_dsn
 from jobmaster.stores.sql.postgresql.agent_verbs import AgentVerbs
+from jobmaster.stores.sql.postgresql.connection import SESSION_OPTIONS
+from jobmaster.stores.sql.postgresql.direct import Direct, is_possible
 from jobmaster.stores.sql.postgresql.job_verbs import JobVerbs
 from jobmaster.stores.sql.postgresql.lease_verbs import LeaseVerbs
 from jobmaster.stores.sql.postgresql.people import PeopleVerbs
@@ -14,6 +20,7 @@ from jobmaster.stores.sql.postgresql.upkeep_verbs import UpkeepVerbs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from jobmaster.ports.direct import Handed
     from jobmaster.ports.master import MasterRules
 
 ACCEPT_TIMEOUT = 5.0
@@ -49,6 +56,8 @@ class PostgresStore(ProducerVerbs, LeaseVerbs, JobVerbs, AgentVerbs, UpkeepVerbs
             SchemaError: its schema is missing, older or newer, and is not to be changed.
             StoreUnavailable: the server does not answer.
         """
+        if cls is PostgresStore and is_possible() and not parse_dsn(url).options.keys() & set(SESSION_OPTIONS):
+            cls = ThreadedPostgresStore  # noqa: PLW0642 - one way in, whatever is installed
         store = cls(
             url,
             rules=rules,
@@ -64,3 +73,26 @@ class PostgresStore(ProducerVerbs, LeaseVerbs, JobVerbs, AgentVerbs, UpkeepVerbs
     def standalone(self) -> bool:
         """True: rows and messages are one database."""
         return self._setting.standalone
+
+
+class ThreadedPostgresStore(PostgresStore):
+    """The same where libpq is there, too: threads push without a loop (ports.direct)."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        self._direct = Direct(self._place, self._setting)
+
+    def hand(self, handed: Handed) -> None:
+        """See `ports.direct.DirectAgent`."""
+        self._require_usable()
+        check_jobs(handed.jobs, self._rough_now_us())
+        self._direct.hand(handed)
+
+    def take_back(self, handed: Handed) -> bool:
+        """See `ports.direct.DirectAgent`."""
+        return self._direct.take_back(handed)
+
+    async def close_store(self) -> None:
+        if os.getpid() == self._pid:
+            await asyncio.to_thread(self._direct.close)
+        await super().close_store()
