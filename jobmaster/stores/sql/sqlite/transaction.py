@@ -16,6 +16,8 @@ T = TypeVar("T")
 Row = tuple[Any, ...]
 
 LARGEST_CHUNK = 256
+SMALL_CHUNK = 16
+"""Up to here there is a text for each size: the groups of a few callers are one step each."""
 MOST_KEYS = 1_024
 MOST_VALUES = 32_000
 """SQLite takes 32,766 values in a statement."""
@@ -79,14 +81,14 @@ class Transaction:
 
 
 def chunks(rows: Sequence[T], width: int) -> Iterator[Sequence[T]]:
-    """Slices whose sizes are powers of two, so that a statement has few texts and stays prepared."""
+    """Slices whose sizes are powers of two, or small, so that a statement has few texts and stays prepared."""
     size = LARGEST_CHUNK
     while size * width > MOST_VALUES:
         size //= 2
     start, left = 0, len(rows)
     while left:
         while size > left:
-            size //= 2
+            size = left if left <= SMALL_CHUNK else size // 2
         yield rows[start : start + size]
         start += size
         left -= size
