@@ -75,6 +75,8 @@ class Direct:
         self._queue: deque[Handed] = deque()
         self._led = False
         """Somebody is pushing, and will see to what is in the queue."""
+        self._passed = False
+        """The store's thread has been given the lead, and has not taken it up yet."""
         self._go = threading.Semaphore(0)
         self._thread: threading.Thread | None = None
         self._connection: Connection[Any] | None = None
@@ -106,7 +108,7 @@ class Direct:
         return False
 
     def close(self) -> None:
-        """Answer what waits, and end the connection when nobody uses it any more."""
+        """Answer what waits, and end the connection as soon as nobody uses it; `ended` says when."""
         with self._lock:
             self._closed = True
             waiting, self._queue = list(self._queue), deque()
@@ -114,10 +116,13 @@ class Direct:
         for handed in waiting:
             handed.answered(StoreUnavailable(f"{self._place.dsn} was closed here. Nothing was stored."))
         self._go.release()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(self._place.timeout)
         if idle:
             self._drop()
+
+    @property
+    def ended(self) -> bool:
+        """Nothing is under way, and no thread is left."""
+        return not self._led and (self._thread is None or not self._thread.is_alive())
 
     def _pass_on(self) -> None:
         """The lead goes to the store's thread if there is more to do, else to whoever comes next."""
@@ -130,20 +135,29 @@ class Direct:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._push_on, name="jobmaster-push", daemon=True)
                 self._thread.start()
+            self._passed = True
         self._go.release()
 
     def _push_on(self) -> None:
         while True:
             self._go.acquire()
-            while True:
-                with self._lock:
-                    if not self._queue:
-                        self._led = False
-                        break
-                    batch = self._next()
-                self._serve(batch)
-            if self._closed:
-                return
+            with self._lock:
+                leads, self._passed = self._passed, False
+                if not leads and self._closed:
+                    return
+            if leads:
+                self._lead()
+
+    def _lead(self) -> None:
+        while True:
+            with self._lock:
+                if not self._queue:
+                    self._led = False
+                    if self._closed:
+                        self._drop()
+                    return
+                batch = self._next()
+            self._serve(batch)
 
     def _next(self) -> list[Handed]:
         """The first in the queue, with those behind it that go into the same bucket."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from jobmaster.rules.storable import check_jobs
@@ -94,5 +95,9 @@ class ThreadedPostgresStore(PostgresStore):
 
     async def close_store(self) -> None:
         if os.getpid() == self._pid:
-            await asyncio.to_thread(self._direct.close)
+            self._direct.close()
+            patience = time.monotonic() + self._patience
+            # Not joined: at the end of a program there is no thread any more that could wait for another.
+            while not self._direct.ended and time.monotonic() < patience:  # noqa: ASYNC110 - other threads end it
+                await asyncio.sleep(0.005)
         await super().close_store()
