@@ -95,6 +95,7 @@ class Owner:
         self.cursor: Cursor | None = None
         self.found: dict[bytes, int] = {}
         self.reads = 0
+        self.idle = False
         self.rung = asyncio.Event()
         self.news = asyncio.Event()
 
@@ -102,8 +103,10 @@ class Owner:
         subscription = self.store.subscribe(f"bucket:{self.bucket.id}", self.rung.set)
         try:
             while True:
+                self.idle = True
                 await self.rung.wait()
                 self.rung.clear()
+                self.idle = False
                 try:
                     while (await self.read()).more:
                         pass
@@ -127,6 +130,11 @@ class Owner:
         if messages:
             self.news.set()
         return read
+
+    @property
+    def asleep(self) -> bool:
+        """Its flag is up, and what it was told to read then is read."""
+        return self.idle and not self.rung.is_set() and self.store._session.sleepers._sleepers[self.bucket.id].raised
 
     async def until(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
         async with asyncio.timeout(seconds):
@@ -154,7 +162,7 @@ async def flags_up(connection: asyncpg.Connection[Any]) -> int:
 async def asleep(connection: asyncpg.Connection[Any], owner: Owner, *, number: int = 1) -> None:
     """Until so many flags are up, and the read after that is done."""
     async with asyncio.timeout(5):
-        while await flags_up(connection) != number or owner.rung.is_set():
+        while await flags_up(connection) != number or not owner.asleep:
             await asyncio.sleep(0.005)
 
 
