@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["tests.servers.fixtures"]
 
-BACKENDS = ("memory", "sqlite", "postgresql", "mysql", "mssql", "nats")
+BACKENDS = ("memory", "sqlite", "postgresql", "pgbouncer", "mysql", "mssql", "nats")
 
 _backends_of_test = pytest.StashKey[tuple[str, ...]]()
 _matrix = pytest.StashKey["Matrix"]()

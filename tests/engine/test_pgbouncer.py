@@ -23,7 +23,7 @@ from jobmaster.stores.sql.postgresql.store import PostgresStore
 from tests.servers.launcher import ServerError
 from tests.servers.pgbouncer import PgBouncer
 
-pytestmark = pytest.mark.backend("postgresql")
+pytestmark = pytest.mark.backend("pgbouncer")
 
 
 @pytest.fixture
