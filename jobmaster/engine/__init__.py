@@ -8,6 +8,7 @@ fetcher.py       agent -> memory (R9)
 claimer.py       the master's held jobs -> memory (R14')
 waiting.py       what waits in memory, by priority and due time
 runner.py        slots: start, end; watch.py: looks at what lasts; limits.py: time limits and early rows of runs
+outcomes.py      what an end means; garbage.py: how often a process looks for garbage in cycles
 starter.py       guarded starts and early rows (R10, R11)
 finisher.py      outcomes -> store (R12, R13)
 ownership.py     opens and shrinks buckets (R5, R24); sharing.py: hands a backlog over to engines without work (R20)

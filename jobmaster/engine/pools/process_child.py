@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
+from jobmaster.engine.garbage import collect_rarely
 from jobmaster.engine.links import framing
 from jobmaster.engine.links.leaving import leave, words_for
 from jobmaster.engine.links.orphans import die_with_parent
@@ -58,6 +59,7 @@ class PoolProcess:
         except BaseException as error:  # noqa: BLE001 - `sys.exit()` in a user's module, too, is a reason not to start
             self._send(framing.FAILURE, words_for(error).encode(errors="replace"))
             return 1
+        collect_rarely()
         signal.signal(signal.SIGUSR1, self._soft_limit_passed)
         try:
             self._send(framing.READY, b"")
