@@ -475,6 +475,20 @@ async def test_a_listening_session_that_is_killed_is_replaced(postgres_database:
         await asleep(watcher, owner)
 
 
+async def test_without_a_session_for_signals_the_owner_is_told_to_look_by_itself(postgres_database: str) -> None:
+    nowhere = f"{postgres_database}?session_host=127.0.0.1&session_port=1"
+    async with (
+        opened(nowhere) as store,
+        opened(postgres_database) as producer,
+        running(Owner(store, await owned(store))) as owner,
+    ):
+        owner.rung.set()  # an engine's first read needs no signal
+        for _ in range(3):
+            new = job()
+            await producer.push(owner.bucket.id, [new])
+            await owner.until(lambda new=new: new.key in owner.found, 2.0)  # type: ignore[misc]
+
+
 @pytest.fixture
 def server() -> Iterator[PostgresServer]:
     try:
