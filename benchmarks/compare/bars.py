@@ -62,6 +62,7 @@ BARS = (
     Bar("drain, 1 engine, bucket left by a worker", 30_000, True, _own("left_bucket", "left_1_final_per_s"), "/s"),
     Bar("drain, 2 engines, of 1 engine", 1, True, lambda r: r["own"]["left_bucket"]["fresh_2_final_per_s"]
         / r["own"]["left_bucket"]["fresh_1_final_per_s"], " x"),
+    Bar("drain of 200,000, 2 engines, of 1 engine", 1, True, _own("engines", "two_of_one"), " x"),
     Bar("drain, 2 engines, of PgQueuer's two (batch 100)", 1, True, _ratio("pgqueuer", 2), " x"),
     Bar("drain, 2 engines, of PgQueuer's two (batch 1,000)", 1, True, _ratio("pgqueuer-1000", 2), " x"),
     Bar("rows complete and found by jm.jobs", 1, True, _all_complete),

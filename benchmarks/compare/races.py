@@ -21,13 +21,13 @@ DISTURBED, TRIES = 0.3, 3
 
 def least_disturbed(
     servers: Servers, contestant: Contestant, processes: int, *, environment: Mapping[str, str] | None = None,
-    left_bucket: bool = False, verify: bool = False,
+    jobs: int | None = None, left_bucket: bool = False, verify: bool = False,
 ) -> Figures:  # fmt: skip
     """A drain on a database of its own, again while other programs work; `tries` tells of all of them."""
     tries: list[Figures] = []
     while not tries or (tries[-1]["elsewhere_cores"] > DISTURBED and len(tries) < TRIES):
         with Stage(servers, contestant, environment=environment) as stage:
-            tries.append(drain(stage, processes, left_bucket=left_bucket, verify=verify))
+            tries.append(drain(stage, processes, jobs=jobs, left_bucket=left_bucket, verify=verify))
     return min(tries, key=lambda one: one["elsewhere_cores"]) | {"tries": tries}
 
 

@@ -17,6 +17,7 @@ OWN: dict[str, Callable[[Servers], dict[str, Any]]] = {
     "commits": producing.on_postgres,
     "commits_sqlite": producing.on_sqlite,
     "left_bucket": running.left_bucket,
+    "engines": running.engines,
     "pools": running.pools,
     "sqlite": running.sqlite,
     "lateness": running.lateness,

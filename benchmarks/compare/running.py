@@ -13,6 +13,7 @@ from compare.stage import Stage
 from peers import slots
 
 ROUNDS = 3
+LONG = 200_000
 FEW, SOME, MANY = 1_000, 100_000, 1_000_000
 """Jobs after which memory is read."""
 Figures = dict[str, Any]
@@ -64,6 +65,26 @@ def left_bucket(servers: Servers) -> Figures:
         for field in ("final_per_s", "server_cpu_us", "worker_cpu_us"):
             found[f"{name}_{field}"] = median(drained[field] for drained in drains)
         found[f"{name}_verified"] = drains[0]["verified"]
+    return found | {"rounds": rounds}
+
+
+def engines(servers: Servers) -> Figures:
+    """Drains that last, 200,000 jobs, by one and by two engines in turn, and who used how much of the processors."""
+    rounds: dict[str, list[Figures]] = {}
+    for _ in range(ROUNDS):
+        for count in (1, 2):
+            drained = races.least_disturbed(servers, OURS, count, jobs=LONG)
+            cores = {
+                f"{part}_cores": drained[f"{part}_cpu_us"] * drained["final_per_s"] / 1e6 for part in ("server", "worker")
+            }
+            rounds.setdefault(f"engines_{count}", []).append(drained | cores)
+    found: Figures = {
+        f"{name}_{field}": median(drained[field] for drained in drains)
+        for name, drains in rounds.items()
+        for field in ("final_per_s", "server_cpu_us", "worker_cpu_us", "server_cores", "worker_cores", "elsewhere_cores")
+    }
+    pairs = zip(rounds["engines_2"], rounds["engines_1"], strict=True)
+    found["two_of_one"] = median(two["final_per_s"] / one["final_per_s"] for two, one in pairs)
     return found | {"rounds": rounds}
 
 
@@ -129,7 +150,8 @@ def memory(servers: Servers) -> Figures:
     found: Figures = {}
     with Stage(servers, OURS) as stage, stage.worker() as worker:
         done = 0
-        for total in FEW, SOME, MANY:
+        for total in LONG = 200_000
+FEW, SOME, MANY:
             stage.command("many", total - done)
             stage.await_runs(worker, total)
             done = total
