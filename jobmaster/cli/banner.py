@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 import jobmaster
-from jobmaster.cli.output import printable
+from jobmaster.cli.output import printable, survival
 
 if TYPE_CHECKING:
     from jobmaster.findings import Found
@@ -73,8 +73,8 @@ def warn_of_promises(found: Found, promised: Sequence[Promise]) -> None:
             _warn(f"What an acceptance by {promise.store} survives is not known: {promise.evidence}")
         elif wanted == "host" and promise.survives != "host":
             _warn(
-                f"An acceptance by {promise.store} survives the end of its process only ({promise.evidence}), but the "
-                'app asks for that of its host. Change the server\'s setting, or say survives="process".'
+                f"A job that {promise.store} has accepted {survival(promise.survives)} ({promise.evidence}), but the "
+                'app asks for the end of the host. Change the server\'s setting, or say survives="process".'
             )
 
 
@@ -89,7 +89,7 @@ def warn_of_replaced(engines: Sequence[EngineState]) -> None:
 
 
 def _promise_line(promise: Promise) -> str:
-    return f"{promise.store}: an accepted job survives the end of the {promise.survives} ({promise.evidence})"
+    return f"{promise.store}: an accepted job {survival(promise.survives)} ({promise.evidence})"
 
 
 def _warn(text: str) -> None:

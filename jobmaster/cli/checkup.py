@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from jobmaster.cli.output import span
+from jobmaster.cli.output import span, survival
 from jobmaster.errors import ConfigurationError, JobMasterError, StoreUnavailable
 from jobmaster.model.reasons import UNROUTABLE
 from jobmaster.model.states import BucketStatus, ClusterMode, JobStatus
@@ -147,7 +147,7 @@ def _connection(app: JobMaster) -> list[Finding]:
     ahead = app.client.ask(lambda gate: gate.clock_ahead_us()) / 1_000_000
     promise = app.client.ask(lambda gate: gate.store.durability())
     skew = f"the master's clock is {span(abs(ahead))} {'ahead' if ahead > 0 else 'behind'}"
-    fact = f"an accepted job survives the end of the {promise.survives} ({promise.evidence})"
+    fact = f"an accepted job {survival(promise.survives)} ({promise.evidence})"
     less = app.settings.survives.value == "host" and promise.survives != "host"
     return [
         Finding("master", State.OK, f"{app.settings.master} answers"),

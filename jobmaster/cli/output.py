@@ -132,3 +132,9 @@ def _cell(value: object, *, widest: int | None = _WIDEST) -> str:
 
 def _coloured(word: str, text: str) -> str:
     return click.style(text, fg=_COLOURS[word]) if word in _COLOURS else text
+
+
+def survival(what: str) -> str:
+    """What an accepted job survives, as words after "a job"."""
+    words = {"nothing": "may be lost when the server crashes", "unknown": "survives what is not known yet"}
+    return words.get(what, f"survives the end of the {what}")

@@ -10,6 +10,7 @@ import pytest
 
 from jobmaster import JobMaster
 from jobmaster.cli.banner import warn_of_promises
+from jobmaster.cli.output import survival
 from jobmaster.findings import Found
 from jobmaster.runtime import start_up
 from jobmaster.supervising import Promise
@@ -51,3 +52,16 @@ def test_a_worker_inside_a_program_logs_it(
         asyncio.run(start_up(jm, connections(FaultyStore())))
 
     assert sum("weak_durability survives=nothing expected=host" in line for line in caplog.messages) == warnings
+
+
+@pytest.mark.parametrize(
+    ("survives", "words"),
+    [
+        ("host", "survives the end of the host"),
+        ("process", "survives the end of the process"),
+        ("nothing", "may be lost when the server crashes"),
+        ("unknown", "survives what is not known yet"),
+    ],
+)
+def test_what_an_accepted_job_survives_is_said_in_words(survives: str, words: str) -> None:
+    assert survival(survives) == words
