@@ -74,14 +74,14 @@ def engines(servers: Servers) -> Figures:
     for _ in range(ROUNDS):
         for count in (1, 2):
             drained = races.least_disturbed(servers, OURS, count, jobs=LONG)
-            cores = {
-                f"{part}_cores": drained[f"{part}_cpu_us"] * drained["final_per_s"] / 1e6 for part in ("server", "worker")
-            }
+            rate = drained["final_per_s"] / 1e6
+            cores = {f"{part}_cores": drained[f"{part}_cpu_us"] * rate for part in ("server", "worker")}
             rounds.setdefault(f"engines_{count}", []).append(drained | cores)
+    fields = ("final_per_s", "server_cpu_us", "worker_cpu_us", "server_cores", "worker_cores", "elsewhere_cores")
     found: Figures = {
         f"{name}_{field}": median(drained[field] for drained in drains)
         for name, drains in rounds.items()
-        for field in ("final_per_s", "server_cpu_us", "worker_cpu_us", "server_cores", "worker_cores", "elsewhere_cores")
+        for field in fields
     }
     pairs = zip(rounds["engines_2"], rounds["engines_1"], strict=True)
     found["two_of_one"] = median(two["final_per_s"] / one["final_per_s"] for two, one in pairs)
@@ -150,8 +150,7 @@ def memory(servers: Servers) -> Figures:
     found: Figures = {}
     with Stage(servers, OURS) as stage, stage.worker() as worker:
         done = 0
-        for total in LONG = 200_000
-FEW, SOME, MANY:
+        for total in FEW, SOME, MANY:
             stage.command("many", total - done)
             stage.await_runs(worker, total)
             done = total
