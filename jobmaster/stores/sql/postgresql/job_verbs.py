@@ -40,12 +40,15 @@ class JobVerbs(Handle):
             values = claim.values(self._setting, requests[0], window_us)
             return claim.claimed(requests, [await self._hot(claim.CLAIM, *values)])
 
+        # Their rows are held in the order in which everybody holds several of them.
+        ordered = sorted(requests, key=lambda request: request.fence.bucket)
+
         async def work(transaction: Transaction) -> Claimed:
             answers: list[list[Row]] = []
-            for request in requests:
+            for request in ordered:
                 values = claim.values(self._setting, request, window_us)
                 answers.append(await transaction.rows(claim.CLAIM, *values))
-            return claim.claimed(requests, answers)
+            return claim.claimed(ordered, answers)
 
         return await self._write(work)
 

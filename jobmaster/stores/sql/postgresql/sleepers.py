@@ -97,6 +97,8 @@ class Sleepers:
             if found and (more or sleeper.quick(found)):
                 sleeper.wanted = False
                 sleeper.pause = SHORTEST_PAUSE
+                if not sleeper.raised:
+                    self._later(bucket, sleeper)  # nothing will be lowered, which would say so
                 self._changed()
             return
         if more:

@@ -35,11 +35,17 @@ WHERE id = ANY(ARRAY(
 )) RETURNING id
 """
 ROUTE = """
-UPDATE jm_job SET reason = '', due_us = $1 WHERE status = 2 AND reason = 'unroutable' AND task = ANY($2::text[])
+UPDATE jm_job SET reason = '', due_us = $1 WHERE id = ANY(ARRAY(
+    SELECT id FROM jm_job WHERE status = 2 AND reason = 'unroutable' AND task = ANY($2::text[]) LIMIT $3
+    FOR UPDATE SKIP LOCKED
+))
 """
 ANY_UNROUTABLE = """
 SELECT EXISTS (SELECT FROM jm_job WHERE status = 2 AND reason = 'unroutable' AND task = ANY($1::text[]))
 """
+
+ROUTED_AT_ONCE = 5_000
+"""Rows of one transaction: with all of a large backlog no statement would end in its time."""
 
 
 async def sweep(transaction: Transaction, overdue_us: int, limit: int) -> int:
@@ -57,11 +63,11 @@ async def sweep(transaction: Transaction, overdue_us: int, limit: int) -> int:
 
 
 async def route(transaction: Transaction, tasks: Sequence[str]) -> int:
-    """Jobs of tasks that somebody knows now may be claimed."""
+    """Jobs of tasks that somebody knows now may be claimed: some of them, not more than ROUTED_AT_ONCE."""
     names = list(dict.fromkeys(tasks))
     if not await transaction.value(ANY_UNROUTABLE, names):
         return 0
-    found = await transaction.changed(ROUTE, await transaction.tick(), names)
+    found = await transaction.changed(ROUTE, await transaction.tick(), names, ROUTED_AT_ONCE)
     if found:
         transaction.topics.add("held")
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from jobmaster.errors import StoreUnavailable
 from jobmaster.rules.storable import check_cluster, check_definition, check_text
 from jobmaster.settings.dsn import POSTGRESQL
 from jobmaster.stores.sql.enlisting import IDENTITY
@@ -50,7 +51,17 @@ class UpkeepVerbs(Handle):
     # -- coordinator
 
     async def route(self, tasks: Sequence[str]) -> int:
-        return await self._write(lambda tx: upkeep.route(tx, tasks))
+        total = 0
+        while True:
+            try:
+                found = await self._write(lambda tx: upkeep.route(tx, tasks))
+            except StoreUnavailable:
+                if not total:
+                    raise
+                return total  # those are told; the next call goes on
+            total += found
+            if found < upkeep.ROUTED_AT_ONCE:
+                return total
 
     async def sweep(self, *, overdue_us: int, limit: int) -> int:
         return await self._write(lambda tx: upkeep.sweep(tx, overdue_us, limit))

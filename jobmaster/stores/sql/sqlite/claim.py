@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from jobmaster.ports.master import ClaimRequest
     from jobmaster.stores.sql.sqlite.transaction import Row, Transaction
 
-# "unroutable" rows are left out of the index by the same words: jobs whose task no worker knows.
+# "unroutable" rows are left out of the index by the same words: jobs whose task no worker knows. A row that came after
+# its cancel (in somebody's own transaction) is suspect: its start is guarded, and the guard sees the tombstone.
 FALLEN_DUE = """
-SELECT id, gen + 1, payload, due_us, attempts, failures, recoveries, suspect, checkpoint FROM jm_job
+SELECT id, gen + 1, payload, due_us, attempts, failures, recoveries,
+    suspect OR EXISTS (SELECT 1 FROM jm_tombstone t WHERE t.job_id = jm_job.id), checkpoint FROM jm_job
 WHERE status = 2 AND reason <> 'unroutable' AND lane = ? AND priority = ? AND due_us <= ? ORDER BY due_us LIMIT ?
 """
 TAKE = """
