@@ -3,46 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 
 from jobmaster.model.ids import JobKey
 from jobmaster.model.job import Blame, ErrorInfo, Message, Outcome, Start
 from jobmaster.model.states import JobStatus
-from jobmaster.stores.sql.job_rows import COLUMNS
 from tests.conformance.adapters import ADAPTERS
 from tests.conformance.cluster import NOON, SECOND, Cluster, outcome_of, start_of
+from tests.conformance.looking import TABLES, Looking
 
-ATTEMPTS = "job_id, attempt, status, worker, bucket, started_us, finished_us, reason, error"
 KEYS = [JobKey(number.to_bytes(16, "big")) for number in range(1, 40)]
-TABLES = {
-    "jm_job": (COLUMNS, "id"),
-    "jm_attempt": (ATTEMPTS, "job_id, attempt"),
-    "jm_blame": ("job_id, worker, reason, counted", "job_id, worker"),
-    "jm_tombstone": ("job_id, answer", "job_id"),
-}
-
-
-class Looking(Cluster):
-    """A cluster whose tables a test may look into."""
-
-    async def bucket_now_by_id(self, number: int) -> Any:
-        return next(one for one in await self.store.list_buckets() if one.id == number)
-
-    async def rows(self, statement: str) -> list[Any]:
-        if self._place.databases:
-            connection = await asyncpg.connect(self._place.databases[0])
-            try:
-                return list(await connection.fetch(statement))
-            finally:
-                await connection.close()
-        name = "cluster.db" if self.standalone else "master.db"
-        return sqlite3.connect(self._place.folder / name).execute(statement).fetchall()
 
 
 async def _all_kinds(cluster: Looking) -> None:
@@ -102,23 +76,10 @@ async def _twice(store: Any, fence: Any, outcomes: Sequence[Outcome]) -> None:
 async def _well_and_in_one_batch(cluster: Looking, messages: Sequence[Message]) -> None:
     """All at the first attempt, of one kind: the shortest way."""
     starts: list[Start] = [start_of(message, nonce=number) for number, message in enumerate(messages[:2])]
-    fence = (await cluster.bucket_now_by_id(messages[0].bucket)).fence
+    fence = (await cluster.bucket_by_id(messages[0].bucket)).fence
     assert all(verdict.yes for verdict in await cluster.store.start(fence, starts))
     assert all(one.done for one in await cluster.store.finish(fence, [outcome_of(one) for one in messages]))
     await cluster.store.remove(fence, [message.seq for message in messages])
-
-
-async def _stored(cluster: Looking) -> dict[str, list[tuple[Any, ...]]]:
-    """All rows of the master's tables."""
-    found = {}
-    for table, (columns, order) in TABLES.items():
-        statement = f"SELECT {columns} FROM {table} ORDER BY {order}"
-        found[table] = [tuple(map(_plain, row)) for row in await cluster.rows(statement)]
-    return found
-
-
-def _plain(value: Any) -> Any:
-    return getattr(value, "bytes", value)
 
 
 @pytest.mark.parametrize("split", ["", "-split"], ids=["standalone", "split"])
@@ -131,7 +92,7 @@ def test_a_server_stores_what_sqlite_stores(split: str, tmp_path: Path, request:
 
         async def case(cluster: Any) -> None:
             await _all_kinds(cluster)
-            stored.append(await _stored(cluster))
+            stored.append(await cluster.stored())
 
         asyncio.run(cluster.carry_out(case))
     expected, found = stored
