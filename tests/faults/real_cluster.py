@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -160,6 +160,14 @@ class RealCluster:
             moves[job].append((was, became))
         return moves
 
+    def state(self) -> str:
+        """What somebody wants to know who waits in vain."""
+        producers = [(one.process.poll(), one.output.read_text().count("\n")) for one in self.producers]
+        statuses = Counter(status for status, _ in self.statuses().values())
+        buckets = self.place.rows("SELECT token, status, owner, epoch, depth FROM jm_bucket")
+        logs = "\n".join(worker.text()[-1000:] for worker in self.workers[-2:])
+        return f"{logs}\nproducers {producers}, runs {len(self.lines())}, jobs {statuses}, buckets {buckets}"
+
     def lines(self) -> list[Line]:
         """The side log."""
         if not self.side_log.exists():
@@ -187,6 +195,6 @@ def wait_for(condition: Callable[[], object], *, timeout: float = 30, what: Call
     begun = time.monotonic()
     while not condition():
         if time.monotonic() - begun > timeout:
-            raise TimeoutError(f"waited {timeout} s in vain; {what()[-2000:]}")
+            raise TimeoutError(f"waited {timeout} s in vain; {what()[-4000:]}")
         time.sleep(0.01)
     return time.monotonic() - begun

@@ -32,18 +32,18 @@ def test_frozen_trees_under_load_lose_nothing_and_decide_once(cluster: RealClust
     producer = cluster.producer(STREAM.format(work=0.4))
     for freeze in range(6):
         seen = len(cluster.lines())
-        wait_for(lambda seen=seen: len(cluster.lines()) > seen + 150, what=workers[0].text)
+        wait_for(lambda seen=seen: len(cluster.lines()) > seen + 150, what=cluster.state)
         frozen = workers[freeze % 2]
         signalled(frozen, signal.SIGSTOP)
         before = cluster.place.rows(EPOCHS)
         try:
-            wait_for(lambda before=before: cluster.place.rows(EPOCHS) != before, what=workers[0].text)
+            wait_for(lambda before=before: cluster.place.rows(EPOCHS) != before, what=cluster.state)
             seen = len(cluster.lines())
-            wait_for(lambda seen=seen: len(cluster.lines()) > seen + 150, what=workers[1].text)
+            wait_for(lambda seen=seen: len(cluster.lines()) > seen + 150, what=cluster.state)
         finally:
             signalled(frozen, signal.SIGCONT)
     accepted = finished(cluster, producer)
-    wait_for(lambda: set(accepted) <= final_ids(cluster), timeout=60, what=workers[0].text)
+    wait_for(lambda: set(accepted) <= final_ids(cluster), timeout=60, what=cluster.state)
 
     statuses = cluster.statuses()
     assert {statuses[job] for job in accepted} == {(5, "")}, "every accepted job ended as Succeeded"

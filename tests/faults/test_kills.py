@@ -37,12 +37,12 @@ def test_eight_kills_of_whole_trees_under_load_lose_nothing_and_decide_once(clus
     producer = cluster.producer(STREAM.format(work=0.4))
     for kill in range(8):
         seen = len(cluster.lines())
-        wait_for(lambda seen=seen: len(cluster.lines()) > seen + 150, what=workers[kill % 2].text)
+        wait_for(lambda seen=seen: len(cluster.lines()) > seen + 150, what=cluster.state)
         workers[kill % 2].kill_tree()
         workers[kill % 2] = cluster.start_worker("-c", "16", name=f"w{kill % 2}")
     accepted = finished(cluster, producer)
     assert len(accepted) > 1000
-    wait_for(lambda: set(accepted) <= final_ids(cluster), timeout=60, what=workers[0].text)
+    wait_for(lambda: set(accepted) <= final_ids(cluster), timeout=60, what=cluster.state)
 
     statuses = cluster.statuses()
     assert {statuses[job] for job in accepted} == {(5, "")}, "every accepted job ended as Succeeded"
@@ -63,11 +63,11 @@ def test_sigterm_under_load_loses_nothing_and_runs_nothing_twice(cluster: RealCl
     producer = cluster.producer(STREAM.format(work=0.5))
     for rollout in range(6):
         seen = len(cluster.lines())
-        wait_for(lambda seen=seen: len(cluster.lines()) > seen + 150)
+        wait_for(lambda seen=seen: len(cluster.lines()) > seen + 150, what=cluster.state)
         assert workers[rollout % 2].terminate() == 0
         workers[rollout % 2] = cluster.start_worker("-c", "8", "--grace", "10", name=f"w{rollout % 2}")
     accepted = finished(cluster, producer)
-    wait_for(lambda: set(accepted) <= final_ids(cluster), timeout=40)
+    wait_for(lambda: set(accepted) <= final_ids(cluster), timeout=40, what=cluster.state)
     statuses = cluster.statuses()
     assert {statuses[job][0] for job in accepted} == {5}
     starts = collections.Counter(line.job for line in cluster.lines() if line.event == "start")
