@@ -1,4 +1,7 @@
-"""The verbs of an owner: claims, guarded starts, outcomes, letting go (ports.master, ports.store), one line each."""
+"""The verbs of an owner: claims, guarded starts, outcomes, letting go (ports.master, ports.store).
+
+Starts and outcomes have two ways: one statement for the many, and a transaction that decides one by one for the rest.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import asyncpg
 from jobmaster.errors import OutcomeUnknown, StoreUnavailable
 from jobmaster.model.job import Settled
 from jobmaster.stores.sql.postgresql import claim, finish, letting_go, start, take_over
-from jobmaster.stores.sql.postgresql import outcomes as decided
+from jobmaster.stores.sql.postgresql import outcomes as one_by_one
 from jobmaster.stores.sql.postgresql.handle import Handle
 from jobmaster.stores.sql.postgresql.known_rows import KnownRows
 from jobmaster.stores.sql.postgresql.owning import fenced
@@ -98,7 +101,7 @@ class JobVerbs(Handle):
                 return [DONE] * count
             done.update(one.key for one in fast) if count == len(fast) else done.update(keys or ())
         left = [one for one in outcomes if one.key not in done]
-        rest = self._write(lambda tx: decided.finish(tx, fence, left, removing=removing))
+        rest = self._write(lambda tx: one_by_one.finish(tx, fence, left, removing=removing))
         settled = await (_second(rest) if fast else rest)
         answers = {one.key: answer for one, answer in zip(left, settled, strict=True)}
         return [answers.get(one.key, DONE) for one in outcomes]
