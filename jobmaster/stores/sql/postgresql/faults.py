@@ -18,6 +18,9 @@ DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientE
 REPEATABLE = ("40001", "40P01")
 """Serialization failure and deadlock: the server undid the whole transaction, which may be tried again at once."""
 
+READ_ONLY = "25006"
+"""The session takes no writes."""
+
 _BOUNCED = (
     "a PgBouncer in transaction mode stands before it",
     "Name the server itself in the address, too: session_host=...&session_port=...",
@@ -32,7 +35,7 @@ _REASONS: dict[str, tuple[str, str, bool]] = {
     "42P01": ("its JobMaster tables are missing", "Run: jobmaster db upgrade", True),
     "53300": ("it has no connection left", "Raise max_connections, or put PgBouncer before it", False),
     "53100": ("its disk is full", "Free space on the server's disk", False),
-    "25006": ("it takes no writes now, as a standby does", "Name the primary server in the address", False),
+    READ_ONLY: ("it takes no writes now, as a standby does", "Name the primary server in the address", False),
     "57P03": ("it is starting up or shutting down", "Wait until it has started", False),
     "25P03": ("this process stopped in the middle of a transaction", "Look for what keeps it from running", False),
     "26000": _BOUNCED,

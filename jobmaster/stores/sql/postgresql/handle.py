@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from jobmaster.errors import StoreUnavailable
 from jobmaster.settings.dsn import parse_dsn
 from jobmaster.stores.sql.postgresql.connection import PEOPLE, Place, hot
-from jobmaster.stores.sql.postgresql.faults import REPEATABLE, is_lost, sqlstate, undone, unknown
+from jobmaster.stores.sql.postgresql.faults import (
+    DRIVER,
+    READ_ONLY,
+    REPEATABLE,
+    is_lost,
+    sqlstate,
+    undone,
+    unknown,
+    unreachable,
+)
 from jobmaster.stores.sql.postgresql.late_commits import Floors
 from jobmaster.stores.sql.postgresql.pool import ConnectionPool
 from jobmaster.stores.sql.postgresql.provisioning import provide
@@ -63,7 +72,11 @@ class Handle:
     async def _open(self) -> None:
         try:
             async with self._pool.connection() as connection:
-                await provide(connection, self._place.dsn, allowed=self._auto_provision)
+                try:
+                    await provide(connection, self._place.dsn, allowed=self._auto_provision)
+                except DRIVER as error:
+                    await _undo(connection, error)
+                    raise unreachable(error, self._place.dsn) from error
         except BaseException:
             await self.close_store()
             raise
@@ -217,7 +230,8 @@ async def _undo(connection: asyncpg.Connection[Any], error: BaseException) -> No
     """Leave the connection outside of any transaction, or end it where nobody knows what it still does."""
     if connection.is_closed():
         return
-    if is_lost(error) or isinstance(error, asyncio.CancelledError):
+    if is_lost(error) or isinstance(error, asyncio.CancelledError) or sqlstate(error) == READ_ONLY:
+        # One that is read-only is to a standby: after a failover the next connection may find the new primary.
         connection.terminate()
         return
     try:
