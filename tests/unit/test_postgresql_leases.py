@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from jobmaster.stores.sql.postgresql.cancel import BURY
 from jobmaster.stores.sql.postgresql.news import LONGEST_CANCEL_US
 from jobmaster.stores.sql.postgresql.numbering import MOST_BUCKETS
 from jobmaster.stores.sql.postgresql.store import PostgresStore
+from tests.servers.databases import Databases
 from tests.unit.postgres_place import new_job, opened
 
 pytestmark = pytest.mark.backend("postgresql")
@@ -28,6 +30,7 @@ pytestmark = pytest.mark.backend("postgresql")
 NOON_US = 1_790_000_000_000_000
 ONE, TWO = JobKey(bytes(15) + b"1"), JobKey(bytes(15) + b"2")
 
+UPDATES = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'jm_worker'"
 VERSIONS = "SELECT id, xmin::text, xmax::text FROM jm_bucket ORDER BY id"
 
 
@@ -185,3 +188,22 @@ def test_the_last_number_of_a_bucket_works_and_the_next_is_refused(postgres_data
             assert [found.id for found in await store.list_buckets()] == [last.id]
 
     asyncio.run(run())
+
+
+def test_a_renewal_writes_no_index(postgres_databases: Databases) -> None:
+    """Else renewals beside a transaction that is held open for hours cost more and more."""
+
+    async def run(dsn: str) -> None:
+        async with opened(dsn) as store:
+            one = await worker(store, "w")
+            for number in range(3):
+                await store.renew([Renewal(one, number)])
+
+    with postgres_databases.lent(used=False) as dsn:
+        asyncio.run(run(dsn))
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            # What a session has counted is seen by others once it has ended.
+            until = time.monotonic() + 10
+            while (counts := connection.execute(UPDATES).fetchone()) != (3, 3) and time.monotonic() < until:
+                time.sleep(0.01)
+            assert counts == (3, 3)

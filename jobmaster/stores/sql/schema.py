@@ -77,7 +77,8 @@ worker = _table(
     Column("stats", blob(), nullable=False),
     Column("demands", blob(), nullable=False),
     Index("jm_worker_name", "name", "boot", unique=True),
-    Index("jm_worker_living", "lease_until_us", **where("ended = 0")),
+    # No column that a renewal changes: PostgreSQL then rewrites the row beside the old one, and no index.
+    Index("jm_worker_living", "agent", **where("ended = 0")),
 )
 
 bucket = _table(

@@ -179,7 +179,7 @@ CREATE TABLE jm_worker (
 	demands BLOB NOT NULL
 );
 
-CREATE INDEX jm_worker_living ON jm_worker (lease_until_us) WHERE ended = 0;
+CREATE INDEX jm_worker_living ON jm_worker (agent) WHERE ended = 0;
 
 CREATE UNIQUE INDEX jm_worker_name ON jm_worker (name, boot);
 

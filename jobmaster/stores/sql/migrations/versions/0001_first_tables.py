@@ -81,7 +81,7 @@ def upgrade() -> None:
         **NUMBERED,
     )
     op.create_index("jm_worker_name", "jm_worker", ["name", "boot"], unique=True)
-    op.create_index("jm_worker_living", "jm_worker", ["lease_until_us"], **where("ended = 0"))
+    op.create_index("jm_worker_living", "jm_worker", ["agent"], **where("ended = 0"))
     op.create_table(
         "jm_bucket",
         Column("id", number(), primary_key=True, autoincrement=True),
