@@ -64,6 +64,10 @@ class World:
             self.rung = self.rung or more
             self.sleepers.read(BUCKET, found, more=more)
 
+    def poll(self) -> None:
+        """The engine looks for reasons of its own: a due time, room for more, its fallback."""
+        self.rung = self.rung or self.chance.random() < 0.3
+
     def fire(self) -> None:
         if self.timers:
             timer = self.chance.choice(self.timers)
@@ -103,7 +107,7 @@ class World:
 
     def step(self) -> None:
         self.now += self.chance.choice([0.0001, 0.001, 0.005, 0.02])
-        steps = [self.push, self.read, self.read, self.fire, self.ask, self.hear, self.connect, self.lose]
+        steps = [self.push, self.read, self.read, self.fire, self.ask, self.hear, self.connect, self.lose, self.poll]
         self.chance.choice(steps)()
 
     def come_to_rest(self) -> None:
