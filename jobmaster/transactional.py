@@ -21,8 +21,11 @@ _WHAT: Final = (
     "(with adelay: their async kinds)"
 )
 
+_IDLE: Final = 0
+"""psycopg.pq.TransactionStatus.IDLE, which need not be imported to be told."""
+
 _proven: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
-"""Connections (psycopg) and engines (SQLAlchemy) that were asked already, with the database that they are on."""
+"""Connections (psycopg) and engines (SQLAlchemy) that were found to be on the master's database, and which that is."""
 
 
 class _Door(Protocol):
@@ -41,6 +44,12 @@ class _Psycopg:
     """A psycopg connection, sync or async."""
 
     def __init__(self, connection: Any) -> None:
+        if connection.autocommit and connection.info.transaction_status == _IDLE:
+            raise ConfigurationError(
+                "transaction is a connection in autocommit mode outside of any transaction, so that the job would stay "
+                "whatever becomes of your other statements. Nothing was written. Enqueue inside of "
+                "`with connection.transaction():`, or without options(transaction=...)."
+            )
         self.dialect = "postgresql"
         self.proof = self._connection = connection
 
@@ -111,9 +120,9 @@ def enlist(transaction: object, jobs: Sequence[NewJob], *, master: Callable[[], 
     """
     door = _door(transaction)
     _require_dialect(door)
-    if _proven.get(door.proof) is None:
-        _proven[door.proof] = str(door.run(IDENTITY[door.dialect], {}))
-    _require_same(_proven[door.proof], master())
+    theirs = _proven.get(door.proof) or str(door.run(IDENTITY[door.dialect], {}))
+    _require_same(theirs, master())
+    _proven[door.proof] = theirs
     statement = insert_held(door.dialect, door.mark)
     for job in jobs:
         door.run(statement, values_of(job, door.dialect))
@@ -123,9 +132,9 @@ async def aenlist(transaction: object, jobs: Sequence[NewJob], *, master: Callab
     """`enlist` for the async kinds."""
     door = await _async_door(transaction)
     _require_dialect(door)
-    if _proven.get(door.proof) is None:
-        _proven[door.proof] = str(await door.arun(IDENTITY[door.dialect], {}))
-    _require_same(_proven[door.proof], await master())
+    theirs = _proven.get(door.proof) or str(await door.arun(IDENTITY[door.dialect], {}))
+    _require_same(theirs, await master())
+    _proven[door.proof] = theirs
     statement = insert_held(door.dialect, door.mark)
     for job in jobs:
         await door.arun(statement, values_of(job, door.dialect))

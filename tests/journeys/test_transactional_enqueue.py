@@ -154,6 +154,25 @@ def test_a_transaction_on_another_database_is_refused(
         hello.options(transaction=connection).delay(name="John")
 
 
+def test_a_refused_connection_may_be_put_right(hello: Any, postgres_database: str) -> None:
+    """What was wrong with it is not remembered, only what was right."""
+    with psycopg.connect(postgres_database, options="-c search_path=pg_catalog") as transaction:
+        with pytest.raises(ConfigurationError, match="another database"):
+            hello.options(transaction=transaction).delay(name="John")
+        transaction.execute("SET search_path = public")
+        hello.options(transaction=transaction).delay(name="John")
+        assert transaction.execute("SELECT count(*) FROM jm_job").fetchone() == (1,)
+
+
+def test_autocommit_outside_of_a_transaction_is_refused(hello: Any, postgres_database: str) -> None:
+    with psycopg.connect(postgres_database, autocommit=True) as connection:
+        with pytest.raises(ConfigurationError, match="autocommit"):
+            hello.options(transaction=connection).delay(name="John")
+        with connection.transaction():
+            hello.options(transaction=connection).delay(name="John")
+        assert connection.execute("SELECT count(*) FROM jm_job").fetchone() == (1,)
+
+
 def test_what_is_no_transaction_is_refused_when_it_is_named(hello: Any, postgres_database: str) -> None:
     with pytest.raises(ConfigurationError, match="type int, but a job can be put into the transaction of a psycopg"):
         hello.options(transaction=17)
