@@ -89,7 +89,7 @@ class Floor:
         """
         if found:
             self._mark(cursor, seen.horizon)
-            return not seen.settled
+            return begin > self.number or not seen.settled
         now = time.monotonic()
         if begin <= self.number:
             while self._marks and self._over(self._marks[0], seen, now) and self._marks[0].cursor <= cursor:
