@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,6 +87,11 @@ class Entry(msgspec.Struct, eq=False):
         return self.recoveries > 0
 
     @property
+    def is_unseen(self) -> bool:
+        """It is a message in memory and nothing else: nobody was told of it, and it may start just so."""
+        return self.stage is Stage.WAITING and self.seq is not None and not (self.guarded or self.in_master or self.gen)
+
+    @property
     def alive(self) -> bool:
         """False once its life was dropped, or the entry was forgotten."""
         return not (self.gone or self.life.dropped)
@@ -158,6 +164,28 @@ class Life:
         entry.checkpoint = job.checkpoint
         self.entries[identity] = entry
         return entry
+
+    def unread(self, most: int) -> int:
+        """Forget up to `most` of the newest waiting jobs as if they had never been read; how many they were.
+
+        Only what nobody has seen yet: no row, no guard, no second copy; and all messages behind the new cursor go.
+        """
+        if self.cursor is None or self.twins or most <= 0:
+            return 0
+        plain = {entry.seq: entry for entry in self.entries.values() if entry.is_unseen}
+        barrier = max((entry.seq or 0 for entry in self.entries.values() if entry.seq not in plain), default=0)
+        newest = sorted(seq for seq in plain if seq is not None and seq > barrier)[-most:]
+        if not newest or newest[-1] > self.cursor.seq:
+            return 0
+        for seq in newest:
+            entry = plain[seq]
+            entry.gone = True
+            del self.entries[entry.identity]
+            self.numbers.discard(seq)
+        self.waiting -= len(newest)
+        self.cursor = replace(self.cursor, seq=newest[0] - 1)
+        self.more = True
+        return len(newest)
 
     def await_rows(self, entries: Iterable[Entry], now: float) -> None:
         """These get a row of their own if they still wait after a while."""

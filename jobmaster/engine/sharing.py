@@ -1,7 +1,7 @@
 """Shares a backlog between engines: one that runs out of work asks for some, one that has too much gives (R20).
 
-Demands and grants travel with renewals. Who runs dry, and who has more than it can read ahead, renews sooner than the
-period: an engine without work waits for a moment, not for two periods.
+Demands and grants travel with renewals. Who runs dry, and who has more than enough, renews sooner than the period: an
+engine without work waits for a moment, not for two periods.
 """
 
 from __future__ import annotations
@@ -28,12 +28,10 @@ logger = logging.getLogger("jobmaster.engine")
 
 HAND_OVER_MOST: Final = 5_000
 """Messages that one call moves: their buckets are held meanwhile."""
-HUNGRY_BELOW: Final = 100
-"""A lane and priority with fewer waiting jobs than this, and nothing unread, asks for more before it is idle."""
 LOOK_EVERY: Final = 0.2
 """Seconds between two looks for hunger while there is work."""
 SOONER: Final = 0.25
-"""Seconds between two renewals of an engine that has too much, in a small cluster."""
+"""Seconds between two renewals of an engine that has more than enough, in a small cluster."""
 SOONER_PER_WORKER: Final = 0.02
 """So many seconds at least for each other worker: together they renew no more than 50 times a second for this."""
 ALONE: Final = 1.0
@@ -43,18 +41,30 @@ ALONE: Final = 1.0
 class Sharing:
     """One engine's part in it.
 
+    Who has fewer jobs of a lane and priority waiting than slots asks for more, before it is idle. What an engine holds
+    in memory it gives only beyond twice that: who has given does not ask, and who was given to does not give back.
+
     Args:
-        may_ask: whether this engine would run what it was given.
+        slots: how many this engine has now; 0: it would run nothing that it was given.
+        forgotten: called when jobs in memory were given back to their bucket.
     """
 
     def __init__(
-        self, *, tuning: Tuning, store: Store, lease: Lease, pause: Backoff, may_ask: Callable[[], bool]
+        self,
+        *,
+        tuning: Tuning,
+        store: Store,
+        lease: Lease,
+        pause: Backoff,
+        slots: Callable[[], int],
+        forgotten: Callable[[], None],
     ) -> None:
         self._tuning = tuning
         self._store = store
         self._lease = lease
         self._pause = pause
-        self._may_ask = may_ask
+        self._slots = slots
+        self._forgotten = forgotten
         self._asked: dict[int, Demand] = {}
         self._asking: set[int] = set()
         """The buckets for which the last report asks."""
@@ -109,7 +119,7 @@ class Sharing:
 
     def _until_next_look(self) -> float | None:
         lives = self._lease.lives.values()
-        if any(life.more for life in lives):
+        if self._has_plenty():
             others = self._lease.workers - 1
             return max(SOONER, SOONER_PER_WORKER * others) if others else ALONE
         return LOOK_EVERY if any(life.bucket.id not in self._told for life in lives) else None
@@ -117,13 +127,17 @@ class Sharing:
     def _hurry(self) -> None:
         """Renew now, where that may bring work here, or tell who wants some of ours."""
         starving = any(life.bucket.id not in self._told for life in self._hungry())
-        if starving or any(life.more for life in self._lease.open_lives()):
+        if starving or self._has_plenty():
             self._lease.report(soon=True)
 
+    def _has_plenty(self) -> bool:
+        return any(life.more or life.waiting >= 2 * self._tuning.slots for life in self._lease.open_lives())
+
     def _hungry(self) -> list[Life]:
-        if self.closed or self._lease.workers < 2 or not self._may_ask():  # noqa: PLR2004 - nobody else is there
+        if self.closed or self._lease.workers < 2:  # noqa: PLR2004 - nobody else is there
             return []
-        return [life for life in self._lease.open_lives() if life.waiting < HUNGRY_BELOW and not life.more]
+        slots = self._slots()
+        return [life for life in self._lease.open_lives() if life.waiting < slots and not life.more]
 
     # ---------------------------------------------------------------- giving
 
@@ -136,18 +150,20 @@ class Sharing:
             life.depth = self.depths.get(life.bucket.id, 0)
 
     async def _feed(self) -> None:
-        """Each of the hungry gets as much of what is unread as stays here."""
+        """Each of the hungry gets as much of what waits as stays here."""
         asked, self._asked = list(self._asked.values()), {}
         for number, demand in enumerate(asked):
             for life in matching(demand, self._lease.lives)[:1]:
-                unread = life.depth - len(life.entries)
-                share = unread // (len(asked) - number + 1)
-                if life.more and share > 0:
-                    life.depth -= await self._hand_over(life, demand.bucket, min(HAND_OVER_MOST, share))
+                unread = max(0, life.depth - len(life.entries)) if life.more else 0
+                share = (unread + life.waiting) // (len(asked) - number + 1)
+                life.depth -= await self._hand_over(life, demand.bucket, min(HAND_OVER_MOST, share), unread)
 
-    async def _hand_over(self, life: Life, to: int, limit: int) -> int:
+    async def _hand_over(self, life: Life, to: int, share: int, unread: int) -> int:
         async with life.reading:  # no read under way may bring what is moved here
             if life.dropped or life.cursor is None or not self._lease.trusted():
+                return 0
+            limit = min(share, unread + self._put_back(life, share - unread))
+            if limit <= 0:
                 return 0
             moved = await self._store.hand_over(
                 life.fence,
@@ -160,3 +176,13 @@ class Sharing:
         if moved:
             logger.info("handed_over from_bucket=%d to_bucket=%d messages=%d", life.bucket.id, to, moved)
         return moved
+
+    def _put_back(self, life: Life, wanted: int) -> int:
+        """Make jobs in memory unread again; how many. With a separate agent the master may know them by now (R11)."""
+        if not self._store.standalone or life.waiting < 2 * self._tuning.slots:
+            return 0
+        put_back = life.unread(min(wanted, life.waiting - self._tuning.slots))
+        if put_back:
+            self._forgotten()
+            life.read_wanted = True
+        return put_back

@@ -170,7 +170,8 @@ class Engine:
             store=store,
             lease=self.lease,
             pause=self._pause("sharing"),
-            may_ask=lambda: not self.runner.paused,
+            slots=lambda: 0 if self.runner.paused else self.runner.slots,
+            forgotten=self.waiting.drop_dead,
         )
         self.coordinator = Coordinator(
             tuning=tuning,

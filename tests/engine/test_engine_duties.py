@@ -71,6 +71,30 @@ class TestHandOver:
         assert ran["full"] + ran["hungry"] == 4000
         assert ran["hungry"] > 800
 
+    async def test_jobs_that_were_read_ahead_are_shared_with_an_idle_worker_too(self, store: Store) -> None:
+        """With a separate agent the master may know what waits, so that it stays where it is."""
+        ran: Counter[str] = Counter()
+        idle = asyncio.Event()
+
+        async def work(argument: int, run: Run) -> None:
+            await idle.wait()
+            ran[run.worker] += 1
+            await asyncio.sleep(0.05)
+
+        jobs = [new_job("work", n) for n in range(200)]
+        await push(store, *jobs)
+        async with (
+            running_engine(store, FunctionWorkload(work), name="full", lease=3.0, slots=2) as full,
+            running_engine(store, FunctionWorkload(work), name="idle", lease=3.0, slots=2),
+        ):
+            await until(lambda: len(full.engine.waiting) >= 198)
+            idle.set()
+            await final(store, *[job.key for job in jobs], timeout=25)
+        assert sum(ran.values()) == 200
+        if store.standalone:
+            assert ran["idle"] >= 60
+            assert ran["full"] >= 60
+
 
 class TestCommands:
     async def test_ping_pause_resume_and_concurrency_are_obeyed_and_answered(self, store: Store) -> None:
