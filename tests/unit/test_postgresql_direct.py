@@ -135,6 +135,39 @@ def test_a_cut_connection_leaves_the_answer_open_and_the_next_call_has_a_new_one
     asyncio.run(scenario())
 
 
+def test_a_server_that_stands_still_holds_no_caller_for_longer_than_its_time(postgres_database: str) -> None:
+    async def scenario() -> None:
+        with CutProxy(postgres_database) as proxy:
+            async with opened(proxy.dsn(postgres_database), timeout=0.5) as store:
+                bucket = await a_bucket(store)
+                assert await handed(store, bucket, [new_job()]) is None
+                proxy.stall()
+                assert isinstance(await handed(store, bucket, [new_job()]), OutcomeUnknown)
+                proxy.resume()
+                assert await handed(store, bucket, [new_job()]) is None
+
+    asyncio.run(scenario())
+
+
+def test_an_interrupted_caller_leaves_nobody_waiting(postgres_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with opened(postgres_database) as store:
+            bucket = await a_bucket(store)
+            given = Given(bucket, [new_job()])
+            with monkeypatch.context() as patched:
+                patched.setattr(store._direct, "_run", interrupt)
+                with pytest.raises(KeyboardInterrupt):
+                    store.hand(given)
+            assert isinstance(given.answers[0], OutcomeUnknown)
+            assert await handed(store, bucket, [new_job()]) is None
+
+    asyncio.run(scenario())
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_where_no_connection_can_be_had_callers_go_the_ordinary_way_at_once(postgres_database: str) -> None:
     async def scenario() -> None:
         with CutProxy(postgres_database) as proxy:

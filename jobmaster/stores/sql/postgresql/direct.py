@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import select
 import struct
 import threading
 import time
@@ -20,6 +21,7 @@ from jobmaster.errors import OutcomeUnknown, StoreUnavailable
 from jobmaster.ports.answers import Refused
 from jobmaster.stores.sql.postgresql import accept
 from jobmaster.stores.sql.postgresql.connection import hot
+from jobmaster.stores.sql.postgresql.faults import READ_ONLY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -175,13 +177,17 @@ class Direct:
         return batch
 
     def _serve(self, batch: list[Handed]) -> None:
-        error: Exception | None
+        error: Exception | None = self._unknown("interrupted")
         try:
             error = self._push(batch[0].bucket, [job for handed in batch for job in handed.jobs])
         except Exception as failure:  # noqa: BLE001 - it is the callers' answer
             error = failure
-        for handed in batch:
-            handed.answered(error)
+        except BaseException:
+            self._drop()  # an answer that is still to come must not be taken for that of the next statement
+            raise
+        finally:
+            for handed in batch:
+                handed.answered(error)
 
     # -- statements
 
@@ -190,28 +196,55 @@ class Direct:
         clock = self._setting.clock_us
         clock_us = None if clock is None else clock()
         if len(jobs) == 1 and not jobs[0].verify:
-            result = connection.exec_prepared(SINGLE, _single(bucket, jobs[0], clock_us), SINGLE_FORMATS)
+            result = self._run(connection, SINGLE, _single(bucket, jobs[0], clock_us), SINGLE_FORMATS)
         else:
             # A job that comes twice in the batch meets itself: the dearer statement takes it once.
             doubtful = any(job.verify for job in jobs) or len({job.key for job in jobs}) < len(jobs)
-            result = connection.exec_prepared(ONCE if doubtful else FAST, _many(bucket, jobs, clock_us), MANY_FORMATS)
-        if _state_of(result) == UNIQUE_VIOLATION:
-            result = connection.exec_prepared(ONCE, _many(bucket, jobs, clock_us), MANY_FORMATS)
+            result = self._run(connection, ONCE if doubtful else FAST, _many(bucket, jobs, clock_us), MANY_FORMATS)
+        if result is not None and _state_of(result) == UNIQUE_VIOLATION:
+            result = self._run(connection, ONCE, _many(bucket, jobs, clock_us), MANY_FORMATS)
         return self._answer(connection, result, bucket)
 
-    def _answer(self, connection: PGconn, result: PGresult, bucket: int) -> Exception | None:
+    def _run(self, connection: PGconn, name: bytes, values: list[Any], formats: tuple[int, ...]) -> PGresult | None:
+        """Run a prepared statement. None: the time of a call was over before its answer, or the connection broke."""
+        from psycopg import OperationalError
+
+        deadline = time.monotonic() + self._place.timeout
+        result = None
+        try:
+            connection.send_query_prepared(name, values, formats)
+            while True:
+                # libpq is asked only for what has come: while it waits, it lets no other thread of Python run.
+                while connection.is_busy():
+                    left = deadline - time.monotonic()
+                    if left <= 0 or not self._answers.poll(left * 1_000):
+                        return None
+                    connection.consume_input()
+                part = connection.get_result()
+                if part is None:
+                    return result
+                result = part
+        except OperationalError:
+            return None
+
+    def _answer(self, connection: PGconn, result: PGresult | None, bucket: int) -> Exception | None:
         from psycopg.pq import ConnStatus, ExecStatus
 
-        if result.status == ExecStatus.TUPLES_OK:
+        if result is not None and result.status == ExecStatus.TUPLES_OK:
             return None if result.ntuples else Refused(f"bucket {bucket} is unknown, closing or closed")
-        state = _state_of(result)
+        state = "" if result is None else _state_of(result)
         if not state or state in LOST or state.startswith("08") or connection.status != ConnStatus.OK:
             self._drop()
-            return OutcomeUnknown(
-                f"{self._place.dsn} did not answer while it made a change durable ({state or 'connection lost'}). "
-                "The change may be stored or not; repeating it is safe."
-            )
+            return self._unknown(state or "no answer")
+        if state == READ_ONLY:
+            self._drop()  # a standby: the next connection may find the new primary
         return StoreUnavailable(f"{self._place.dsn} refused a push ({state}). Nothing was stored.")
+
+    def _unknown(self, why: str) -> OutcomeUnknown:
+        return OutcomeUnknown(
+            f"{self._place.dsn} did not answer while it made a change durable ({why}). The change may be stored or "
+            "not; repeating it is safe."
+        )
 
     def _connected(self) -> PGconn:
         if self._connection is not None and self._pid == os.getpid():
@@ -222,6 +255,8 @@ class Direct:
             self._not_before = time.monotonic() + REST
             raise
         self._connection = connection
+        self._answers = select.poll()
+        self._answers.register(connection.pgconn.socket, select.POLLIN)
         return connection.pgconn
 
     def _open(self) -> Connection[Any]:
