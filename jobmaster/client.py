@@ -215,14 +215,18 @@ class Client:
         loads = _loads(orders)
         relay = self._relay if len(loads) == 1 else None
         sent: deque[Ticket] = deque()
-        for jobs, route in loads:
-            if len(sent) == WINDOW:
+        try:
+            for jobs, route in loads:
+                if len(sent) == WINDOW:
+                    _wait_for_first(gateway, sent)
+                sent.append(Ticket(jobs, route, self._deadline(), relay))
+                gateway.send(sent[-1])
+            while sent:
                 _wait_for_first(gateway, sent)
-            ticket = Ticket(jobs, route, self._deadline(), relay)
-            sent.append(ticket)
-            gateway.send(ticket)
-        while sent:
-            _wait_for_first(gateway, sent)
+        except BaseException:  # Ctrl-C among others
+            for ticket in sent:
+                ticket.leave()
+            raise
 
     async def aaccept(self, orders: Sequence[Order]) -> None:
         """`accept` on the running loop."""
@@ -352,9 +356,10 @@ class Client:
 
 
 def _wait_for_first(gateway: Gateway, sent: deque[Ticket]) -> None:
-    ticket = sent.popleft()
+    ticket = sent[0]
     if not ticket.wait(ticket.deadline):
         _overdue(gateway, ticket)
+    sent.popleft()
     if ticket.error is not None:
         for other in sent:  # they are under way: what becomes of them is known before the caller is told
             if not other.wait(other.deadline):

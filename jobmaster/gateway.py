@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from jobmaster.accept import Acceptor, Delivery
-from jobmaster.errors import OutcomeUnknown, StoreUnavailable
+from jobmaster.errors import OutcomeUnknown, SerializationError, StoreUnavailable
 from jobmaster.model.ids import key_text
 from jobmaster.ports.answers import Refused
 from jobmaster.ports.direct import DirectAgent
@@ -161,7 +161,7 @@ class Gateway:
         parcel.gateway, parcel.offered = self, bucket
         try:
             agent.hand(parcel)
-        except Exception as error:  # noqa: BLE001 - whatever a store raises is the caller's answer
+        except (SerializationError, StoreUnavailable) as error:
             self.take_over(parcel, error)
 
     def put(self, parcel: Parcel, *, here: bool = False) -> None:

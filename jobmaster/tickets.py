@@ -90,7 +90,9 @@ class Ticket(Parcel):
         self.error: Exception | None = None
 
     def done(self, error: Exception | None) -> None:
-        """Answer it."""
+        """Answer it. Once more changes nothing."""
+        if self._answered_at is not None:
+            return
         self.error = error
         self._answered_at = time.monotonic()
         if self._relay is None:
@@ -100,9 +102,11 @@ class Ticket(Parcel):
 
     def wake(self) -> bool:
         """End its thread's waiting; False: nobody waits here any more."""
-        if not self._left:
+        if self._left:
+            return False
+        with suppress(RuntimeError):  # it has been woken before
             self._lock.release()
-        return not self._left
+        return True
 
     def wait(self, until: float) -> bool:
         """Wait for the answer until this moment of `time.monotonic()`; False: there is none."""
@@ -122,11 +126,13 @@ class Ticket(Parcel):
 
     def _wait_for_turn(self, relay: Relay, until: float) -> bool:
         while not self._lock.acquire(timeout=max(0.0, min(until - time.monotonic(), LONGEST_TURN))):
-            if self._answered_at is not None:
+            if self._answered_at is not None:  # passed over, or whoever should have woken this thread was interrupted
                 if relay.take_out(self):
                     relay.wake_all()
-                    return True
-            elif time.monotonic() >= until:
+                else:
+                    relay.pass_on()
+                return True
+            if time.monotonic() >= until:
                 return False
         if self._answered_at is not None and time.monotonic() - self._answered_at > LATE:
             relay.wake_all()

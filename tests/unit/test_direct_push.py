@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +16,8 @@ from typing import Any
 import pytest
 
 from jobmaster import JobMaster, JobStatus, OutcomeUnknown, StoreUnavailable
-from jobmaster.errors import SerializationError
+from jobmaster.engine.pools.injection import RunStopped
+from jobmaster.errors import SerializationError, SoftTimeLimitExceeded
 from jobmaster.model.job import NewJob
 from jobmaster.ports.answers import Refused
 from jobmaster.ports.direct import DirectAgent
@@ -165,6 +169,131 @@ async def test_every_push_that_meets_the_close_of_the_store_has_one_certain_answ
         assert stored == answers.count(None) > 0
 
 
+# -- a caller's thread that does the writer's work
+
+
+class Interrupted:
+    """A connection at which Ctrl-C comes, before or after a statement that begins so."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, word: str, *, after: bool, error: type[BaseException] = KeyboardInterrupt
+    ) -> None:
+        self._connection = connection
+        self._word = word
+        self._after = after
+        self._error = error
+
+    def execute(self, statement: str, values: Any = ()) -> Any:
+        if not self._word or not statement.strip().startswith(self._word):
+            return self._connection.execute(statement, values)
+        self._word = ""
+        if self._after:
+            self._connection.execute(statement, values)
+        raise self._error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+@in_loop
+async def test_a_lone_caller_does_not_need_the_writers_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(tmp_path / "a.db") as store:
+        bucket = await owned_bucket(store)
+        threads: list[int] = []
+        run = writer.Writer._run_group
+
+        def noted(self: Any, connection: Any) -> None:
+            threads.append(threading.get_ident())
+            run(self, connection)
+
+        monkeypatch.setattr(writer.Writer, "_run_group", noted)
+        await until_asleep(store)
+        given = Given(bucket.id, new_job())
+        await asyncio.to_thread(store.hand, given)
+        assert given.answers == [None]
+        assert threads != [store._writer._thread.ident]
+
+
+async def until_asleep(store: Any) -> None:
+    while not store._writer._asleep:
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize(
+    ("word", "after", "expected"),
+    [
+        ("BEGIN", True, [None]),
+        ("INSERT", False, [None]),
+        ("INSERT", True, [None]),
+        ("COMMIT", False, [None]),
+        ("COMMIT", True, [OutcomeUnknown]),
+    ],
+)
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SoftTimeLimitExceeded, RunStopped])
+@in_loop
+async def test_ctrl_c_or_a_time_limit_in_the_thread_that_writes_leaves_the_others_with_an_answer(
+    tmp_path: Path, word: str, after: bool, expected: list[Any], error: type[BaseException]
+) -> None:
+    async with opened(tmp_path / "a.db") as store:
+        bucket = await owned_bucket(store)
+        await until_asleep(store)
+        others = [Given(bucket.id, new_job()) for _ in range(3)]
+        mine = Given(bucket.id, new_job())
+        original = store._writer._connection
+        store._writer._queue.extend(others)
+        store._writer._connection = Interrupted(original, word, after=after, error=error)
+        with pytest.raises(error):
+            store.hand(mine)
+        store._writer._connection = original
+
+        answers = [await each.answer() for each in [*others, mine]]
+        assert [answer if answer is None else type(answer) for answer in answers] == expected * 4
+        [(stored,)] = await store._read(lambda tx: tx.rows("SELECT count(*) FROM jm_message"))
+        assert stored == 4
+        last = Given(bucket.id, new_job())
+        store.hand(last)
+        assert await last.answer() is None
+
+
+@in_loop
+async def test_ctrl_c_after_the_commit_changes_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(tmp_path / "a.db") as store:
+        bucket = await owned_bucket(store)
+        await until_asleep(store)
+
+        def interrupted(_: Any) -> None:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(store._writer, "_published", interrupted)
+        others = [Given(bucket.id, new_job()) for _ in range(3)]
+        store._writer._queue.extend(others)
+        with pytest.raises(KeyboardInterrupt):
+            store.hand(Given(bucket.id, new_job()))
+        assert [await each.answer() for each in others] == [None] * 3
+
+
+@in_loop
+async def test_a_call_in_the_middle_of_a_call_is_refused_and_hangs_nobody(tmp_path: Path) -> None:
+    async with opened(tmp_path / "a.db") as store:
+        bucket = await owned_bucket(store)
+        await until_asleep(store)
+        errors: list[StoreUnavailable] = []
+
+        class Nested(Given):
+            def answered(self, error: Exception | None) -> None:
+                try:
+                    store.hand(Given(bucket.id, new_job()))
+                except StoreUnavailable as refused:
+                    errors.append(refused)
+                super().answered(error)
+
+        outer = Nested(bucket.id, new_job())
+        store.hand(outer)
+        assert await outer.answer() is None
+        assert [str(error) for error in errors if "finalizer" in str(error)]
+
+
 # -- through the public API
 
 
@@ -260,8 +389,69 @@ def test_a_bucket_that_was_closed_meanwhile_costs_nobody_a_job(shop: tuple[JobMa
     app, hello = shop
 
     async def close_buckets() -> None:
-        await store_of(app)._write(lambda tx: tx.execute("UPDATE jm_bucket SET status = 6, token = token || '-closed'") and None)
+        await store_of(app)._write(
+            lambda tx: tx.execute("UPDATE jm_bucket SET status = 6, token = token || '-closed'") and None
+        )
 
     app.client.ask(lambda _: close_buckets())
     hello.delay("elsewhere")
     assert sum(app.jobs.count().values()) == 2
+
+
+INTERRUPTED = """
+import signal, sys, threading, time
+from jobmaster import JobMaster
+
+jm = JobMaster("interrupted", master=sys.argv[1])
+
+@jm.task
+def hello(name: str) -> str: return name
+
+class Alarm(BaseException): pass
+
+def alarm(*_):
+    if armed: raise Alarm
+
+armed, end = False, time.monotonic() + 1.5
+signal.signal(signal.SIGALRM, alarm)
+hello.delay("opens")
+counts, errors = [0, 0], []
+
+def produce(number):
+    try:
+        while time.monotonic() < end:
+            hello.delay("thread")
+            counts[number] += 1
+    except Exception as error:
+        errors.append(error)
+
+threads = [threading.Thread(target=produce, args=(number,)) for number in range(2)]
+for thread in threads: thread.start()
+signal.setitimer(signal.ITIMER_REAL, 0.005, 0.0041)
+returned = interrupted = 0
+while time.monotonic() < end:
+    try:
+        armed = True
+        hello.delay("main")
+        returned += 1
+        armed = False
+    except Alarm:
+        interrupted += 1
+    finally:
+        armed = False
+signal.setitimer(signal.ITIMER_REAL, 0)
+for thread in threads: thread.join()
+stored, certain = sum(jm.jobs.count().values()) - 1, returned + sum(counts)
+print(errors, certain <= stored <= certain + interrupted, interrupted > 5)
+jm.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers here")
+def test_calls_that_are_interrupted_all_the_time_lose_nothing_and_hold_up_nobody(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, f"sqlite:///{tmp_path}/x.db"],
+        capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert done.stdout.strip() == "[] True True"

@@ -1,4 +1,4 @@
-"""The writer: one thread, one connection, group commit.
+"""The writer: one connection, group commit, and a thread; a caller who comes while that sleeps does without it.
 
 What waits when the writer is free, and what comes until it commits, becomes one group: BEGIN IMMEDIATE, each verb
 behind a savepoint of its own, COMMIT. A verb that raises is undone alone. All of a group's callers wait for the same
@@ -11,6 +11,7 @@ import os
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
+from jobmaster.errors import OutcomeUnknown, SoftTimeLimitExceeded
 from jobmaster.ports.answers import Refused
 from jobmaster.stores.sql.sqlite.accept import push
 from jobmaster.stores.sql.sqlite.connection import with_patience
@@ -54,28 +55,39 @@ class Writer(ConnectionThread):
         self._patience = patience
         self._published = published
         self._watch = watch
+        self._unfinished: Group | None = None
         self._file: tuple[int, int] | None = None
 
     def _idle(self, connection: sqlite3.Connection) -> float | None:
         return self._watch(connection)
 
     def _run_group(self, connection: sqlite3.Connection) -> None:
+        if self._unfinished is not None:
+            self._give_up(connection, self._unfinished)
+        group = self._unfinished = Group()
+        try:
+            self._run_and_commit(connection, group)
+        except BaseException:  # Ctrl-C, or a time limit, in a caller's thread that runs the group
+            self._give_up(connection, group)
+            raise
+        self._unfinished = None
+
+    def _run_and_commit(self, connection: sqlite3.Connection, group: Group) -> None:
         if not self._is_in_place():
-            return self._fail(*self._take(), lambda: moved_away(self._path))
+            return self._fail(*self._take_into(group), lambda: moved_away(self._path), group)
         try:
             self._begin(connection)
         except sqlite3.Error as error:
             locked = error
-            return self._fail(*self._take(), lambda: translated(locked, self._path))
+            return self._fail(*self._take_into(group), lambda: translated(locked, self._path), group)
         # Taken no sooner: until the lock is held a caller can change their mind, and is certain that nothing is stored.
-        requests, pushes = self._take()
-        group = Group()
+        requests, pushes = self._take_into(group)
         try:
             while requests or pushes:
                 self._run_pushes(connection, pushes, group)
                 self._run_verbs(connection, requests, group)
                 # What came meanwhile shares the sync of the disk, which costs more than all of the rest.
-                requests, pushes = ([], []) if group.is_full() else self._take()
+                requests, pushes = ([], []) if group.is_full() else self._take_into(group)
         except sqlite3.Error as error:  # SQLite gave up the whole transaction
             _roll_back(connection)
             lost = error
@@ -84,7 +96,27 @@ class Writer(ConnectionThread):
         self._commit(connection, group)
         return None
 
+    def _take_into(self, group: Group) -> tuple[list[Request], list[Handed]]:
+        requests, pushes = self._take()
+        group.taken += requests
+        group.taken += pushes
+        return requests, pushes
+
+    def _give_up(self, connection: sqlite3.Connection, group: Group) -> None:
+        """The thread that ran the group is wanted elsewhere: leave it to the next. Once more changes nothing."""
+        if group.is_durable:
+            self._tell(group)
+        elif _roll_back(connection) or not group.is_committing:
+            self._queue.extendleft(reversed(group.taken))
+            group.taken.clear()
+            self.ring()
+        else:
+            group.fail(lambda: OutcomeUnknown(f"A change of {self._path} was interrupted. It may be stored or not."))
+            self._tell(group)
+        self._unfinished = None
+
     def _begin(self, connection: sqlite3.Connection) -> None:
+        _roll_back(connection)  # what an interrupted thread has left
         with_patience(lambda: connection.execute("BEGIN IMMEDIATE"), self._patience)
 
     def _is_in_place(self) -> bool:
@@ -131,7 +163,9 @@ class Writer(ConnectionThread):
             connection.execute("SAVEPOINT verb")
         try:
             value = work(transaction)
-        except BaseException as error:
+        except SoftTimeLimitExceeded:  # of the job whose thread runs this
+            raise
+        except Exception as error:
             if not connection.in_transaction and isinstance(error, sqlite3.Error):
                 raise
             if first:
@@ -149,32 +183,37 @@ class Writer(ConnectionThread):
         return value, None
 
     def _commit(self, connection: sqlite3.Connection, group: Group) -> None:
+        group.is_committing = True
         try:
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             failed, rolled_back = error, connection.in_transaction and _roll_back(connection)
             group.fail(lambda: after_commit(failed, self._path, rolled_back=rolled_back))
             group.topics.clear()
+        group.is_durable = True
         # Callers come last: once they are told, they and this thread compete for the interpreter.
         if group.topics:
             self._published(group.topics)
         self._tell(group)
 
     def _tell(self, group: Group) -> None:
-        for handed, error in group.pushes:
+        group.taken.clear()
+        while group.pushes:
+            handed, error = group.pushes[-1]
             handed.answered(error)  # type: ignore[arg-type] # what a push raises is no KeyboardInterrupt
+            group.pushes.pop()
         if group.answers:
-            self._post(group.answers)
+            answers, group.answers = group.answers, []
+            self._post(answers)
 
     def _fail(
         self,
         requests: list[Request],
         pushes: list[Handed],
         error: Callable[[], BaseException],
-        group: Group | None = None,
+        group: Group,
     ) -> None:
         """Give each of these an error, and tell them and the rest of the group."""
-        group = group or Group()
         told = {id(handed) for handed, _ in group.pushes}
         group.pushes += [(handed, error()) for handed in pushes if id(handed) not in told]
         answered = {id(answer.future) for answer in group.answers}
@@ -187,15 +226,19 @@ class Writer(ConnectionThread):
 class Group:
     """What is made durable together, and how it ended for each."""
 
-    __slots__ = ("answers", "is_empty", "jobs", "now_us", "pushes", "topics")
+    __slots__ = ("answers", "is_committing", "is_durable", "is_empty", "jobs", "now_us", "pushes", "taken", "topics")
 
     def __init__(self) -> None:
+        self.taken: list[Request | Handed] = []
         self.answers: list[Answer] = []
         self.pushes: list[tuple[Handed, BaseException | None]] = []
         self.topics: set[str] = set()
         self.jobs = 0
         self.now_us: int | None = None
         self.is_empty = True
+        self.is_committing = False
+        self.is_durable = False
+        """It is known for each whether it is stored, or that this cannot be known."""
 
     def is_full(self) -> bool:
         """Whether it is large enough that others should wait for the next one."""
