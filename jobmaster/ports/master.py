@@ -165,7 +165,7 @@ class MasterStore(Protocol):
         The older boot's buckets become Lost by the next `mark_lost`.
 
         Raises:
-            Refused: a higher boot of this name is registered; the text has its number as `boot=<n>`.
+            HigherBoot: a higher boot of this name is registered.
         """
         ...
 
