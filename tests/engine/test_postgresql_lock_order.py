@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from typing import Any
 from unittest import mock
 
 import asyncpg
@@ -16,12 +18,18 @@ from jobmaster.model.reasons import UNROUTABLE
 from jobmaster.model.states import WorkerMode
 from jobmaster.model.worker import Registration
 from jobmaster.ports.master import ClaimRequest, MasterRules
-from jobmaster.stores.sql.postgresql import upkeep
+from jobmaster.stores.sql.postgresql import retention, upkeep, weeks
 from jobmaster.stores.sql.postgresql.store import PostgresStore
 
 pytestmark = pytest.mark.backend("postgresql")
 
 WAITS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+MANY_ENDED = """
+INSERT INTO jm_job (id, status, gen, task, lane, priority, created_us, scheduled_us, due_us, touched_us, finished_us,
+    reason, payload)
+SELECT gen_random_uuid(), 5, 0, 'task', '', 3, number, number, number, number, number, '', ''
+FROM generate_series(1, 5000) AS number
+"""
 
 
 async def test_claims_for_several_buckets_hold_them_by_number(postgres_database: str) -> None:
@@ -71,3 +79,23 @@ async def test_a_large_backlog_is_routed_in_parts(postgres_database: str) -> Non
         assert await store.route(["greet"]) == 0
     finally:
         await store.close_store()
+
+
+async def test_no_question_about_old_jobs_sorts_or_counts_all_of_them(postgres_database: str) -> None:
+    """Retention that is switched on late, an archive that is added: each batch looks at its own rows only."""
+    people = await asyncpg.connect(postgres_database)
+    try:
+        await people.execute(MANY_ENDED)
+        await people.execute("SET enable_seqscan = off")
+        for statement in (retention.OLD, retention.OLD_AND_HELD, weeks.COUNT.format(name="jm_job_default")):
+            text = statement.replace("$1", "9000000").replace("$2", "50").replace("100000", "50")
+            (plan,) = json.loads(await people.fetchval(f"EXPLAIN (ANALYZE, FORMAT json) {text}"))
+            assert max(_rows(plan["Plan"])) <= 50, statement
+    finally:
+        await people.close()
+
+
+def _rows(plan: dict[str, Any]) -> list[float]:
+    """How many rows each step gave; those of a bitmap are a guess from the number of its pages."""
+    below = [count for step in plan.get("Plans", ()) for count in _rows(step)]
+    return below if plan["Node Type"] == "Bitmap Index Scan" else [plan["Actual Rows"], *below]

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from jobmaster.stores.sql.postgresql.transaction import Transaction
 
 # In no order: the index on the end of jobs tells where old ones lie, not how they follow each other.
-OLD = "SELECT id FROM jm_job WHERE finished_us IS NOT NULL AND finished_us < $1 LIMIT $2 FOR UPDATE SKIP LOCKED"
-OLDEST = "SELECT id FROM jm_job WHERE finished_us IS NOT NULL AND finished_us < $1 ORDER BY finished_us LIMIT $2"
+OLD = "SELECT id FROM jm_job WHERE finished_us IS NOT NULL AND finished_us < $1 LIMIT $2"
+OLD_AND_HELD = f"{OLD} FOR UPDATE SKIP LOCKED"
 PASSED = """
 SELECT id FROM jm_job WHERE result_until_us IS NOT NULL AND result_until_us <= $1 ORDER BY result_until_us LIMIT $2
 FOR UPDATE SKIP LOCKED
@@ -58,7 +58,7 @@ AGED = f"{RECORDS} WHERE id = ANY($1::uuid[])"
 async def purge(transaction: Transaction, before_us: int, limit: int) -> int:
     """Retention."""
     now_us = await transaction.tick()
-    old = [row[0] for row in await transaction.rows(OLD, before_us, limit)]
+    old = [row[0] for row in await transaction.rows(OLD_AND_HELD, before_us, limit)]
     await _delete(transaction, old)
     await transaction.changed(OLD_STONES, now_us - transaction.rules.tombstone_us, limit)
     await transaction.changed(OLD_COMMANDS, before_us, limit)
@@ -84,8 +84,8 @@ async def _delete(transaction: Transaction, keys: Sequence[JobKey]) -> None:
 
 
 async def aged(transaction: Transaction, before_us: int, limit: int) -> list[bytes]:
-    """Final jobs as records for an archive, those first that finished first."""
-    keys = [row[0] for row in await transaction.rows(OLDEST, before_us, limit)]
+    """Final jobs as records for an archive."""
+    keys = [row[0] for row in await transaction.rows(OLD, before_us, limit)]
     rows = {row[0]: row for row in await transaction.rows(AGED, keys)}
     attempts: dict[JobKey, list[AttemptRecord]] = defaultdict(list)
     for row in await transaction.rows(ATTEMPTS, keys):

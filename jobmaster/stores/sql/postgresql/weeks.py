@@ -49,6 +49,8 @@ DELETE FROM jm_attempt WHERE (job_id, attempt) IN (
     SELECT job_id, attempt FROM jm_attempt WHERE job_id >= $1 AND job_id < $2 LIMIT $3
 )
 """
+# No more than this: to count all jobs of a week can take longer than a statement may.
+COUNT = "SELECT count(*) FROM (SELECT FROM {name} LIMIT 100000) AS counted"
 STOP_WRITES = "LOCK TABLE jm_job IN ACCESS EXCLUSIVE MODE"
 
 
@@ -108,7 +110,10 @@ async def make_ahead(transaction: Transaction) -> int:
 
 
 async def drop_oldest(transaction: Transaction, before_us: int) -> int:
-    """Drop one week in which every job had ended before `before_us`; how many jobs it had. 0: there is none."""
+    """Drop one week in which every job had ended before `before_us`; how many jobs it had, counted up to 100,000.
+
+    0: there is none.
+    """
     for week in await weeks(transaction):
         if week.end_us > before_us:
             break
@@ -123,7 +128,7 @@ async def drop_oldest(transaction: Transaction, before_us: int) -> int:
 
 
 async def _drop(transaction: Transaction, week: Week, before_us: int) -> int:
-    count: int = await transaction.value(f"SELECT count(*) FROM {week.name}")
+    count: int = await transaction.value(COUNT.format(name=week.name))
     await transaction.connection.execute(PATIENCE)
     await transaction.connection.execute(STOP_WRITES)
     # Looked at once more, now that nobody can take a job of it up again.
