@@ -255,7 +255,7 @@ def interleaved(kinds: list[str], options: argparse.Namespace) -> dict[str, dict
                 command = [sys.executable, __file__, "--one", kind, "--jobs", str(options.jobs), "--loop", options.loop,
                            "--pause", str(options.pause), "--slots", str(options.slots)]  # fmt: skip
                 place = {"PYTHONPATH": f"{tree}:{Path(__file__).resolve().parent}", "PATH": "/usr/bin:/bin"}
-                answer = subprocess.run(command, env=place, capture_output=True, text=True, check=False)
+                answer = subprocess.run(command, env=place, cwd=tree, capture_output=True, text=True, check=False)
                 assert answer.returncode == 0, answer.stderr
                 results[name].append(json.loads(answer.stdout.splitlines()[-1]))
         for name, runs in results.items():
