@@ -15,8 +15,8 @@ from peers import slots
 Figures = dict[str, Any]
 
 
-DISTURBED, TRIES = 0.3, 3
-"""A drain during which other programs used more cores is taken again, at most so often; the least disturbed counts."""
+DISTURBED, TRIES = 0.3, 2
+"""A drain during which other programs used more cores is taken again, but not more often; the least disturbed counts."""
 
 
 def least_disturbed(
