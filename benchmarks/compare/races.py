@@ -16,7 +16,7 @@ Figures = dict[str, Any]
 
 
 DISTURBED, TRIES = 0.3, 2
-"""A drain during which other programs used more cores is taken again, but not more often; the least disturbed counts."""
+"""A drain during which other programs used more cores is taken again once; the less disturbed one counts."""
 
 
 def least_disturbed(
