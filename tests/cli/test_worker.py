@@ -443,3 +443,30 @@ def test_an_idle_worker_without_its_database_stops_at_once(terminal: Terminal) -
         assert worker.end(10) == 0
 
     assert "stop_leaves" in worker.output
+
+
+def test_control_c_while_the_app_is_imported_ends_all_processes_without_a_traceback(terminal: Terminal) -> None:
+    terminal.write("shop.py", "import time\nopen('importing', 'w').close()\ntime.sleep(60)\n")
+    with terminal.worker() as worker:
+        terminal.until((terminal.folder / "importing").exists, "the app is being imported")
+        engines = psutil.Process(worker.process.pid).children()
+        worker.signal_all(signal.SIGINT)
+        code = worker.end(15)
+        gone, alive = psutil.wait_procs(engines, timeout=10)
+
+    assert code in {0, 130}
+    assert (len(gone), alive) == (1, [])
+    assert "Traceback" not in worker.output
+    assert "KeyboardInterrupt" not in worker.output
+
+
+def test_an_app_that_ends_its_process_while_a_worker_reloads_is_told(terminal: Terminal) -> None:
+    good = (terminal.folder / "shop.py").read_text()
+    with terminal.worker("-A", "shop", "--reload") as worker:
+        worker.ready()
+        terminal.write("shop.py", "import os\nos._exit(9)\n")
+        worker.wait_for("exit code 9")
+        terminal.write("shop.py", good + "\n")
+        worker.wait_for("Ctrl-C stops gracefully", times=2)
+        worker.signal()
+        assert worker.end() == 0
