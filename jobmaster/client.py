@@ -23,15 +23,14 @@ from jobmaster.errors import (
     ClusterArchived,
     ConfigurationError,
     MessageTooLarge,
-    OutcomeUnknown,
     StoreUnavailable,
 )
-from jobmaster.gateway import MOST_FLIGHTS, MOST_JOBS, Connections, Gateway, Parcel, Route, new_token
+from jobmaster.gateway import MOST_FLIGHTS, MOST_JOBS, Connections, Gateway, Route, new_token
 from jobmaster.loops import Background, Tenancy
-from jobmaster.model.ids import key_text, new_job_key
+from jobmaster.model.ids import new_job_key
 from jobmaster.model.job import Envelope, NewJob, encode_envelope
 from jobmaster.model.states import ClusterMode, Priority
-from jobmaster.tickets import Relay, Ticket
+from jobmaster.tickets import Promise, Relay, Ticket, answer_of, wait_for_first
 
 if TYPE_CHECKING:
     from jobmaster.options import CallPlan
@@ -43,8 +42,6 @@ T = TypeVar("T")
 
 WINDOW: Final = MOST_FLIGHTS
 """Batches of one call that are under way at once; each has its accept_timeout from when it was sent."""
-ANSWER_SLACK: Final = 2.0
-"""Seconds that a sync caller gives the loop beyond the deadline before it stops believing in an answer."""
 
 MOST_MOULDS: Final = 256
 
@@ -71,21 +68,6 @@ class Mould(msgspec.Struct, frozen=True):
     keep_result: float | None
     nearest_us: int
     """Jobs that are due later than so many microseconds from now are held."""
-
-
-class Promise(Parcel):
-    """A parcel whose caller waits on the gateway's own loop."""
-
-    __slots__ = ("answer",)
-
-    def __init__(self, jobs: Sequence[NewJob], route: Route, deadline: float) -> None:
-        super().__init__(jobs, route, deadline)
-        self.answer: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-
-    def done(self, error: Exception | None) -> None:
-        """Answer it."""
-        if not self.answer.done():
-            self.answer.set_result(error)
 
 
 class Client:
@@ -218,11 +200,11 @@ class Client:
         try:
             for jobs, route in loads:
                 if len(sent) == WINDOW:
-                    _wait_for_first(gateway, sent)
+                    wait_for_first(gateway, sent)
                 sent.append(Ticket(jobs, route, self._deadline(), relay))
                 gateway.send(sent[-1])
             while sent:
-                _wait_for_first(gateway, sent)
+                wait_for_first(gateway, sent)
         except BaseException:  # Ctrl-C among others
             for ticket in sent:
                 ticket.leave()
@@ -234,12 +216,12 @@ class Client:
         sent: deque[Promise] = deque()
         for jobs, route in _loads(orders):
             if len(sent) == WINDOW:
-                await _answer_of(sent)
+                await answer_of(sent)
             promise = Promise(jobs, route, self._deadline())
             sent.append(promise)
             gateway.put(promise, here=True)
         while sent:
-            await _answer_of(sent)
+            await answer_of(sent)
 
     def enlist(self, orders: Sequence[Order], transaction: object) -> None:
         """Put the jobs into the caller's transaction; see `transactional.enlist` for the errors."""
@@ -353,39 +335,6 @@ class Client:
     def _deadline(self) -> float:
         # asyncio's loops and time.monotonic() are one clock.
         return time.monotonic() + self._settings().accept_timeout
-
-
-def _wait_for_first(gateway: Gateway, sent: deque[Ticket]) -> None:
-    ticket = sent[0]
-    if not ticket.wait(ticket.deadline):
-        _overdue(gateway, ticket)
-    sent.popleft()
-    if ticket.error is not None:
-        for other in sent:  # they are under way: what becomes of them is known before the caller is told
-            if not other.wait(other.deadline):
-                _overdue(gateway, other)
-        raise ticket.error
-
-
-async def _answer_of(sent: deque[Promise]) -> None:
-    error = await sent.popleft().answer
-    if error is not None:
-        for other in sent:
-            await other.answer
-        raise error
-
-
-def _overdue(gateway: Gateway, ticket: Ticket) -> None:
-    if gateway.withdraw(ticket):
-        ticket.error = StoreUnavailable("The store was busy until accept_timeout ended. Nothing was stored.")
-    elif not ticket.wait(time.monotonic() + ANSWER_SLACK):
-        ticket.leave()
-        job_id = ticket.jobs[0].envelope.custom_id or key_text(ticket.jobs[0].key)
-        ticket.error = OutcomeUnknown(
-            "The event loop of this process's producer does not turn, so that no answer can come. The job may be "
-            f"stored: repeat with options(job_id={job_id!r}).",
-            job_id=job_id if len(ticket.jobs) == 1 else None,
-        )
 
 
 def _loads(orders: Sequence[Order]) -> list[Load]:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 LONGEST_NAME: Final = 200
 LONGEST_SOURCE: Final = 16_384
-
 _BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 

@@ -7,6 +7,7 @@ less processor time). Where that takes too long, because somebody computes or ha
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import deque
@@ -14,12 +15,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from jobmaster.errors import OutcomeUnknown, StoreUnavailable
 from jobmaster.gateway import Parcel
+from jobmaster.model.ids import key_text
 
 if TYPE_CHECKING:
-    from jobmaster.gateway import Route
+    from jobmaster.gateway import Gateway, Route
     from jobmaster.model.job import NewJob
 
+ANSWER_SLACK: Final = 2.0
+"""Seconds that a sync caller gives the loop beyond the deadline before it stops believing in an answer."""
 LATE: Final = 0.002
 """Seconds between an answer and its thread's turn, above which nobody waits for a turn any more."""
 LONGEST_TURN: Final = 0.02
@@ -139,3 +144,53 @@ class Ticket(Parcel):
         else:
             relay.pass_on()
         return True
+
+
+class Promise(Parcel):
+    """A parcel whose caller waits on the gateway's own loop."""
+
+    __slots__ = ("answer",)
+
+    def __init__(self, jobs: Sequence[NewJob], route: Route, deadline: float) -> None:
+        super().__init__(jobs, route, deadline)
+        self.answer: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+    def done(self, error: Exception | None) -> None:
+        """Answer it."""
+        if not self.answer.done():
+            self.answer.set_result(error)
+
+
+def wait_for_first(gateway: Gateway, sent: deque[Ticket]) -> None:
+    """Wait for the first of those that were sent, and take it out. Raises its error, once all are answered."""
+    ticket = sent[0]
+    if not ticket.wait(ticket.deadline):
+        _overdue(gateway, ticket)
+    sent.popleft()
+    if ticket.error is not None:
+        for other in sent:  # they are under way: what becomes of them is known before the caller is told
+            if not other.wait(other.deadline):
+                _overdue(gateway, other)
+        raise ticket.error
+
+
+async def answer_of(sent: deque[Promise]) -> None:
+    """`wait_for_first` on the gateway's own loop."""
+    error = await sent.popleft().answer
+    if error is not None:
+        for other in sent:
+            await other.answer
+        raise error
+
+
+def _overdue(gateway: Gateway, ticket: Ticket) -> None:
+    if gateway.withdraw(ticket):
+        ticket.error = StoreUnavailable("The store was busy until accept_timeout ended. Nothing was stored.")
+    elif not ticket.wait(time.monotonic() + ANSWER_SLACK):
+        ticket.leave()
+        job_id = ticket.jobs[0].envelope.custom_id or key_text(ticket.jobs[0].key)
+        ticket.error = OutcomeUnknown(
+            "The event loop of this process's producer does not turn, so that no answer can come. The job may be "
+            f"stored: repeat with options(job_id={job_id!r}).",
+            job_id=job_id if len(ticket.jobs) == 1 else None,
+        )

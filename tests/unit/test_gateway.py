@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from jobmaster.client import Promise
 from jobmaster.errors import OutcomeUnknown, StoreUnavailable
 from jobmaster.gateway import MOST_FLIGHTS, MOST_JOBS, Gateway, Line, Route
 from jobmaster.model.ids import key_text, new_job_key
 from jobmaster.model.job import Envelope, NewJob, encode_envelope
 from jobmaster.ports.answers import Refused
+from jobmaster.tickets import Promise
 from tests.unit.faulty_store import CALL_LOST, DOWN, REPLY_LOST, SILENT, FaultyStore, connections
 
 pytestmark = pytest.mark.backend("memory")
