@@ -171,14 +171,45 @@ def _connected(address: Dsn) -> Iterator[Connection]:
 
 
 def _cause(error: Exception, address: Dsn) -> BaseException:
-    from jobmaster.stores.sql.sqlite.faults import translated
-
     original = getattr(error, "orig", None) or error
     if address.kind == SQLITE:
+        from jobmaster.stores.sql.sqlite.faults import translated
+
         return translated(original, address.path, opening=True)
+    if address.kind == POSTGRESQL:
+        return _postgresql_cause(original, address)
     return RuntimeError(
         f"{address} failed: {type(original).__name__}. Is the server running, and may this user change tables?"
     )
+
+
+def _postgresql_cause(error: BaseException, address: Dsn) -> BaseException:
+    """What workers and producers would be told."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from jobmaster.stores.sql.postgresql.faults import sqlstate, unreachable
+
+    if sqlstate(error):
+        return unreachable(error, address)
+    # psycopg has no code for a connection that was refused, and its text is in the server's language.
+    with ThreadPoolExecutor(1) as outside_of_any_loop:
+        return outside_of_any_loop.submit(_refusal, address).result() or unreachable(error, address)
+
+
+def _refusal(address: Dsn) -> BaseException | None:
+    import asyncio
+
+    from jobmaster.errors import StoreUnavailable
+    from jobmaster.stores.sql.postgresql.connection import Place
+
+    async def attempt() -> None:
+        await (await Place(address, timeout=10).connect(())).close()
+
+    try:
+        asyncio.run(attempt())
+    except (StoreUnavailable, ConfigurationError) as refusal:
+        return refusal
+    return None
 
 
 def _engine(address: Dsn) -> Engine:
@@ -186,6 +217,16 @@ def _engine(address: Dsn) -> Engine:
     from sqlalchemy.engine import URL
     from sqlalchemy.pool import NullPool
 
+    if address.kind == POSTGRESQL:
+        import psycopg
+
+        from jobmaster.stores.sql.postgresql.connection import Place
+
+        # The driver reads the address itself: SQLAlchemy knows no ports of several hosts, psycopg no options of ours.
+        place = Place(address, timeout=10)
+        return create_engine(
+            f"{_DRIVERS[POSTGRESQL]}://", creator=lambda: psycopg.connect(place.url), poolclass=NullPool
+        )
     if address.kind != SQLITE:
         _, _, rest = address.url.partition("://")
         return create_engine(f"{_DRIVERS[address.kind]}://{rest}", poolclass=NullPool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -21,17 +22,25 @@ REPEATABLE = ("40001", "40P01")
 READ_ONLY = "25006"
 """The session takes no writes."""
 
+UNKNOWN_OPTION = "42704"
+"""Of a session that begins: the driver hands options that it does not know to the server, as settings."""
+
 _BOUNCED = (
     "a PgBouncer in transaction mode stands before it",
     "Name the server itself in the address, too: session_host=...&session_port=...",
     True,
 )
 
+_GRANT = (
+    "Grant the user its rights on the tables that begin with jm_; where there are none yet, "
+    "one who may create them runs: jobmaster db upgrade"
+)
+
 # By SQLSTATE, or its first two letters: why, what to do next, and whether it is a mistake of the configuration.
 _REASONS: dict[str, tuple[str, str, bool]] = {
     "28": ("it does not accept this user or password", "Check the address, and pg_hba.conf on the server", True),
     "3D000": ("there is no such database", "Create it (createdb), or name another one", True),
-    "42501": ("this user lacks a right", "Grant the user its rights on the tables that begin with jm_", True),
+    "42501": ("this user lacks a right", _GRANT, True),
     "42P01": ("its JobMaster tables are missing", "Run: jobmaster db upgrade", True),
     "53300": ("it has no connection left", "Raise max_connections, or put PgBouncer before it", False),
     "53100": ("its disk is full", "Free space on the server's disk", False),
@@ -88,7 +97,10 @@ def _is_lost(error: BaseException) -> bool:
 
 def _told(error: BaseException, dsn: Dsn, *, opening: bool) -> JobMasterError:
     state = sqlstate(error)
-    why, next_step, mistake = _REASONS.get(state) or _REASONS.get(state[:2]) or _otherwise(error)
+    if opening and state == UNKNOWN_OPTION:
+        why, next_step, mistake = str(error), "Take this option out of the address", True
+    else:
+        why, next_step, mistake = _REASONS.get(state) or _REASONS.get(state[:2]) or _otherwise(error)
     kind: type[JobMasterError] = ConfigurationError if opening and mistake else StoreUnavailable
     return kind(f"{dsn} cannot be used: {why} ({_name(error)}). Nothing was stored. {next_step}.")
 
@@ -96,6 +108,9 @@ def _told(error: BaseException, dsn: Dsn, *, opening: bool) -> JobMasterError:
 def _otherwise(error: BaseException) -> tuple[str, str, bool]:
     if isinstance(error, TimeoutError):
         return "it did not answer in time", "Check that the server runs and can be reached", False
+    # Not every error of TLS: one in the middle of a handshake is a server that goes away.
+    if isinstance(error, ssl.SSLCertVerificationError) or "rejected SSL" in str(error):
+        return "no encrypted connection came about", "Check sslmode and certificates, here and on the server", True
     if isinstance(error, OSError):
         return "it cannot be reached", "Check that the server runs, and the host and port of the address", False
     if isinstance(error, (asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresConnectionError)):
