@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
+from typing import Any
+from unittest import mock
 
 import asyncpg
 import pytest
@@ -15,6 +19,7 @@ from jobmaster.model.states import WorkerMode
 from jobmaster.model.worker import Registration
 from jobmaster.ports.direct import DirectAgent
 from jobmaster.ports.master import MasterRules
+from jobmaster.stores.sql.postgresql.connection import Place
 from jobmaster.stores.sql.postgresql.store import PostgresStore
 from tests.servers.databases import Databases
 
@@ -85,4 +90,33 @@ async def test_sessions_that_take_no_writes_are_not_kept(postgres_database: str)
         assert (late.told.is_set(), late.error) == (True, None)
     finally:
         await people.close()
+        await store.close_store()
+
+
+async def test_a_server_that_lets_nobody_listen_is_not_asked_all_the_time(postgres_database: str) -> None:
+    """A standby takes the connection and refuses to listen; when it is the primary, signals come again."""
+    store = await PostgresStore.open(postgres_database, rules=MasterRules())
+    opened: list[float] = []
+    often, heard = asyncio.Event(), asyncio.Event()
+    connect = Place.connect
+
+    async def counted(place: Place, *values: Any, **options: Any) -> Any:
+        opened.append(time.monotonic())
+        if len(opened) == 4:
+            often.set()
+        return await connect(place, *values, **options)
+
+    async def refused(*_: object) -> None:
+        raise asyncpg.ReadOnlySQLTransactionError("cannot execute LISTEN during recovery")
+
+    try:
+        async with asyncio.timeout(20):
+            deaf = mock.patch.object(asyncpg.Connection, "add_listener", refused)
+            with mock.patch.object(Place, "connect", counted), deaf:
+                store.subscribe("workers", heard.set)
+                await often.wait()
+            assert opened[-1] - opened[0] > 0.05 + 0.1 + 0.2
+            assert not heard.is_set()
+            await heard.wait()
+    finally:
         await store.close_store()

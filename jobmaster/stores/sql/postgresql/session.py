@@ -7,6 +7,7 @@ import contextlib
 import logging
 import random
 import socket
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmaster.errors import JobMasterError
@@ -97,11 +98,10 @@ class Session:
             except JobMasterError as error:
                 log = logger.warning if pause == FIRST_PAUSE else logger.debug
                 log("listen_failed error=%s", error)
-                await self._wait(pause * (0.5 + random.random() / 2))  # noqa: S311 - jitter
-                pause = min(pause * 2, LONGEST_PAUSE)
+                pause = await self._rest(pause)
                 continue
-            pause = FIRST_PAUSE
             _keep_alive(connection)
+            began = time.monotonic()
             try:
                 await self._listen(connection)
                 await connection.close(timeout=LONGEST_FAREWELL)
@@ -112,6 +112,15 @@ class Session:
                 connection.terminate()
                 if not self._closed:
                     self.sleepers.lost()
+            if time.monotonic() - began > LONGEST_PAUSE:
+                pause = FIRST_PAUSE
+            else:  # it ended as soon as it was there: a standby takes connections, and refuses to listen
+                pause = await self._rest(pause)
+
+    async def _rest(self, pause: float) -> float:
+        """Wait about so long; how long next time."""
+        await self._wait(pause * (0.5 + random.random() / 2))  # noqa: S311 - jitter
+        return min(pause * 2, LONGEST_PAUSE)
 
     async def _wait(self, seconds: float) -> None:
         """So long, or until the store is closed."""
