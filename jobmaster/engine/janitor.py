@@ -75,6 +75,7 @@ class Janitor:
     async def clean(self) -> int:
         """Apply the retention once; how many jobs left."""
         if self._tuning.retention is None:
+            await self._store.purge(before_us=0, limit=_BATCH)
             return 0
         before_us = self._store_clock.now_us() - round(self._tuning.retention * 1e6)
         gone = 0
@@ -85,6 +86,9 @@ class Janitor:
             if count < _BATCH:
                 break
             await asyncio.sleep(_PAUSE)
+        if self._archive is not None:
+            # Only jobs move to the archive: what else is old goes here, and no job is as old as this.
+            await self._store.purge(before_us=0, limit=_BATCH)
         if gone:
             logger.info("retention_applied jobs=%d archived=%s", gone, self._archive is not None)
         return gone

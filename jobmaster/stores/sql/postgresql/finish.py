@@ -14,7 +14,7 @@ from jobmaster.model.states import JobStatus
 from jobmaster.rules.storable import cleaned_error, cleaned_reason
 from jobmaster.stores.sql.job_rows import SUCCEEDED, encode_error
 from jobmaster.stores.sql.postgresql.arrays import KIND, by_key, kinds, placed
-from jobmaster.stores.sql.postgresql.transaction import CLOCK, channel_of
+from jobmaster.stores.sql.postgresql.transaction import CLOCK, TELL, channel_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -50,7 +50,7 @@ WITH own AS MATERIALIZED (
     UPDATE jm_blame SET counted = 1 WHERE counted = 0
         AND job_id = ANY(CASE WHEN EXISTS (SELECT FROM jm_blame) AND EXISTS (SELECT FROM own) THEN ${keys}::uuid[] END)
 ), told AS MATERIALIZED (
-    SELECT count(pg_notify(channel, '')) AS channels FROM now, unnest($6::text[]) AS channel
+    SELECT count({tell}) AS channels FROM now, unnest($6::text[]) AS channel
 ){attempts}
 SELECT (SELECT count(*) FROM own), (SELECT channels FROM told), count(*),
     CASE WHEN count(*) < cardinality(${keys}::uuid[]) THEN array_agg(id) END FROM done
@@ -83,6 +83,7 @@ def statement(*, all_new: bool, went_well: bool, one_kind: bool) -> str:
     insert = placed(EACH, [(RUN, went_well), (KIND, one_kind)], after=BEFORE)
     return FINISH.format(
         clock=CLOCK,
+        tell=TELL,
         **insert._asdict(),
         otherwise="" if all_new else OTHERWISE,
         keys=BEFORE + 1,

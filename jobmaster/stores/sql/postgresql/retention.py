@@ -12,6 +12,7 @@ from jobmaster.stores.sql.job_rows import SUCCEEDED, encode_error, job_row
 from jobmaster.stores.sql.postgresql.hold import ATTEMPTS, RECORDS
 from jobmaster.stores.sql.postgresql.recover import ADD_ATTEMPTS, ATTEMPT_TYPES, ON_REPEATED_ATTEMPT
 from jobmaster.stores.sql.postgresql.rows import insert_jobs, states
+from jobmaster.stores.sql.postgresql.weeks import tables_to_purge
 from jobmaster.stores.sql.records import attempt_of, record_of
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from jobmaster.stores.sql.postgresql.transaction import Transaction
 
 # In no order: the index on the end of jobs tells where old ones lie, not how they follow each other.
-OLD = "SELECT id FROM jm_job WHERE finished_us IS NOT NULL AND finished_us < $1 LIMIT $2"
+OLD = "SELECT id FROM {table} WHERE finished_us IS NOT NULL AND finished_us < $1 LIMIT $2"
 OLD_AND_HELD = f"{OLD} FOR UPDATE SKIP LOCKED"
 PASSED = """
 SELECT id FROM jm_job WHERE result_until_us IS NOT NULL AND result_until_us <= $1 ORDER BY result_until_us LIMIT $2
@@ -58,7 +59,10 @@ AGED = f"{RECORDS} WHERE id = ANY($1::uuid[])"
 async def purge(transaction: Transaction, before_us: int, limit: int) -> int:
     """Retention."""
     now_us = await transaction.tick()
-    old = [row[0] for row in await transaction.rows(OLD_AND_HELD, before_us, limit)]
+    old: list[JobKey] = []
+    for table in await tables_to_purge(transaction, before_us):
+        statement = OLD_AND_HELD.format(table=table)
+        old += [row[0] for row in await transaction.rows(statement, before_us, limit - len(old))]
     await _delete(transaction, old)
     await transaction.changed(OLD_STONES, now_us - transaction.rules.tombstone_us, limit)
     await transaction.changed(OLD_COMMANDS, before_us, limit)
@@ -85,7 +89,7 @@ async def _delete(transaction: Transaction, keys: Sequence[JobKey]) -> None:
 
 async def aged(transaction: Transaction, before_us: int, limit: int) -> list[bytes]:
     """Final jobs as records for an archive."""
-    keys = [row[0] for row in await transaction.rows(OLD, before_us, limit)]
+    keys = [row[0] for row in await transaction.rows(OLD.format(table="jm_job"), before_us, limit)]
     rows = {row[0]: row for row in await transaction.rows(AGED, keys)}
     attempts: dict[JobKey, list[AttemptRecord]] = defaultdict(list)
     for row in await transaction.rows(ATTEMPTS, keys):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jobmaster.errors import JobMasterError
 from jobmaster.stores.sql.postgresql.connection import LISTENING
 from jobmaster.stores.sql.postgresql.sleepers import LOWER, RAISE, Sleepers
-from jobmaster.stores.sql.postgresql.transaction import channel_of
+from jobmaster.stores.sql.postgresql.transaction import CLIENTS, channel_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,10 @@ FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
 LONGEST_FAREWELL: Final = 1.0
 PREFIX: Final = channel_of("bucket:")
+
+# Taken shared by whoever listens for the ends of a client's jobs; see `transaction.TELL`.
+LISTENS: Final = f"SELECT pg_advisory_lock_shared({CLIENTS}, hashtext($1))"
+LISTENS_NO_MORE: Final = f"SELECT pg_advisory_unlock_shared({CLIENTS}, hashtext($1))"
 KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 """Seconds, seconds and times: a listener sends nothing, and would never notice that the other side is gone."""
 
@@ -52,6 +56,7 @@ class Session:
         self._place = place
         self._hints: dict[str, list[Hint]] = {}
         self._listening: set[str] = set()
+        self._as_client: set[str] = set()
         self._changed = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._closed = False
@@ -109,6 +114,7 @@ class Session:
                 logger.debug("listen_ended error=%s", error)
             finally:
                 self._listening.clear()
+                self._as_client.clear()
                 connection.terminate()
                 if not self._closed:
                     self.sleepers.lost()
@@ -150,11 +156,20 @@ class Session:
         wanted = set(self._hints)
         for channel in wanted - self._listening:
             await connection.add_listener(channel, self._heard)
+            if self._is_of_client(channel):
+                await connection.fetchval(LISTENS, channel)
+                self._as_client.add(channel)
             self._listening.add(channel)
             self._call(channel)
         for channel in self._listening - wanted:
             await connection.remove_listener(channel, self._heard)
+            if channel in self._as_client:
+                self._as_client.discard(channel)
+                await connection.fetchval(LISTENS_NO_MORE, channel)
         self._listening &= wanted
+
+    def _is_of_client(self, channel: str) -> bool:
+        return any(hint.topic.startswith("client:") for hint in self._hints.get(channel, ()))
 
     async def _follow_flags(self, connection: asyncpg.Connection[Any]) -> None:
         if lower := self.sleepers.to_lower():

@@ -18,6 +18,15 @@ CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
 LONGEST_CHANNEL = 63
 
+CLIENTS = 1_784_506
+"""Class of the advisory locks that stand for "somebody listens for the ends of this client's jobs" (see `session`)."""
+
+TELL = f"CASE WHEN NOT pg_try_advisory_xact_lock({CLIENTS}, hashtext(channel)) THEN pg_notify(channel, '') END"
+"""Notify a client only if it listens: a NOTIFY makes the commits of all sessions follow one another.
+
+Who begins to listen takes the lock shared, and so waits for commits that found nobody; then it looks.
+"""
+
 NOTIFY = "SELECT count(pg_notify(channel, '')) FROM unnest($1::text[]) AS channel"
 
 

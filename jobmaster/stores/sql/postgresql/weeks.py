@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger("jobmaster.store")
 
 WEEK_MS = 7 * 86_400_000
+WORTH_A_WEEK_US = 4 * WEEK_MS * 1_000
+"""With a retention of at least so long, jobs stay up to a week longer, and are dropped with their week."""
 AHEAD = 3
 """So many weeks are there in advance, the present one counted."""
 ATTEMPTS_AT_ONCE = 10_000
 
 ONE_AT_A_TIME = "SELECT pg_try_advisory_xact_lock(4242260002)"
-PATIENCE = "SET LOCAL lock_timeout = '500ms'"
-"""These locks stop everybody for a moment, so they are not waited for: the next minute tries again."""
+PATIENCE = "SET LOCAL lock_timeout = '50ms'"
+"""Who waits for these locks stops everybody behind it, so they are hardly waited for: the next minute tries again."""
 
 PARTITIONS = """
 SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
@@ -107,6 +109,17 @@ async def make_ahead(transaction: Transaction) -> int:
             await transaction.connection.execute(statement)
             made += 1
     return made
+
+
+async def tables_to_purge(transaction: Transaction, before_us: int) -> list[str]:
+    """The tables whose old jobs go row by row: those in weeks that will be dropped soon stay until then.
+
+    A short retention goes by rows alone, so that it is kept to the minute.
+    """
+    if transaction.now_us - before_us < WORTH_A_WEEK_US:
+        return ["jm_job"]
+    late = [week.name for week in await weeks(transaction) if week.end_us <= before_us - WEEK_MS * 1_000]
+    return ["jm_job_default", *late]
 
 
 async def drop_oldest(transaction: Transaction, before_us: int) -> int:
