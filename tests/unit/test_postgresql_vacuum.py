@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from jobmaster.settings.dsn import parse_dsn
+from jobmaster.stores.sql.postgresql import vacuum
 from jobmaster.stores.sql.postgresql.connection import Place
 from jobmaster.stores.sql.postgresql.vacuum import REMOVALS, Vacuum
 
@@ -25,12 +26,12 @@ def times(dsn: str) -> int:
 
 
 async def removed(dsn: str, *counts: int) -> None:
-    vacuum = Vacuum(Place(parse_dsn(dsn), timeout=5))
+    sweeper = Vacuum(Place(parse_dsn(dsn), timeout=5))
     for count in counts:
-        vacuum.removed(count)
-        if vacuum._task is not None:
-            await vacuum._task
-    await vacuum.close()
+        sweeper.removed(count)
+        if sweeper._task is not None:
+            await sweeper._task
+    await sweeper.close()
 
 
 def test_the_table_is_vacuumed_after_many_removals_and_not_before(postgres_database: str) -> None:
@@ -48,6 +49,20 @@ def test_one_at_a_time_and_never_most_of_the_time(postgres_database: str) -> Non
         asyncio.run(removed(postgres_database, REMOVALS))
         assert times(postgres_database) == before
     asyncio.run(removed(postgres_database, REMOVALS, REMOVALS))
+    assert times(postgres_database) == before + 1
+
+
+def test_nothing_is_read_in_vain_beside_a_transaction_that_is_held_open(
+    postgres_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = times(postgres_database)
+    with psycopg.connect(postgres_database) as other:
+        other.execute("SELECT txid_current()")
+        monkeypatch.setattr(vacuum, "IN_VAIN", vacuum.IN_VAIN.replace(f"'{vacuum.OLD} s'", "'0 s'"))
+        asyncio.run(removed(postgres_database, REMOVALS))
+        assert times(postgres_database) == before
+        other.rollback()
+        asyncio.run(removed(postgres_database, REMOVALS))
     assert times(postgres_database) == before + 1
 
 

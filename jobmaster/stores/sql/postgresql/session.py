@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jobmaster.errors import JobMasterError
 from jobmaster.stores.sql.postgresql.connection import LISTENING
 from jobmaster.stores.sql.postgresql.sleepers import LOWER, RAISE, Sleepers
-from jobmaster.stores.sql.postgresql.transaction import CLIENTS, channel_of
+from jobmaster.stores.sql.postgresql.transaction import CLIENTS, SLOTS, channel_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,8 +30,9 @@ LONGEST_FAREWELL: Final = 1.0
 PREFIX: Final = channel_of("bucket:")
 
 # Taken shared by whoever listens for the ends of a client's jobs; see `transaction.TELL`.
-LISTENS: Final = f"SELECT pg_advisory_lock_shared({CLIENTS}, hashtext($1))"
-LISTENS_NO_MORE: Final = f"SELECT pg_advisory_unlock_shared({CLIENTS}, hashtext($1))"
+ALL_SLOTS: Final = f"FROM generate_series({CLIENTS}, {CLIENTS + SLOTS - 1}) AS slot"
+LISTENS: Final = f"SELECT count(pg_advisory_lock_shared(slot, hashtext($1))) {ALL_SLOTS}"
+LISTENS_NO_MORE: Final = f"SELECT count(pg_advisory_unlock_shared(slot, hashtext($1))) {ALL_SLOTS}"
 KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 """Seconds, seconds and times: a listener sends nothing, and would never notice that the other side is gone."""
 

@@ -18,13 +18,18 @@ CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
 LONGEST_CHANNEL = 63
 
-CLIENTS = 1_784_506
-"""Class of the advisory locks that stand for "somebody listens for the ends of this client's jobs" (see `session`)."""
+CLIENTS = 1_784_600
+"""First class of the advisory locks that stand for "somebody listens for the ends of this client's jobs"."""
+SLOTS = 16
+"""Classes of them: sessions that commit at the same time use different ones, and so seldom meet each other there."""
 
-TELL = f"CASE WHEN NOT pg_try_advisory_xact_lock({CLIENTS}, hashtext(channel)) THEN pg_notify(channel, '') END"
+TELL = f"""
+CASE WHEN NOT pg_try_advisory_xact_lock({CLIENTS} + pg_backend_pid() % {SLOTS}, hashtext(channel))
+    THEN pg_notify(channel, '') END
+"""
 """Notify a client only if it listens: a NOTIFY makes the commits of all sessions follow one another.
 
-Who begins to listen takes the lock shared, and so waits for commits that found nobody; then it looks.
+Who begins to listen takes the locks of all slots shared, and so waits for commits that found nobody; then it looks.
 """
 
 NOTIFY = "SELECT count(pg_notify(channel, '')) FROM unnest($1::text[]) AS channel"

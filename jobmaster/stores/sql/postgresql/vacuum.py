@@ -23,8 +23,18 @@ REMOVALS: Final = 200_000
 """So many removed messages make it worth while."""
 SHARE: Final = 20
 """At most one twentieth of the time: where an old transaction keeps dead rows, each vacuum reads them all again."""
+OLD: Final = 10
+"""Seconds after which another session's transaction counts as one that is held open."""
 
 MAY = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'jm_message'::regclass"
+# What ended after the oldest transaction began stays, and would only be read in vain.
+IN_VAIN = f"""
+SELECT EXISTS (
+    SELECT FROM pg_stat_activity
+    WHERE xact_start < now() - interval '{OLD} s' AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
+        AND pid <> pg_backend_pid() AND (datname = current_database() OR backend_type = 'walsender')
+)
+"""
 ALONE = "SELECT pg_try_advisory_lock(4242260003)"
 # Without giving the file's end back to the disk, which needs a lock that stops everybody.
 VACUUM = "VACUUM (TRUNCATE FALSE) jm_message"
@@ -74,7 +84,8 @@ class Vacuum:
             self._allowed = False
             logger.info("vacuum_left reason=the user does not own jm_message; autovacuum does it, up to a minute later")
             return
-        if not await connection.fetchval(ALONE):
+        if await connection.fetchval(IN_VAIN) or not await connection.fetchval(ALONE):
+            self._not_before = time.monotonic() + OLD
             return
         began = time.monotonic()
         await connection.execute(VACUUM)
