@@ -34,6 +34,8 @@ SOONER: Final = 0.25
 """Seconds between two renewals of an engine that has more than enough, in a small cluster."""
 SOONER_PER_WORKER: Final = 0.02
 """So many seconds at least for each other worker: together they renew no more than 50 times a second for this."""
+WORTH: Final = 0.5
+"""Seconds: what this engine runs in so little time is done before it has moved, and moving it takes time of its own."""
 ALONE: Final = 1.0
 """As SOONER, for the only worker, which does not know yet that another has begun."""
 
@@ -46,6 +48,7 @@ class Sharing:
 
     Args:
         slots: how many this engine has now; 0: it would run nothing that it was given.
+        ended: how many runs have ended here so far.
         forgotten: called when jobs in memory were given back to their bucket.
     """
 
@@ -57,6 +60,7 @@ class Sharing:
         lease: Lease,
         pause: Backoff,
         slots: Callable[[], int],
+        ended: Callable[[], int],
         forgotten: Callable[[], None],
     ) -> None:
         self._tuning = tuning
@@ -64,6 +68,10 @@ class Sharing:
         self._lease = lease
         self._pause = pause
         self._slots = slots
+        self._ended = ended
+        self._counted = (0.0, 0)
+        self._pace: float | None = None
+        """Runs that ended a second, between the last two looks; None before the second look."""
         self._forgotten = forgotten
         self._asked: dict[int, Demand] = {}
         self._asking: set[int] = set()
@@ -93,6 +101,7 @@ class Sharing:
             if self.closed:
                 continue
             try:
+                self._watch_pace()
                 if granted:
                     await self._measure()
                     await self._feed()
@@ -141,6 +150,13 @@ class Sharing:
 
     # ---------------------------------------------------------------- giving
 
+    def _watch_pace(self) -> None:
+        now, ended = asyncio.get_running_loop().time(), self._ended()
+        since, before = self._counted
+        if now - since >= LOOK_EVERY:
+            self._pace = (ended - before) / (now - since) if since else None
+            self._counted = (now, ended)
+
     async def _measure(self) -> None:
         lives = self._lease.open_lives()
         if not lives:
@@ -155,7 +171,10 @@ class Sharing:
         for number, demand in enumerate(asked):
             for life in matching(demand, self._lease.lives)[:1]:
                 unread = max(0, life.depth - len(life.entries)) if life.more else 0
-                share = (unread + life.waiting) // (len(asked) - number + 1)
+                waiting = unread + life.waiting
+                if self._pace is None or waiting < self._pace * WORTH:
+                    continue
+                share = waiting // (len(asked) - number + 1)
                 life.depth -= await self._hand_over(life, demand.bucket, min(HAND_OVER_MOST, share), unread)
 
     async def _hand_over(self, life: Life, to: int, share: int, unread: int) -> int:

@@ -171,6 +171,7 @@ class Engine:
             lease=self.lease,
             pause=self._pause("sharing"),
             slots=lambda: 0 if self.runner.paused else self.runner.slots,
+            ended=lambda: self.runner.counts["started"] - len(self.runner.running),
             forgotten=self.waiting.drop_dead,
         )
         self.coordinator = Coordinator(

@@ -166,7 +166,9 @@ class Checker:
         if self._world.store_us() < seen.due_us - EARLIEST * 1e6:
             self.bad("early run", key)
         if row is not None and row.status.is_final:
-            self._world.stats["starts after final"] += 1
+            # A cancel that was answered with REQUESTED is bounded, not strict: the owner may not have heard of it yet.
+            cancelled = row.status is JobStatus.CANCELLED
+            self._world.stats["starts after cancel" if cancelled else "starts after final"] += 1
             if assignment.guarded or seen.plan.at_most_once:
                 self.bad("guarded start of a final job", key)
         if seen.lost_at is not None:

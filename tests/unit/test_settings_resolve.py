@@ -60,7 +60,7 @@ def test_the_defaults_are_those_of_the_design(here: Resolve) -> None:
     settings = here().settings
 
     assert settings.cluster_mode is ClusterMode.ACTIVE
-    assert (settings.transient_threshold, settings.onboarding_window, settings.buffer_per_bucket) == (600, 15, 1000)
+    assert (settings.transient_threshold, settings.onboarding_window, settings.buffer_per_bucket) == (600, 15, 2000)
     assert (settings.default_timeout, settings.default_max_retries) == (300, 3)
     assert settings.retry == Backoff(base=5, factor=2, cap=3600, jitter=True)
     assert (settings.max_message_bytes, settings.max_result_bytes) == (131_072, 1_048_576)
