@@ -173,7 +173,8 @@ class RealCluster:
         if not self.side_log.exists():
             return []
         lines = []
-        for text in self.side_log.read_text().splitlines():
+        # What is read may end in the middle of a line that is being written.
+        for text in self.side_log.read_text().rpartition("\n")[0].splitlines():
             event, job, attempt, pid, at = text.split()
             lines.append(Line(event, job, int(attempt), int(pid), float(at)))
         return lines
