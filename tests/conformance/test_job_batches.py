@@ -192,6 +192,28 @@ async def test_messages_and_claimed_jobs_start_in_one_batch(cluster: Cluster) ->
     assert [verdict.yes for verdict in verdicts] == [True, True, False, True]
 
 
+@pytest.mark.parametrize("claimed_first", [True, False])
+async def test_a_recovered_job_and_the_message_that_it_left_are_told_apart_in_one_batch(
+    cluster: Cluster, *, claimed_first: bool
+) -> None:
+    bucket = await cluster.owned()
+    left = await cluster.running(bucket)
+    adopted = await cluster.adopted(bucket)
+    await cluster.store.recover_before(adopted.fence, adopted_us=adopted.adopted_us, limit=10)
+    (claimed,) = (await cluster.claim(adopted)).jobs
+    pair = (claimed, left) if claimed_first else (left, claimed)
+    verdicts = await cluster.store.take_over(adopted.fence, [start_of(one, nonce=one.gen + 9) for one in pair])
+    assert [verdict.yes for verdict in verdicts] == [one is claimed for one in pair]
+    assert await cluster.messages(adopted) == []
+    row = await cluster.row(claimed.key)
+    assert (row.status, row.attempts) == (JobStatus.PROCESSING, 2)
+    settled = await cluster.store.settle(
+        adopted.fence, [outcome_of(one, attempt=2, result=bytes([one.gen])) for one in pair]
+    )
+    assert [one.done for one in settled] == [one is claimed for one in pair]
+    assert (await cluster.row(claimed.key)).result == bytes([claimed.gen])
+
+
 async def test_a_claim_names_the_first_job_that_it_leaves(cluster: Cluster) -> None:
     bucket = await cluster.owned()
     now_us = cluster.now_us

@@ -62,6 +62,4 @@ class FaultyStore(MemoryStore):
 
 
 def connections(store: MemoryStore, *, home: str | None = "standalone") -> Connections:
-    return Connections(
-        store=store, agents={"standalone": store}, home=home, questions=store, close=store.close_store
-    )
+    return Connections(store=store, agents={"standalone": store}, home=home, questions=store, close=store.close_store)

@@ -18,7 +18,7 @@ from jobmaster.stores.sql.postgresql.known_rows import KnownRows
 from jobmaster.stores.sql.postgresql.owning import fenced
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from jobmaster.model.ids import JobKey
     from jobmaster.model.job import Fence, Outcome, Start, Verdict
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from jobmaster.stores.sql.postgresql.transaction import Transaction
 
 T = TypeVar("T")
+J = TypeVar("J", "Start", "Outcome")
 
 DONE = Settled(done=True)
 
@@ -63,6 +64,8 @@ class JobVerbs(Handle):
 
     async def _begin(self, fence: Fence, starts: Sequence[Start], *, removing: bool) -> list[Verdict]:
         """Jobs without a row by one statement, the others in a transaction after that."""
+        if _names_twice(starts):
+            return await _apart(starts, lambda some: self._begin(fence, some, removing=removing))
         self._known_rows.made(starts)
         fast = take_over.ready(starts)
         begun: set[JobKey] = set()
@@ -89,6 +92,8 @@ class JobVerbs(Handle):
 
     async def _end(self, fence: Fence, outcomes: Sequence[Outcome], *, removing: bool) -> list[Settled]:
         """All that can go by one statement do; the others, seldom any, in a transaction after that."""
+        if _names_twice(outcomes):
+            return await _apart(outcomes, lambda some: self._end(fence, some, removing=removing))
         fast = finish.ready(outcomes)
         done: set[JobKey] = set()
         if fast:
@@ -130,6 +135,24 @@ class JobVerbs(Handle):
     async def set_free(self, fence: Fence, jobs: Sequence[Outcome], *, ended: bool) -> None:
         await self._write(lambda tx: letting_go.let_go(tx, fence, jobs, ended=ended, removing=True))
         self._known_rows.forget(jobs)
+
+
+def _names_twice(jobs: Sequence[Start] | Sequence[Outcome]) -> bool:
+    """A recovered job can be in a batch twice: as claimed, and as the message that it left behind."""
+    return len({one.key for one in jobs}) < len(jobs)
+
+
+async def _apart(jobs: Sequence[J], verb: Callable[[list[J]], Awaitable[list[T]]]) -> list[T]:
+    """The answers to a batch that names jobs twice: its repetitions follow in a batch of their own.
+
+    Verbs answer by job, and their statements change a row once, so each batch may name a job only once.
+    """
+    first = {one.key: index for index, one in reversed(list(enumerate(jobs)))}
+    indexes = [index for index, one in enumerate(jobs) if first[one.key] == index]
+    repeated = [index for index, one in enumerate(jobs) if first[one.key] != index]
+    answers = dict(zip(indexes, await verb([jobs[index] for index in indexes]), strict=True))
+    answers.update(zip(repeated, await _second(verb([jobs[index] for index in repeated])), strict=True))
+    return [answers[index] for index in range(len(jobs))]
 
 
 async def _second(rest: Awaitable[T]) -> T:
