@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
+from jobmaster import crash_points
 from jobmaster.apps import apps
 from jobmaster.discovery import import_included, import_tasks
 from jobmaster.errors import ConfigurationError
@@ -52,6 +54,8 @@ class JobMaster:
         default: this app is the one that environment variables and files speak to; else the first one made is.
         folder: where relative paths begin and files with settings are looked for; the folder of the calling file if
             not given.
+        testing: the app exists for tests: its processes heed JOBMASTER_CRASH_POINTS (`jobmaster.crash_points`), which
+            every other app refuses.
         settings: see `SettingArguments` and docs/settings.md; `master="postgresql://..."` and the like. Without any,
             the cluster lives in the file jobmaster.db beside the module that makes the app.
 
@@ -65,9 +69,12 @@ class JobMaster:
         *,
         default: bool = False,
         folder: str | None = None,
+        testing: bool = False,
         **settings: Unpack[SettingArguments],
     ) -> None:
+        crash_points.arm(os.environ, testing=testing, app=cluster_id)
         self.cluster_id = cluster_id
+        self.testing = testing
         self._given: Mapping[str, object] = dict(settings)
         self._command_line: Mapping[str, object] = {}
         self._folder = folder or _folder_of_caller()

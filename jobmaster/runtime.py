@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 import jobmaster
+from jobmaster import crash_points
 from jobmaster.errors import ConfigurationError
 from jobmaster.model.states import Priority, WorkerMode
 from jobmaster.model.worker import Registration
@@ -121,6 +122,12 @@ async def open_database(dsn: Dsn, settings: Settings, *, standalone: bool) -> St
         As `open_connections`.
     """
     require_driver(dsn)
+    store = await _store_of(dsn, settings, standalone=standalone)
+    crash_points.watch(store)
+    return store
+
+
+async def _store_of(dsn: Dsn, settings: Settings, *, standalone: bool) -> Store:
     if dsn.kind == "sqlite":
         from jobmaster.stores.sql.sqlite.store import SqliteStore
 

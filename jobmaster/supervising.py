@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from jobmaster import crash_points
 from jobmaster.engine.lease_keeper import LeaseKeeper
 from jobmaster.engine.links.processes import ProcessChild, ProcessSpawner
 from jobmaster.engine.links.starting import Launch
@@ -371,6 +373,7 @@ async def open_store(found: Found) -> AsyncIterator[Store]:
         StoreUnavailable: it cannot be reached.
         SchemaError: its schema is another version's.
     """
+    crash_points.arm(os.environ, testing=found.testing, app=found.settings.cluster_id)
     store = await open_master(found.settings)
     try:
         yield store

@@ -162,6 +162,7 @@ def _describe(app: JobMaster, order: WorkerOrder) -> Found:
         unserved=unserved_lanes(app, plans),
         warnings=list(app.resolved.warnings),
         files=_own_files(order.folder),
+        testing=app.testing,
     )
 
 

@@ -20,7 +20,13 @@ PREFIX = "JOBMASTER_"
 CLUSTERS = "clusters"
 NESTED = ("agents", "buckets", "retry")
 """Settings that hold further names."""
-NOT_SETTINGS = ("JOBMASTER_APP", "JOBMASTER_CONFIG", "JOBMASTER_EVENT_LOOP")
+NOT_SETTINGS = (
+    "JOBMASTER_APP",
+    "JOBMASTER_CONFIG",
+    "JOBMASTER_CRASH_FOLDER",
+    "JOBMASTER_CRASH_POINTS",
+    "JOBMASTER_EVENT_LOOP",
+)
 """Variables that other parts of JobMaster read."""
 
 
