@@ -147,6 +147,17 @@ class RealCluster:
         self.produce("app.jm.jobs.count()")
         self.place.watch()
 
+    def arm(self, points: str) -> None:
+        """Crash points (`jobmaster.crash_points`) for processes that start from now on; "" disarms."""
+        strikes = self.folder / "strikes"
+        strikes.mkdir(exist_ok=True)
+        self.environment |= {"JOBMASTER_CRASH_POINTS": points, "JOBMASTER_CRASH_FOLDER": str(strikes)}
+
+    def strikes(self, point: str = "") -> list[int]:
+        """The processes that were struck (at this point), in no order."""
+        found = (self.folder / "strikes").glob(f"{point}*")
+        return [int(text) for file in found if (text := file.read_text())]
+
     def statuses(self) -> dict[str, tuple[int, str]]:
         """Status and reason by job id, of all rows."""
         return {

@@ -9,7 +9,9 @@ import time
 
 from jobmaster import JobMaster, Priority, current_job
 
-jm = JobMaster("faults", master=os.environ.get("FAULTS_MASTER", "sqlite:///faults.db"), default_timeout=60)
+jm = JobMaster(
+    "faults", master=os.environ.get("FAULTS_MASTER", "sqlite:///faults.db"), default_timeout=60, testing=True
+)
 
 
 def note(event: str) -> None:
