@@ -7,7 +7,7 @@ import contextlib
 import os
 import time
 
-from jobmaster import JobMaster, Priority, current_job
+from jobmaster import JobMaster, Priority, Retry, current_job
 
 jm = JobMaster(
     "faults", master=os.environ.get("FAULTS_MASTER", "sqlite:///faults.db"), default_timeout=60, testing=True
@@ -91,4 +91,32 @@ def crash() -> None:
 @jm.task(priority=Priority.VERY_LOW)
 def lowest() -> None:
     note("start")
+    note("end")
+
+
+@jm.task(max_retries=5)
+def held() -> None:
+    """Fails at first, waits on the master, and is claimed from there."""
+    if current_job().attempt == 1:
+        raise Retry(countdown=0)
+    note("start")
+    note("end")
+
+
+@jm.task(acks_late=False, max_retries=0)
+def only_once() -> None:
+    note("once")
+    note("end")
+
+
+@jm.task
+async def quiet() -> None:
+    """One of a million."""
+
+
+@jm.task
+async def slow() -> None:
+    """Takes as long as its process was told."""
+    note("start")
+    await asyncio.sleep(float(os.environ["FAULTS_SLOW"]))
     note("end")
