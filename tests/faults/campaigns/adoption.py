@@ -1,4 +1,4 @@
-"""A worker with 1,000,000 waiting messages is killed: how soon its jobs run again, and what the adoption itself costs."""
+"""A worker with 1,000,000 waiting messages is killed: how soon its jobs run again, and what the adoption costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Poison: jobs that end their process by SIGSEGV, among innocents: quarantined after three crashes, nobody else harmed."""
+"""Poison: jobs that end their process by SIGSEGV. Quarantined after three crashes, and no innocent is harmed."""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ from tests.faults.campaigns.setting import Campaign, arguments, campaign, publis
 from tests.servers.cut_proxy import AFTER, CutProxy
 from tests.servers.postgres_frames import End
 
-CALL = "app.only_once.delay() if draw.random() < 0.3 else app.held.delay() if draw.random() < 0.4 else app.work_async.delay()"
+HELD_OR_NOT = "app.held.delay() if draw.random() < 0.4 else app.work_async.delay()"
+CALL = f"app.only_once.delay() if draw.random() < 0.3 else {HELD_OR_NOT}"
 VERBS = ("push", "claim", "take_over", "settle", "renew")
 CHANCE = {"push": 4, "claim": 10, "take_over": 10, "settle": 10, "renew": 30}
 """Of a hundred calls, so many lose their answer."""
