@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
+import signal
 import time
 
-from jobmaster import JobMaster, Priority, Retry, current_job
+from jobmaster import Backoff, JobMaster, Priority, Retry, current_job
 
 jm = JobMaster(
     "faults", master=os.environ.get("FAULTS_MASTER", "sqlite:///faults.db"), default_timeout=60, testing=True
@@ -120,3 +122,56 @@ async def slow() -> None:
     note("start")
     await asyncio.sleep(float(os.environ["FAULTS_SLOW"]))
     note("end")
+
+
+@jm.task
+def gated(gate: str) -> int:
+    """Runs until a file of this name is there, in the folder where workers run."""
+    note("start")
+    while not os.path.exists(gate):
+        time.sleep(0.01)
+    note("end")
+    return os.getpid()
+
+
+@jm.task(acks_late=False)
+def gated_once(gate: str) -> int:
+    note("start")
+    while not os.path.exists(gate):
+        time.sleep(0.01)
+    note("end")
+    return os.getpid()
+
+
+@jm.task(max_retries=3, retry=Backoff(base=0.02, jitter=False))
+def fails_once() -> int:
+    """Its first failure is its only one, however often it is started."""
+    note("start")
+    if current_job().failures == 0:
+        note("fail")
+        raise ValueError("the first time")
+    note("end")
+    return os.getpid()
+
+
+@jm.task(max_retries=0)
+def ends_its_process(how: str) -> None:
+    """Takes the process down: a signal's name, or a number to exit with."""
+    note("start")
+    if how.startswith("SIG"):
+        os.kill(os.getpid(), getattr(signal, how))
+    os._exit(int(how))
+
+
+@jm.task(max_retries=0)
+def wants_too_much(megabytes: int) -> None:
+    """More memory than its process may have."""
+    note("start")
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm") as statm:
+        pages = int(statm.read().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (megabytes << 20), hard))
+    try:
+        bytearray(2 * megabytes << 20)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
