@@ -21,6 +21,7 @@ from jobmaster.model.states import Priority, WorkerMode
 from jobmaster.model.worker import Registration
 from jobmaster.ports.master import MasterRules
 from jobmaster.settings import STANDALONE_AGENT, Dsn, Settings, Survives, archive_faults, require_driver
+from jobmaster.stores.sql.version import SCHEMA_VERSION
 from jobmaster.worker_plan import WorkerPlan, plan_workers, unserved_lanes
 
 if TYPE_CHECKING:
@@ -217,6 +218,7 @@ def build_engine(
             pid=os.getpid(),
             slots=plan.slots,
             version=jobmaster.__version__,
+            schema_version=SCHEMA_VERSION,
         ),
         tasks=lambda: [definition.name for definition in app.registry],
         archive=archive or archive_of(app),
@@ -229,6 +231,7 @@ def tuning_of(settings: Settings, plan: WorkerPlan) -> Tuning:
 
     return Tuning(
         slots=plan.slots,
+        max_recoveries=settings.max_recoveries,
         mode=WorkerMode[plan.mode],
         cluster_mode=settings.cluster_mode,
         lanes=plan.lanes,

@@ -23,6 +23,8 @@ class Registration(msgspec.Struct, frozen=True):
     pid: int = 0
     slots: int = 0
     version: str = ""
+    schema_version: str = ""
+    """The newest schema that its code knows; empty: it did not say."""
 
 
 class Predecessor(msgspec.Struct, frozen=True):
@@ -133,6 +135,7 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     renewed_us: int
     lease_until_us: int
     stats: bytes = b"{}"
+    schema_version: str = ""
 
 
 class CommandReply(msgspec.Struct, frozen=True):

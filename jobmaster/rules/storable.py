@@ -108,7 +108,7 @@ def check_bucket(bucket: NewBucket) -> None:
 
 def check_registration(registration: Registration) -> None:
     """Raise SerializationError for a registration that not every store can keep."""
-    for name in ("name", "agent", "host", "version"):
+    for name in ("name", "agent", "host", "version", "schema_version"):
         check_text(getattr(registration, name), f"worker's {name}")
     for lane in registration.lanes:
         check_text(lane, "lane")

@@ -156,7 +156,7 @@ def test_a_file_that_is_no_database_is_told(terminal: Terminal) -> None:
 def _newer(terminal: Terminal) -> dict[str, str]:
     assert terminal.run("-A", "shop", "db", "upgrade").returncode == 0
     with sqlite3.connect(terminal.folder / "jobmaster.db") as database:
-        database.execute("UPDATE jm_schema SET version_num = '9999'")
+        database.execute("UPDATE jm_schema SET version_num = '9999', oldest_code = '9999'")
     database.close()
     return {}
 

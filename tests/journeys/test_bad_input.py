@@ -91,7 +91,7 @@ def schema(version: str) -> Arrange:
 def _set_version(terminal: Terminal, version: str) -> str:
     with contextlib.closing(sqlite3.connect(terminal.folder / "jobmaster.db")) as database, database:
         (found,) = database.execute("SELECT version_num FROM jm_schema").fetchone()
-        database.execute("UPDATE jm_schema SET version_num = ?", (version,))
+        database.execute("UPDATE jm_schema SET version_num = ?1, oldest_code = ?1", (version,))
     return str(found)
 
 

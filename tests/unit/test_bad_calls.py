@@ -211,7 +211,7 @@ def newer_schema(folder: Path) -> str:
     app.jobs.count()
     app.close()
     with sqlite3.connect(folder / "newer.db") as database:
-        database.execute("UPDATE jm_schema SET version_num = '9999'")
+        database.execute("UPDATE jm_schema SET version_num = '9999', oldest_code = '9999'")
     database.close()
     return f"sqlite:///{folder}/newer.db"
 

@@ -79,7 +79,7 @@ def test_a_database_without_tables_is_left_alone_where_nothing_may_be_made(blank
 def test_a_schema_of_a_newer_jobmaster_is_refused(blank: str) -> None:
     asyncio.run(open_and_close(blank))
     with psycopg.connect(blank) as connection:
-        connection.execute("UPDATE jm_schema SET version_num = '9999'")
+        connection.execute("UPDATE jm_schema SET version_num = '9999', oldest_code = '9999'")
     with pytest.raises(SchemaError, match="made by a newer JobMaster"):
         asyncio.run(open_and_close(blank))
 

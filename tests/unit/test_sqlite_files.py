@@ -18,10 +18,11 @@ from jobmaster.model.ids import JobKey
 from jobmaster.ports.master import MasterRules
 from jobmaster.stores.sql import provision
 from jobmaster.stores.sql.migrate import in_own_process
+from jobmaster.stores.sql.revisions import revisions
 from jobmaster.stores.sql.sqlite.connection import connect
 from jobmaster.stores.sql.sqlite.provisioning import fresh_statements
 from jobmaster.stores.sql.sqlite.store import SqliteStore
-from jobmaster.stores.sql.version import SCHEMA_VERSION
+from jobmaster.stores.sql.version import AUTOMATIC_SCHEMA, OLDEST_SCHEMA, SCHEMA_VERSION
 from tests.unit.sqlite_place import in_loop, modes_below, new_job, opened, owned_bucket
 
 pytestmark = pytest.mark.backend("sqlite")
@@ -45,7 +46,7 @@ def version_of(path: Path) -> str:
 
 def set_version(path: Path, version: str) -> None:
     connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("UPDATE jm_schema SET version_num = ?", (version,))
+    connection.execute("UPDATE jm_schema SET version_num = ?1, oldest_code = ?1", (version,))
     connection.close()
 
 
@@ -190,7 +191,12 @@ def test_the_declared_tables_are_what_the_migrations_make(tmp_path: Path) -> Non
 
 
 def test_the_newest_migration_is_the_version_of_the_code() -> None:
-    assert provision._missing(None)[-1] == SCHEMA_VERSION
+    known = revisions()
+    assert known[-1].number == SCHEMA_VERSION
+    assert [one.oldest_code for one in known] == sorted(one.oldest_code for one in known)
+    assert all(one.oldest_code <= one.number for one in known)
+    assert known[-1].oldest_code <= OLDEST_SCHEMA <= AUTOMATIC_SCHEMA
+    assert [one.number for one in known if not one.contracts][-1] == AUTOMATIC_SCHEMA
 
 
 def test_the_sql_for_hand_work_makes_the_same_tables(tmp_path: Path) -> None:

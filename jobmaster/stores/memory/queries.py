@@ -97,6 +97,7 @@ class Queries(MasterState):
             renewed_us=row.renewed_us,
             lease_until_us=row.lease_until_us,
             stats=row.stats,
+            schema_version=mine.schema_version,
         )
 
     async def list_buckets(self) -> list[Bucket]:

@@ -1,4 +1,4 @@
-"""`python -m jobmaster.stores.sql.migrate`: bring a database's schema up to date, in a process of its own.
+"""`python -m jobmaster.stores.sql.migrate`: expand a database's schema as far as running workers survive it.
 
 The address comes on standard input, because it may hold a password and a command line can be read by everybody.
 Workers and producers call `in_own_process`, so that SQLAlchemy and Alembic never get into them.
@@ -38,11 +38,11 @@ def in_own_process(dsn: str) -> None:
 
 
 def main() -> int:
-    """Read the address, upgrade, and say on standard error why it failed if it did."""
+    """Read the address, expand, and say on standard error why it failed if it did."""
     from jobmaster.stores.sql.provision import upgrade
 
     try:
-        upgrade(sys.stdin.read().strip())
+        upgrade(sys.stdin.read().strip(), expand_only=True)
     except JobMasterError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -6,248 +6,214 @@ This imports SQLAlchemy and Alembic; it is for the command line and for the migr
 from __future__ import annotations
 
 import io
-from contextlib import contextmanager
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from jobmaster.errors import ConfigurationError, SchemaError
-from jobmaster.settings.dsn import MSSQL, MYSQL, POSTGRESQL, SCHEMES, SQLITE, parse_dsn, require_driver
-from jobmaster.stores.sql.version import READ_VERSION, SCHEMA_VERSION
+from jobmaster.errors import SchemaError
+from jobmaster.settings.dsn import POSTGRESQL, SCHEMES, SQLITE
+from jobmaster.stores.sql import version
+from jobmaster.stores.sql.compatibility import Fit, Stored, fit_of, too_new, works_with
+from jobmaster.stores.sql.reaching import address_of, parsed, reached
+from jobmaster.stores.sql.revisions import Revision, configuration, pending
+from jobmaster.stores.sql.steps import Steps, stored_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from alembic.config import Config
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection
 
     from jobmaster.settings.dsn import Dsn
 
-MIGRATIONS = Path(__file__).with_name("migrations")
 
-_DRIVERS = {POSTGRESQL: "postgresql+psycopg", MYSQL: "mysql+pymysql", MSSQL: "mssql+pyodbc"}
+class LivingWorker(msgspec.Struct, frozen=True):
+    """A worker whose lease goes on, and the newest schema that its code knows (empty: it did not say)."""
 
-# A second migrator waits here until the first is done, and then finds nothing to do.
-_LOCKS = {
-    POSTGRESQL: "SELECT pg_advisory_xact_lock(4242260001)",
-    MYSQL: "SELECT GET_LOCK('jobmaster-migration', 60)",
-    MSSQL: "EXEC sp_getapplock 'jobmaster-migration', 'Exclusive', 'Transaction', 60000",
-}
+    name: str
+    version: str
+    schema_version: str
 
 
 class SchemaStatus(msgspec.Struct, frozen=True):
-    """What schema a database has. `found` None or empty: no JobMaster tables. `pending`: the missing migrations."""
+    """What schema a database has.
+
+    Attributes:
+        database: its address, without secrets.
+        found: its version; None or empty: no JobMaster tables.
+        expected: the version of this code.
+        pending: the missing migrations, in their order.
+        fit: what this code can do with it.
+        oldest_code: the oldest schema version whose code works with it.
+        workers: those that live in this database's cluster.
+        steps: more about `pending`.
+    """
 
     database: str
     found: str | None
     expected: str
     pending: tuple[str, ...] = ()
+    fit: Fit = Fit.MISSING
+    oldest_code: str = ""
+    workers: tuple[LivingWorker, ...] = ()
+    steps: tuple[Revision, ...] = ()
 
     @property
     def is_current(self) -> bool:
-        """True: this JobMaster can work on it."""
+        """True: it is the very version of this code."""
         return self.found == self.expected
 
+    @property
+    def works(self) -> bool:
+        """True: this JobMaster can work on it as it is."""
+        return self.fit.works
 
-def status(dsn: str) -> SchemaStatus:
+    def in_the_way_of(self, step: Revision) -> tuple[LivingWorker, ...]:
+        """Living workers whose code would not survive a migration."""
+        return outdated(self.workers, step)
+
+
+def outdated(workers: tuple[LivingWorker, ...], step: Revision) -> tuple[LivingWorker, ...]:
+    """Those whose code does not work any more after a migration."""
+    return tuple(one for one in workers if not works_with(one.schema_version, step.oldest_code))
+
+
+def status(dsn: str, *, master: str | None = None) -> SchemaStatus:
     """The schema of a database, which is not changed.
+
+    Args:
+        dsn: its address.
+        master: where the workers are registered that use it; None: in itself.
 
     Raises:
         ConfigurationError: `dsn` is no address of an SQL database, or its driver is missing.
         StoreUnavailable: it cannot be reached.
     """
-    address = _address(dsn)
-    if address.kind == SQLITE and not Path(address.path).exists():
-        return SchemaStatus(str(address), None, SCHEMA_VERSION, _missing(None))
-    with _connected(address) as connection:
-        found = _stored_version(connection)
-    return SchemaStatus(str(address), found, SCHEMA_VERSION, _missing(found))
+    address = address_of(dsn)
+    stored = _stored(address)
+    missing = pending(stored)
+    return SchemaStatus(
+        database=str(address),
+        found=stored.version,
+        expected=version.SCHEMA_VERSION,
+        pending=tuple(step.number for step in missing),
+        fit=fit_of(stored),
+        oldest_code=stored.oldest_code,
+        workers=living_workers(master or dsn),
+        steps=missing,
+    )
 
 
-def upgrade(dsn: str) -> SchemaStatus:
-    """Run the migrations that are missing, all or none where the database can undo DDL. One migrator at a time.
+def upgrade(dsn: str, *, expand_only: bool = False, force: bool = False, master: str | None = None) -> SchemaStatus:
+    """Run the migrations that are missing, one after the other, each all or nothing. One migrator at a time.
+
+    Args:
+        dsn: the database.
+        expand_only: stop before the first one that older code would not survive.
+        force: make those, too, while workers of older code live. They then fail until they are replaced.
+        master: where the workers are registered that use it; None: in itself.
 
     Raises:
         ConfigurationError: `dsn` is no address of an SQL database, its driver is missing, or a file can't be made.
-        SchemaError: the schema is newer than this code.
-        StoreUnavailable: the database cannot be reached, or another migrator holds it for too long.
+        SchemaError: the schema is newer than this code works with; or workers of older code live that the next
+            migration would break. What was made before it stays.
+        StoreUnavailable: the database cannot be reached, or another migrator or a transaction holds it for too long.
     """
-    from alembic import command
-
-    address = _address(dsn)
+    address = address_of(dsn)
     if address.kind == SQLITE:
         from jobmaster.stores.sql.sqlite.connection import make_file
 
         make_file(address.path)
-    with _connected(address) as connection, _alone(connection, address):
-        _require_known(_stored_version(connection), address)
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-    return status(dsn)
+
+    def next_step(stored: Stored) -> Revision | None:
+        if fit_of(stored) is Fit.TOO_NEW:
+            raise SchemaError(too_new(stored, str(address)))
+        step = next(iter(pending(stored)), None)
+        if step is None or not step.contracts:
+            return step
+        if expand_only:
+            return None
+        if not force:
+            _require_no_outdated(step, living_workers(master or dsn), str(address))
+        return step
+
+    with reached(address, writes=True) as engine:
+        Steps(engine, address, next_step).run()
+    return status(dsn, master=master)
 
 
-def sql(dsn_or_dialect: str) -> str:
-    """The statements that make an empty database one of this version, for those who run them by hand.
-
-    Args:
-        dsn_or_dialect: an address, or one of sqlite, postgresql, mysql, mssql.
-    """
-    from alembic import command
-
-    kind = SCHEMES.get(dsn_or_dialect) or _parsed(dsn_or_dialect).kind
-    config = _config()
-    config.output_buffer = io.StringIO()
-    config.attributes["dialect"] = kind
-    command.upgrade(config, "head", sql=True)
-    lines = config.output_buffer.getvalue().splitlines()
-    return "\n".join(line for line in lines if not line.startswith("-- ")).strip() + "\n"
-
-
-def _address(dsn: str) -> Dsn:
-    address = _parsed(dsn)
-    require_driver(address)
-    return address
-
-
-def _parsed(dsn: str) -> Dsn:
-    address = parse_dsn(dsn, name="master")
-    if not address.is_sql:
-        raise ConfigurationError(f"{address} is no SQL database: it has no tables. Give the address of a master.")
-    return address
-
-
-def _config() -> Config:
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    return config
-
-
-def _missing(found: str | None) -> tuple[str, ...]:
-    from alembic.script import ScriptDirectory
-
-    scripts = ScriptDirectory.from_config(_config())
-    known = [script.revision for script in scripts.walk_revisions()][::-1]
-    return tuple(revision for revision in known if found is None or revision > found)
-
-
-def _stored_version(connection: Connection) -> str | None:
-    from sqlalchemy import inspect, text
-
-    if not inspect(connection).has_table("jm_schema"):
-        return None
-    row = connection.execute(text(READ_VERSION)).fetchone()
-    return "" if row is None else str(row[0])
-
-
-def _require_known(found: str | None, address: Dsn) -> None:
-    if found is not None and found > SCHEMA_VERSION:
-        raise SchemaError(
-            f"{address} has schema {found}, made by a newer JobMaster; this one knows {SCHEMA_VERSION}. "
-            "Update this installation: pip install -U jobmaster"
-        )
-
-
-@contextmanager
-def _connected(address: Dsn) -> Iterator[Connection]:
-    from sqlalchemy.exc import DBAPIError
-
-    engine = _engine(address)
-    try:
-        with engine.connect() as connection:
-            yield connection
-    except DBAPIError as error:
-        from jobmaster.errors import StoreUnavailable
-
-        cause = _cause(error, address)
-        raise (
-            cause if isinstance(cause, (StoreUnavailable, ConfigurationError)) else StoreUnavailable(str(cause))
-        ) from error
-    finally:
-        engine.dispose()
-
-
-def _cause(error: Exception, address: Dsn) -> BaseException:
-    original = getattr(error, "orig", None) or error
-    if address.kind == SQLITE:
-        from jobmaster.stores.sql.sqlite.faults import translated
-
-        return translated(original, address.path, opening=True)
-    if address.kind == POSTGRESQL:
-        return _postgresql_cause(original, address)
-    return RuntimeError(
-        f"{address} failed: {type(original).__name__}. Is the server running, and may this user change tables?"
+def _require_no_outdated(step: Revision, workers: tuple[LivingWorker, ...], where: str) -> None:
+    in_the_way = outdated(workers, step)
+    if not in_the_way:
+        return
+    named = ", ".join(f"{one.name} ({one.version or 'unknown version'})" for one in in_the_way[:10])
+    more = f" and {len(in_the_way) - 10} more" if len(in_the_way) > 10 else ""
+    raise SchemaError(
+        f"{where} was not changed to schema {step.number} ({step.title}): code older than schema {step.oldest_code} "
+        f"does not survive it, and {len(in_the_way)} such workers live: {named}{more}. Replace or stop them, and "
+        "producers of that age, which are not listed anywhere; then run: jobmaster db upgrade"
     )
 
 
-def _postgresql_cause(error: BaseException, address: Dsn) -> BaseException:
-    """What workers and producers would be told."""
-    from concurrent.futures import ThreadPoolExecutor
+def living_workers(dsn: str) -> tuple[LivingWorker, ...]:
+    """The workers that are registered in a master and whose leases go on.
 
-    from jobmaster.stores.sql.postgresql.faults import sqlstate, unreachable
-
-    if sqlstate(error):
-        return unreachable(error, address)
-    # psycopg has no code for a connection that was refused, and its text is in the server's language.
-    with ThreadPoolExecutor(1) as outside_of_any_loop:
-        return outside_of_any_loop.submit(_refusal, address).result() or unreachable(error, address)
-
-
-def _refusal(address: Dsn) -> BaseException | None:
-    import asyncio
-
-    from jobmaster.errors import StoreUnavailable
-    from jobmaster.stores.sql.postgresql.connection import Place
-
-    async def attempt() -> None:
-        await (await Place(address, timeout=10).connect(())).close()
-
-    try:
-        asyncio.run(attempt())
-    except (StoreUnavailable, ConfigurationError) as refusal:
-        return refusal
-    return None
+    Raises:
+        As `status`.
+    """
+    address = address_of(dsn)
+    if address.kind == SQLITE and not Path(address.path).exists():
+        return ()
+    with reached(address, writes=False) as engine, engine.connect() as connection:
+        return _living(connection, address)
 
 
-def _engine(address: Dsn) -> Engine:
-    from sqlalchemy import create_engine, event
-    from sqlalchemy.engine import URL
-    from sqlalchemy.pool import NullPool
+def _living(connection: Connection, address: Dsn) -> tuple[LivingWorker, ...]:
+    from sqlalchemy import inspect, text
 
+    if not inspect(connection).has_table("jm_worker"):
+        return ()
+    now_us = time.time_ns() // 1_000
     if address.kind == POSTGRESQL:
-        import psycopg
-
-        from jobmaster.stores.sql.postgresql.connection import Place
-
-        # The driver reads the address itself: SQLAlchemy knows no ports of several hosts, psycopg no options of ours.
-        place = Place(address, timeout=10)
-        return create_engine(
-            f"{_DRIVERS[POSTGRESQL]}://", creator=lambda: psycopg.connect(place.url), poolclass=NullPool
-        )
-    if address.kind != SQLITE:
-        _, _, rest = address.url.partition("://")
-        return create_engine(f"{_DRIVERS[address.kind]}://{rest}", poolclass=NullPool)
-    url = URL.create("sqlite", database=address.path)
-    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": 30, "isolation_level": None})
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        # The first statement takes the lock of the file: nobody else writes until the migration has ended.
-        connection.exec_driver_sql("BEGIN EXCLUSIVE")
-
-    return engine
+        clock = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+        now_us = connection.execute(clock).scalar_one()
+    rows = connection.execute(
+        text(
+            "SELECT name, version, schema_version FROM jm_worker WHERE ended = 0 AND lease_until_us > :now ORDER BY 1"
+        ),
+        {"now": now_us},
+    )
+    return tuple(LivingWorker(*row) for row in rows)
 
 
-@contextmanager
-def _alone(connection: Connection, address: Dsn) -> Iterator[None]:
-    """A transaction in which no other migrator works."""
-    with connection.begin():
-        lock = _LOCKS.get(address.kind)
-        if lock is not None:
-            connection.exec_driver_sql(lock)
-        yield
-        if address.kind == MYSQL:
-            connection.exec_driver_sql("SELECT RELEASE_LOCK('jobmaster-migration')")
+def _stored(address: Dsn) -> Stored:
+    if address.kind == SQLITE and not Path(address.path).exists():
+        return Stored(None)
+    with reached(address, writes=False) as engine, engine.connect() as connection:
+        return stored_version(connection)
+
+
+def sql(dsn_or_dialect: str, *, since: str | None = None) -> str:
+    """The statements that bring a database to this version, for those who run them by hand.
+
+    Args:
+        dsn_or_dialect: an address, or one of sqlite, postgresql, mysql, mssql.
+        since: the version that the database has; None: it is empty.
+
+    Raises:
+        SchemaError: there is no such version.
+    """
+    from alembic import command
+    from alembic.util import CommandError
+
+    kind = SCHEMES.get(dsn_or_dialect) or parsed(dsn_or_dialect).kind
+    config = configuration(dialect=kind)
+    config.output_buffer = buffer = io.StringIO()
+    try:
+        command.upgrade(config, f"{since}:head" if since else "head", sql=True)
+    except CommandError as error:
+        raise SchemaError(
+            f"There is no schema version {since!r} from which this JobMaster could go on. `jobmaster db status` says "
+            "which one the master has."
+        ) from error
+    lines = buffer.getvalue().splitlines()
+    return "\n".join(line for line in lines if not line.startswith("-- ")).strip() + "\n"

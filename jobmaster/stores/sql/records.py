@@ -11,13 +11,11 @@ from jobmaster.model.bucket import Bucket
 from jobmaster.model.job import (
     AttemptRecord,
     Envelope,
-    ErrorInfo,
     JobRecord,
     JobState,
     decode_envelope,
     unreadable_envelope,
 )
-from jobmaster.model.reasons import QUARANTINED, WORKER_LOST
 from jobmaster.model.states import BucketStatus, JobStatus, WorkerMode
 from jobmaster.model.worker import Predecessor, WorkerRecord, WorkerStatus
 from jobmaster.stores.sql.job_rows import STATUS_OF, decode_error
@@ -34,8 +32,8 @@ RECORD = (
 WAITING = "job_id, gen, bucket, due_us, payload"
 ATTEMPT = "job_id, attempt, status, worker, bucket, started_us, finished_us, error, reason"
 WORKER_RECORD = (
-    "id, name, boot, agent, lanes, mode, host, pid, slots, version, started_us, renewed_us, lease_until_us, ended, "
-    "stopping, stats"
+    "id, name, boot, agent, lanes, mode, host, pid, slots, version, schema_version, started_us, renewed_us, "
+    "lease_until_us, ended, stopping, stats"
 )
 
 BOOT = "id, boot, host, pid, renewed_us, lease_until_us, ended"
@@ -152,6 +150,7 @@ def worker_of(row: Row, now_us: int) -> WorkerRecord:
         pid,
         slots,
         version,
+        schema_version,
         started,
         renewed,
         until,
@@ -172,6 +171,7 @@ def worker_of(row: Row, now_us: int) -> WorkerRecord:
         pid=pid,
         slots=slots,
         version=version,
+        schema_version=schema_version,
         started_us=started,
         renewed_us=renewed,
         lease_until_us=until,
@@ -190,8 +190,3 @@ def readable(payload: bytes) -> Envelope | None:
         return decode_envelope(payload)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-
-
-def lost_error(reason: str, blame: str | None) -> ErrorInfo:
-    """What a row says that failed because its worker vanished: for which reason, and by what the process died."""
-    return ErrorInfo(reason, blame or (WORKER_LOST if reason == QUARANTINED else ""))

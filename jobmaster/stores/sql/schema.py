@@ -68,6 +68,7 @@ worker = _table(
     Column("pid", BigInteger, nullable=False),
     Column("slots", BigInteger, nullable=False),
     words("version"),
+    words("schema_version", 32),  # the newest schema that its code knows
     moment("started_us"),
     moment("renewed_us"),
     moment("lease_until_us"),

@@ -123,6 +123,11 @@ class Place:
         """The address without our own options, for other drivers."""
         return self._url(direct=False)
 
+    @property
+    def direct_url(self) -> str:
+        """The same to the server itself, past a PgBouncer."""
+        return self._url(direct=True)
+
     def _url(self, *, direct: bool) -> str:
         """The address for the driver: without our own options, and with the server's own place if `direct`."""
         options = {name: value for name, value in self.dsn.options.items() if name not in SESSION_OPTIONS}

@@ -4,6 +4,8 @@ CREATE TABLE jm_schema (
 );
 
 
+ALTER TABLE jm_schema ADD COLUMN oldest_code VARCHAR(32) DEFAULT '' NOT NULL;
+
 CREATE TABLE jm_cluster (
     id INTEGER NOT NULL, 
     cluster VARCHAR(255) DEFAULT '' NOT NULL, 
@@ -34,6 +36,7 @@ CREATE TABLE jm_worker (
     pid BIGINT NOT NULL, 
     slots BIGINT NOT NULL, 
     version VARCHAR(255) DEFAULT '' NOT NULL, 
+    schema_version VARCHAR(32) DEFAULT '' NOT NULL, 
     started_us BIGINT NOT NULL, 
     renewed_us BIGINT NOT NULL, 
     lease_until_us BIGINT NOT NULL, 
@@ -203,3 +206,5 @@ ALTER TABLE jm_message SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuu
     autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 0);
 
 INSERT INTO jm_schema (version_num) VALUES ('0001') RETURNING jm_schema.version_num;
+
+UPDATE jm_schema SET oldest_code = '0001';

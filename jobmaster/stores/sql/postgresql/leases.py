@@ -30,9 +30,9 @@ ALONE = "SELECT pg_advisory_xact_lock(hashtextextended($1, 4242))"
 HOLD_NEWEST_BOOT = f"SELECT {BOOT} FROM jm_worker WHERE name = $1 ORDER BY boot DESC LIMIT 1 FOR UPDATE"
 HOLD_WORKER = "SELECT id FROM jm_worker WHERE id = $1 FOR UPDATE"
 INSERT_WORKER = """
-INSERT INTO jm_worker (name, boot, agent, lanes, mode, host, pid, slots, version, started_us, renewed_us,
-    lease_until_us, stats, demands)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, '{}', '[]') RETURNING id
+INSERT INTO jm_worker (name, boot, agent, lanes, mode, host, pid, slots, version, schema_version, started_us,
+    renewed_us, lease_until_us, stats, demands)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12, '{}', '[]') RETURNING id
 """
 END_LEASE = "UPDATE jm_worker SET ended = 1, lease_until_us = least(lease_until_us, $2) WHERE id = $1"
 
@@ -86,7 +86,7 @@ async def register(transaction: Transaction, registration: Registration) -> Regi
     until_us = now_us + transaction.rules.lease_us
     worker = await transaction.value(
         INSERT_WORKER, new.name, new.boot, new.agent, _encode(new.lanes), new.mode.value, new.host, new.pid, new.slots,
-        new.version, now_us, until_us,
+        new.version, new.schema_version, now_us, until_us,
     )  # fmt: skip
     return Registered(worker, now_us, replaced)
 

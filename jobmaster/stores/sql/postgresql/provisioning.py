@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from jobmaster.errors import SchemaError
+from jobmaster.stores.sql.compatibility import Stored, fit_of, is_enough, require_enough
 from jobmaster.stores.sql.version import READ_VERSION, SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from jobmaster.settings.dsn import Dsn
+
+logger = logging.getLogger("jobmaster.store")
 
 FRESH = Path(__file__).with_name("fresh.sql")
 """What all migrations together make of an empty database; a test compares the two."""
@@ -25,55 +29,42 @@ PATIENTLY = "SET LOCAL statement_timeout = 0"
 
 
 async def provide(connection: asyncpg.Connection[Any], dsn: Dsn, *, allowed: bool) -> None:
-    """Make sure that the database has the schema of this code.
+    """Make sure that this code can work on the database's schema.
 
     Raises:
-        SchemaError: it has not, and may not be changed (`allowed` False), or it is newer than this code.
+        SchemaError: it cannot, and the schema may not be changed (`allowed` False), or has lost what this code needs.
     """
     found = await stored_version(connection)
-    if found is None and allowed:
+    if found.version is None and allowed:
         found = await _make_fresh(connection)
-    if found == SCHEMA_VERSION:
+    if is_enough(found, str(dsn), allowed=allowed):
         return
-    if found is not None and found > SCHEMA_VERSION:
-        raise SchemaError(
-            f"{dsn} has schema {found}, made by a newer JobMaster; this one knows {SCHEMA_VERSION}. "
-            "Update this installation: pip install -U jobmaster"
-        )
-    if not allowed:
-        has = f"has schema {found}, but this JobMaster needs {SCHEMA_VERSION}" if found else "has no JobMaster tables"
-        raise SchemaError(f"{dsn} {has}, and auto_provision is off, so it is left as it is. Run: jobmaster db upgrade")
     from jobmaster.stores.sql.migrate import in_own_process
 
-    await asyncio.to_thread(in_own_process, dsn.url)
-    if await stored_version(connection) != SCHEMA_VERSION:
-        raise SchemaError(
-            f"The migration of {dsn} ended without an error, but its schema is not {SCHEMA_VERSION}. "
-            "Run: jobmaster db status"
-        )
+    try:
+        await asyncio.to_thread(in_own_process, dsn.url)
+    except SchemaError as error:
+        if not fit_of(found).works:
+            raise
+        logger.warning("schema_behind found=%s expected=%s error=%s", found.version, SCHEMA_VERSION, error)
+    require_enough(await stored_version(connection), str(dsn))
 
 
-async def stored_version(connection: asyncpg.Connection[Any]) -> str | None:
+async def stored_version(connection: asyncpg.Connection[Any]) -> Stored:
     """The version that the database says: None without our tables, "" where a migration never got through."""
     try:
         row = await connection.fetchrow(READ_VERSION)
     except asyncpg.UndefinedTableError:
-        return None
-    return "" if row is None else str(row[0])
+        return Stored(None)
+    except asyncpg.UndefinedColumnError:
+        return Stored("")
+    return Stored("") if row is None else Stored(str(row[0]), str(row[1]))
 
 
-async def _make_fresh(connection: asyncpg.Connection[Any]) -> str:
+async def _make_fresh(connection: asyncpg.Connection[Any]) -> Stored:
     async with connection.transaction():
         await connection.execute(PATIENTLY)
         await connection.execute(ALONE)
-        found = await stored_version_inside(connection)
-        if found is None:
+        if await connection.fetchval("SELECT to_regclass('jm_schema')") is None:
             await connection.execute(FRESH.read_text(encoding="utf-8"))
-    return found or SCHEMA_VERSION
-
-
-async def stored_version_inside(connection: asyncpg.Connection[Any]) -> str | None:
-    """As `stored_version`, without an error that would end the transaction."""
-    if await connection.fetchval("SELECT to_regclass('jm_schema')") is None:
-        return None
-    return await stored_version(connection)
+        return await stored_version(connection)

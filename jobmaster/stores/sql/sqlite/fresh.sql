@@ -169,6 +169,7 @@ CREATE TABLE jm_worker (
 	pid BIGINT NOT NULL, 
 	slots BIGINT NOT NULL, 
 	version VARCHAR(255) DEFAULT '' NOT NULL, 
+	schema_version VARCHAR(32) DEFAULT '' NOT NULL, 
 	started_us BIGINT NOT NULL, 
 	renewed_us BIGINT NOT NULL, 
 	lease_until_us BIGINT NOT NULL, 
@@ -184,8 +185,8 @@ CREATE INDEX jm_worker_living ON jm_worker (agent) WHERE ended = 0;
 CREATE UNIQUE INDEX jm_worker_name ON jm_worker (name, boot);
 
 CREATE TABLE jm_schema (
-	version_num VARCHAR(32) NOT NULL, 
+	version_num VARCHAR(32) NOT NULL, oldest_code VARCHAR(32) DEFAULT '' NOT NULL, 
 	CONSTRAINT jm_schema_pkc PRIMARY KEY (version_num)
 );
 
-INSERT INTO jm_schema (version_num) VALUES ('0001');
+INSERT INTO jm_schema (version_num, oldest_code) VALUES ('0001', '0001');

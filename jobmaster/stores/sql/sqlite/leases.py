@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 NEWEST_BOOT = f"SELECT {BOOT} FROM jm_worker WHERE name = ? ORDER BY boot DESC LIMIT 1"
 INSERT_WORKER = """
-INSERT INTO jm_worker (name, boot, agent, lanes, mode, host, pid, slots, version, started_us, renewed_us,
-    lease_until_us, stats, demands)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '{}', '[]') RETURNING id
+INSERT INTO jm_worker (name, boot, agent, lanes, mode, host, pid, slots, version, schema_version, started_us,
+    renewed_us, lease_until_us, stats, demands)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '{}', '[]') RETURNING id
 """
 END_LEASE = "UPDATE jm_worker SET ended = 1, lease_until_us = min(lease_until_us, ?) WHERE id = ?"
 
@@ -96,8 +96,7 @@ def register(transaction: Transaction, registration: Registration) -> Registered
     new = registration
     values = (
         new.name, new.boot, new.agent, _encode(new.lanes).decode(), new.mode.value, new.host, new.pid, new.slots,
-        new.version,
-        now_us, now_us, now_us + transaction.rules.lease_us,
+        new.version, new.schema_version, now_us, now_us, now_us + transaction.rules.lease_us,
     )  # fmt: skip
     return Registered(transaction.rows(INSERT_WORKER, values)[0][0], now_us, replaced)
 
@@ -131,7 +130,8 @@ def _reconcile(transaction: Transaction, renewal: Renewal, bucket: int) -> None:
     rows = transaction.rows(FORGOTTEN, (bucket, renewal.cut_us))
     if rows:
         held = set(renewal.held)
-        recover(transaction, [State(*row) for row in rows if (row[0], row[2]) not in held])
+        missing = [State(*row) for row in rows if (row[0], row[2]) not in held]
+        recover(transaction, missing, living=(renewal.worker,))
 
 
 def _adopt(transaction: Transaction, renewal: Renewal, worker: Row) -> None:

@@ -2,84 +2,76 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from typing import TYPE_CHECKING
 
 from jobmaster.errors import SchemaError
+from jobmaster.stores.sql.compatibility import Stored, fit_of, is_enough, require_enough
 from jobmaster.stores.sql.sqlite.connection import with_patience
 from jobmaster.stores.sql.version import READ_VERSION, SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+logger = logging.getLogger("jobmaster.store")
+
 FRESH = os.path.join(os.path.dirname(__file__), "fresh.sql")
 """What all migrations together make of an empty file; a test compares the two."""
 
 
 def provide(connection: sqlite3.Connection, path: str, *, allowed: bool, patience: float) -> None:
-    """Make sure that the file has the schema of this code.
+    """Make sure that this code can work on the file's schema.
 
     Raises:
-        SchemaError: it has not, and may not be changed (`allowed` False), or it is newer than this code.
+        SchemaError: it cannot, and the schema may not be changed (`allowed` False), or has lost what this code needs.
     """
+    where = f"The database {path}"
     found = stored_version(connection)
-    if found is None and allowed:
+    if found.version is None and allowed:
         found = _make_fresh(connection, patience)
-    if found == SCHEMA_VERSION:
+    if is_enough(found, where, allowed=allowed):
         return
-    require_older(found, path)
-    if not allowed:
-        raise SchemaError(_too_old(found, path))
     from jobmaster.stores.sql.migrate import in_own_process
 
-    in_own_process(f"sqlite:///{path}")
-    if stored_version(connection) != SCHEMA_VERSION:
-        raise SchemaError(
-            f"The migration of {path} ended without an error, but its schema is not {SCHEMA_VERSION}. "
-            "Run: jobmaster db status"
-        )
+    try:
+        in_own_process(f"sqlite:///{path}")
+    except SchemaError as error:
+        if not fit_of(found).works:
+            raise
+        logger.warning("schema_behind found=%s expected=%s error=%s", found.version, SCHEMA_VERSION, error)
+    require_enough(stored_version(connection), where)
 
 
-def stored_version(connection: sqlite3.Connection) -> str | None:
+def stored_version(connection: sqlite3.Connection) -> Stored:
     """The version that the file says: None for a file without our tables, "" where a migration never got through."""
     try:
         row = connection.execute(READ_VERSION).fetchone()
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):
-            return None
+            return Stored(None)
+        if "no such column" in str(error):
+            return Stored("")
         raise
-    return "" if row is None else str(row[0])
+    return Stored("") if row is None else Stored(str(row[0]), str(row[1]))
 
 
-def require_older(found: str | None, path: str) -> None:
-    """Raise SchemaError for a schema that this code does not know."""
-    if found is not None and found > SCHEMA_VERSION:
-        raise SchemaError(
-            f"The database {path} has schema {found}, made by a newer JobMaster; this one knows {SCHEMA_VERSION}. "
-            "Update this installation: pip install -U jobmaster"
-        )
-
-
-def _too_old(found: str | None, path: str) -> str:
-    has = f"has schema {found}, but this JobMaster needs {SCHEMA_VERSION}" if found else "has no JobMaster tables"
-    return f"The database {path} {has}, and auto_provision is off, so it is left as it is. Run: jobmaster db upgrade"
-
-
-def _make_fresh(connection: sqlite3.Connection, patience: float) -> str:
+def _make_fresh(connection: sqlite3.Connection, patience: float) -> Stored:
     """All tables in one transaction; of two processes that start together the second finds them."""
     with_patience(lambda: connection.execute("BEGIN IMMEDIATE"), patience)
     try:
         found = stored_version(connection)
-        if found is None:
+        if found.version is None:
             for statement in fresh_statements():
                 connection.execute(statement)
+            found = stored_version(connection)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    return found or SCHEMA_VERSION
+    return found
 
 
 def fresh_statements() -> Iterator[str]:

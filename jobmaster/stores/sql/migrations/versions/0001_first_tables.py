@@ -25,6 +25,7 @@ from jobmaster.stores.sql.columns import (
 
 revision = "0001"
 down_revision = None
+oldest_code = "0001"
 
 ON_POSTGRESQL = """
 -- Keys that no week's partition takes: ids that callers chose, and those of weeks before the first worker.
@@ -39,6 +40,7 @@ ALTER TABLE jm_message SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuu
 
 
 def upgrade() -> None:
+    op.add_column("jm_schema", words("oldest_code", 32))
     op.create_table(
         "jm_cluster",
         Column("id", Integer, primary_key=True, autoincrement=False),
@@ -70,6 +72,7 @@ def upgrade() -> None:
         Column("pid", BigInteger, nullable=False),
         Column("slots", BigInteger, nullable=False),
         words("version"),
+        words("schema_version", 32),
         moment("started_us"),
         moment("renewed_us"),
         moment("lease_until_us"),
