@@ -23,7 +23,7 @@ from tests.servers.obtaining import found_postgres
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-pytest_plugins = ["tests.servers.fixtures"]
+pytest_plugins = ["tests.servers.fixtures", "tests.faults.recording"]
 
 BACKENDS = ("memory", "sqlite", "postgresql", "pgbouncer", "mysql", "mssql", "nats")
 
