@@ -20,7 +20,7 @@ for at in range(0, len(calls), 1000):
     for result in app.jm.enqueue_many(calls[at:at + 1000]):
         print(result.id)
 """
-LOW, HIGH = 0.1, 0.5
+LOW, HIGH = 0.1, 0.6
 
 
 def main() -> None:

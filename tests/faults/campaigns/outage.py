@@ -25,9 +25,10 @@ def main() -> None:
         backs: list[float] = []
         for _ in range(given.number):
             trial.until(lambda: len(trial.log.running) >= 200, timeout=60, what="long runs")
+            before = speed(trial, seconds=5)
             down(trial, given.seconds)
             trial.struck["outage"] += 1
-            backs.append(back_at_full_speed(trial, given.rate))
+            backs.append(back_at(trial, before))
         trial.enough()
         told = trial.judge()
         starts = Counter(line.job for line in trial.log.lines if line.event == "start")
@@ -51,17 +52,19 @@ def down(trial: Campaign, seconds: float) -> None:
     connection.close()
 
 
-def back_at_full_speed(trial: Campaign, rate: float) -> float:
-    """Seconds until as many runs begin in a second as jobs are enqueued in one."""
+def speed(trial: Campaign, *, seconds: float) -> float:
+    """Runs that began a second, over the last so many seconds."""
+    trial.log.read()
+    now = time.time()
+    return sum(line.event == "start" and now - seconds < line.at for line in trial.log.lines[-20_000:]) / seconds
+
+
+def back_at(trial: Campaign, before: float) -> float:
+    """Seconds until at least nine tenths as many runs begin as before."""
     back = time.time()
-
-    def at_full_speed() -> bool:
-        trial.log.read()
-        now = time.time()
-        recent = sum(line.event == "start" and now - 1 < line.at for line in trial.log.lines[-4000:])
-        return now - back > 1 and recent >= rate * 0.9
-
-    trial.until(at_full_speed, timeout=60, what="full speed")
+    trial.until(
+        lambda: time.time() - back > 1 and speed(trial, seconds=1) >= before * 0.9, timeout=60, what="full speed"
+    )
     return time.time() - back - 1
 
 
