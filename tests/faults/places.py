@@ -43,6 +43,10 @@ class Place(Protocol):
         """Its address."""
         ...
 
+    def is_made(self) -> bool:
+        """Whether it has JobMaster's tables."""
+        ...
+
     def watch(self) -> None:
         """From now on, note every step into, out of, or within the final statuses."""
         ...
@@ -57,13 +61,24 @@ class Place(Protocol):
 
 
 class SqlitePlace:
-    """A file."""
+    """A file. The first that a run makes is made by a producer, the others are copies of it."""
+
+    _first: bytes | None = None
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "faults.db"
         self.url = f"sqlite:///{self._path}"
 
+    def is_made(self) -> bool:
+        if not self._path.exists() and SqlitePlace._first is not None:
+            self._path.touch(0o600)
+            self._path.write_bytes(SqlitePlace._first)
+        return self._path.exists()
+
     def watch(self) -> None:
+        if SqlitePlace._first is None:
+            with self._connection() as connection:
+                SqlitePlace._first = connection.serialize()
         with self._connection() as connection:
             connection.executescript(SQLITE_AUDIT)
 
@@ -91,6 +106,9 @@ class PostgresPlace:
     def __init__(self, url: str) -> None:
         self.url = url
         self._connection: psycopg.Connection | None = None
+
+    def is_made(self) -> bool:
+        return bool(self._connected().execute("SELECT to_regclass('jm_schema') IS NOT NULL").fetchall()[0][0])
 
     def watch(self) -> None:
         self._connected().execute(POSTGRES_AUDIT)

@@ -84,7 +84,7 @@ class Worker:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
         if number == signal.SIGKILL:
-            psutil.wait_procs(tree, timeout=10)
+            wait_for(lambda: not any(map(_lives, tree)), timeout=10)
         return [process.pid for process in tree]
 
     def _strike(self, kind: str, number: signal.Signals) -> None:
@@ -189,7 +189,8 @@ class RealCluster:
 
     def provision(self) -> None:
         """Make the database, and watch every final status from here on."""
-        self.produce("app.jm.jobs.count()")
+        if not self.place.is_made():
+            self.produce("app.jm.jobs.count()")
         self.place.watch()
 
     def arm(self, points: str) -> None:
@@ -317,6 +318,14 @@ class RealCluster:
                 worker.signalled(signal.SIGKILL)
                 worker.process.wait(10)
         self.place.close()
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether it is more than an entry that its new parent has not fetched yet, which may take a second or two."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_for(condition: Callable[[], object], *, timeout: float = 30, what: Callable[[], str] = str) -> float:
