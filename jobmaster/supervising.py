@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import random
@@ -18,10 +19,11 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from jobmaster import crash_points
+from jobmaster.engine.engine_life import Patience
 from jobmaster.engine.lease_keeper import LeaseKeeper
 from jobmaster.engine.links.processes import ProcessChild, ProcessSpawner
 from jobmaster.engine.links.starting import Launch
-from jobmaster.engine.supervisor import Patience, Supervisor
+from jobmaster.engine.supervisor import Supervisor
 from jobmaster.errors import ConfigurationError, StoreUnavailable
 from jobmaster.findings import Answer, EngineOrder, Found, Unusable
 from jobmaster.model.states import ClusterMode, WorkerMode
@@ -29,6 +31,7 @@ from jobmaster.model.worker import Predecessor
 from jobmaster.ports.answers import StoreReplaced
 from jobmaster.ports.link import CANNOT_START, EXIT_UNREACHABLE
 from jobmaster.runtime import SystemClock, lease_timing, open_connections, open_master
+from jobmaster.settings.names import LONGEST_ID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from jobmaster.model.worker import Grant, Renewal
     from jobmaster.ports.store import Store
     from jobmaster.worker_order import WorkerOrder
+    from jobmaster.worker_plan import WorkerPlan
 
 logger = logging.getLogger("jobmaster.supervisor")
 
@@ -197,7 +201,7 @@ class Crew:
     @property
     def children(self) -> list[ProcessChild]:
         """The engine processes that live."""
-        return [child for child in self._spawner.children.values() if child.exit_reason() is None]
+        return self._spawner.living()
 
     async def run(self) -> int:
         """Supervise until the end; the answer is the exit code."""
@@ -221,7 +225,7 @@ class Crew:
 
     def _hear(self) -> None:
         """Something changed at an engine."""
-        reasons = [child.exit_reason() for child in self._spawner.children.values()]
+        reasons = [child.exit_reason() for child in self._spawner.newest.values()]
         if self._master.is_replaced and f"exit {EXIT_UNREACHABLE}" in reasons:
             self._move()
         self._supervisor.wake()
@@ -244,9 +248,14 @@ class Crew:
         return engine.granted_us > 0 and not self.runs_jobs
 
     def _launch(self, engine: int) -> Launch:
-        plan = self._found.plans[engine]
+        plan = self._named(self._found.plans[engine], engine)
         arguments = msgspec.msgpack.encode(EngineOrder(order=self._order, plan=plan))
         return Launch(entry=ENTRY, arguments=arguments, grace=plan.grace)
+
+    def _named(self, plan: WorkerPlan, engine: int) -> WorkerPlan:
+        """The plan under a name that no living engine has: registering a name ends the lease of who had it (R4)."""
+        number = self._spawner.free_number(engine)
+        return plan if number == 1 else msgspec.structs.replace(plan, name=f"{plan.name[: LONGEST_ID - 4]}~{number}")
 
 
 class Promise(msgspec.Struct, frozen=True):
@@ -326,21 +335,39 @@ class _Master:
 
 
 class _Spawner(ProcessSpawner):
-    """Remembers the newest process of each engine; the first process of engine 0 is there already."""
+    """Remembers the processes of each engine; the first process of engine 0 is there already.
+
+    Attributes:
+        newest: of each engine.
+    """
 
     def __init__(self, launch: Callable[[int], Launch], first: ProcessChild) -> None:
         super().__init__(launch)
-        self.children: dict[int, ProcessChild] = {}
+        self.newest: dict[int, ProcessChild] = {}
         self._first: ProcessChild | None = first
+        self._numbers: dict[ProcessChild, tuple[int, int]] = {}
 
     async def spawn(self, engine: int) -> ProcessChild:
+        number = self.free_number(engine)
         if engine == 0 and self._first is not None:
             child, self._first = self._first, None
             self.adopt(child)
         else:
             child = await super().spawn(engine)
-        self.children[engine] = child
+        self._numbers = {known: told for known, told in self._numbers.items() if known.exit_reason() is None}
+        self._numbers[child] = (engine, number)
+        self.newest[engine] = child
         return child
+
+    def living(self) -> list[ProcessChild]:
+        """All that have not ended: while one is replaced an engine has two."""
+        return [child for child in self._numbers if child.exit_reason() is None]
+
+    def free_number(self, engine: int) -> int:
+        """The smallest that no living process of this engine has, from 1 on."""
+        living = self.living()
+        taken = {number for child, (of, number) in self._numbers.items() if of == engine and child in living}
+        return next(number for number in itertools.count(1) if number not in taken)
 
 
 async def promises(found: Found, store: Store) -> list[Promise]:

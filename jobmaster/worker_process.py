@@ -17,6 +17,7 @@ import msgspec
 
 from jobmaster.context import running_job
 from jobmaster.engine.entry import Introduction
+from jobmaster.engine.loop_watch import LoopWatch
 from jobmaster.engine.pools.processes import PoolLaunch
 from jobmaster.errors import ConfigurationError, JobMasterError, StoreUnavailable
 from jobmaster.findings import Answer, EngineOrder, Found, FoundTask, Unusable
@@ -39,8 +40,8 @@ from jobmaster.worker_order import WorkerOrder
 if TYPE_CHECKING:
     from jobmaster.app import JobMaster
     from jobmaster.engine.entry import Prepared, Stoppable
+    from jobmaster.engine.links.child_end import ProcessEngineLink
     from jobmaster.gateway import Connections
-    from jobmaster.ports.link import EngineLink
     from jobmaster.ports.workload import Workload
 
 logger = logging.getLogger("jobmaster.worker")
@@ -68,7 +69,7 @@ def engine(arguments: bytes) -> Prepared:
 
 
 def _prepared(app: JobMaster, told: EngineOrder) -> Prepared:
-    async def run(link: EngineLink, ready: Callable[[Stoppable], None]) -> None:
+    async def run(link: ProcessEngineLink, ready: Callable[[Stoppable], None]) -> None:
         if app.settings.debug_log:
             start_debug_log(app.settings.debug_log, app.cluster_id)
         connections = await open_for_worker(app.settings, told.plan.agent)
@@ -83,7 +84,17 @@ def _prepared(app: JobMaster, told: EngineOrder) -> Prepared:
                 processes=PoolLaunch(POOL_ENTRY, msgspec.msgpack.encode(told)),
             )
             ready(made)
-            await made.run()
+            watch = LoopWatch(
+                beats=link.beats,
+                max_block=app.settings.max_block,
+                on_block=lambda block: link.accuse(block.key, block.what),
+                on_limit=lambda block: link.accuse(block.key, block.what),
+                on_turn=link.acquit,
+            )
+            try:
+                await made.run()
+            finally:
+                watch.stop()
             if made.homeless:
                 raise StoreUnavailable("this worker's database was replaced; a new process goes on with the new one")
             if made.disowned:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from jobmaster.ports.link import EngineLink
+from jobmaster.engine.links.child_end import ProcessEngineLink
 
 
 class Stoppable(Protocol):
@@ -26,7 +26,7 @@ class Stoppable(Protocol):
         ...
 
 
-Prepared = Callable[[EngineLink, Callable[[Stoppable], None]], Awaitable[None]]
+Prepared = Callable[[ProcessEngineLink, Callable[[Stoppable], None]], Awaitable[None]]
 """What an entry answers: an async function of the link and of `ready`.
 
 It opens the stores, builds the engine, calls `ready(engine)` and runs the engine to its end.

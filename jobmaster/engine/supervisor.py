@@ -10,8 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
-
+from jobmaster.engine.engine_life import TICK, EngineLife, Patience
 from jobmaster.ports.link import CANNOT_START, EXIT_UNREACHABLE
 from jobmaster.rules.recovery import blamed
 from jobmaster.rules.restart import HOPELESS_STARTS, LONG_LIFE, restart_delay
@@ -22,14 +21,13 @@ if TYPE_CHECKING:
     from jobmaster.engine.lease_keeper import LeaseKeeper
     from jobmaster.model.job import Blame
     from jobmaster.ports.clock import Clock
-    from jobmaster.ports.link import Child, Spawner
+    from jobmaster.ports.link import Spawner
 
 logger = logging.getLogger("jobmaster.supervisor")
 
-TICK = 1.0
-"""Seconds between two looks at a child when nothing calls `wake`: its counter moves once a second."""
+__all__ = ["EndingStore", "Patience", "Supervisor"]
+
 _CLEAN = "exit 0"
-_GRACEFUL, _AT_ONCE, _KILL = 1, 2, 3
 
 
 class EndingStore(Protocol):
@@ -38,47 +36,6 @@ class EndingStore(Protocol):
     async def end_worker(self, worker: int, *, blame: Sequence[Blame] = ()) -> None:
         """See `ports.master.MasterStore.end_worker`."""
         ...
-
-
-class Patience(msgspec.Struct, frozen=True):
-    """How long a supervisor waits before it kills, in seconds.
-
-    `max_block`: a loop that stands still. `start`: a process that never moved its counter. `condemned`: the other runs
-    of a process in which one does not end. `grace`: a graceful stop; `after_grace`: the last writes after it. `burial`:
-    telling the master about the dead before the supervisor itself ends.
-    """
-
-    max_block: float = 60.0
-    start: float = 300.0
-    condemned: float = 10.0
-    grace: float = 25.0
-    after_grace: float = 5.0
-    burial: float = 5.0
-
-
-class _Life:
-    """One engine process, as its supervisor sees it."""
-
-    def __init__(self, engine: int, child: Child, now: float) -> None:
-        self.engine = engine
-        self.child = child
-        self.began = self.looked = now
-        self.beats = 0
-        self.still = 0.0
-        self.dumped = False
-        self.condemned = False
-        self.asked_to_stop = 0
-        self.kill_at: float | None = None
-        self.killing_for = ""
-        """Why it will be killed when `kill_at` has come."""
-        self.killed_for = ""
-
-    def kill_by(self, moment: float, reason: str) -> None:
-        if self.kill_at is None or moment < self.kill_at:
-            self.kill_at, self.killing_for = moment, reason
-
-    def reason(self) -> str:
-        return self.killed_for or self.child.exit_reason() or ""
 
 
 class Supervisor:
@@ -106,9 +63,15 @@ class Supervisor:
         self._engines = engines
         self._patience = patience
         self._random = random
-        self._news = [asyncio.Event() for _ in range(engines)]
+        self._sleepers: set[asyncio.Event] = set()
         self._stops = 0
         self._burials: set[asyncio.Task[None]] = set()
+        self._lives: set[EngineLife] = set()
+        """All that have not ended."""
+        self._farewells: dict[asyncio.Task[None], EngineLife] = {}
+        """Those whose place another one has taken."""
+        self._being_replaced: EngineLife | None = None
+        """Worn engines are replaced one after the other."""
         self._somebody_was_ready = False
         self._unclean = False
         self.failure: str | None = None
@@ -117,11 +80,18 @@ class Supervisor:
 
     async def run(self) -> int:
         """Supervise; the answer is the process's exit code: 0 after a clean end, 1 otherwise."""
-        async with asyncio.TaskGroup() as group:
-            keeping = group.create_task(self._keeper.run())
-            tending = [group.create_task(self._tend(engine)) for engine in range(self._engines)]
-            await asyncio.wait(tending)
-            keeping.cancel()
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                keeping = group.create_task(self._keeper.run())
+                tending = [group.create_task(self._tend(engine)) for engine in range(self._engines)]
+                await asyncio.wait(tending)
+                if self._farewells:
+                    await asyncio.wait(self._farewells)
+                keeping.cancel()
+        finally:
+            for life in self._lives:
+                life.child.kill()
         await self._finish_burials()
         return 1 if self._unclean or self.failure is not None else 0
 
@@ -133,7 +103,7 @@ class Supervisor:
 
     def wake(self) -> None:
         """A hint: something changed at a child (it ended, or was condemned)."""
-        for event in self._news:
+        for event in self._sleepers:
             event.set()
 
     def _stopping(self) -> bool:
@@ -145,15 +115,19 @@ class Supervisor:
         short_lives = 0
         hopeless = 0
         while not self._stopping():
-            await self._back_off(engine, short_lives)
+            await self._back_off(short_lives)
             if self._stopping():
                 return
             life = await self._start(engine)
             if life is None:
                 short_lives += 1
                 continue
-            await self._watch(life)
-            burial = self._bury(life)
+            life = await self._follow(life)
+            burial = None
+            if self._has_ended(life):
+                burial = self._bury(life)
+            else:
+                self._see_off(life)
             if self._stopping() or self._has_done_its_work(life):
                 return
             hopeless = hopeless + 1 if self._never_was_ready(life) else 0
@@ -163,105 +137,130 @@ class Supervisor:
             if burial is not None:  # so that blame is known before the successor recovers anything
                 await asyncio.wait({burial}, timeout=TICK)
 
-    async def _start(self, engine: int) -> _Life | None:
+    async def _start(self, engine: int) -> EngineLife | None:
         try:
             child = await self._spawner.spawn(engine)
         except Exception:
             logger.exception("engine_not_started engine=%d", engine)
             return None
         logger.info("engine_started engine=%d pid=%d", engine, child.pid)
-        return _Life(engine, child, self._clock.monotonic())
+        life = EngineLife(engine, child, self._clock.monotonic(), self._patience)
+        self._lives.add(life)
+        self._keeper.add(child)
+        return life
 
-    async def _watch(self, life: _Life) -> None:
-        """Until the child has ended, by itself or by us."""
-        self._keeper.add(life.child)
-        try:
-            while life.child.exit_reason() is None:
-                self._look(life)
-                await self._pause(life.engine, TICK)
-        finally:
-            self._keeper.remove(life.child)
-            if life.child.exit_reason() is None:
-                life.child.kill()
-        if life.child.reports() is not None:
-            self._somebody_was_ready = True
-        level = logging.INFO if life.reason() == _CLEAN else logging.WARNING
-        logger.log(level, "engine_ended engine=%d pid=%d reason=%s", life.engine, life.child.pid, life.reason())
+    async def _follow(self, life: EngineLife) -> EngineLife:
+        """Until who stands in this place has ended, or is condemned; the answer is who that is.
 
-    async def _back_off(self, engine: int, short_lives: int) -> None:
+        A condemned engine starts nothing more: another one must, while what runs in the old one ends.
+        """
+        while life.lives:
+            self._look(life)
+            if not self._stopping():
+                if life.condemned:
+                    break
+                if life.worn and self._may_be_replaced(life):
+                    life = await self._replaced(life)
+                    continue
+            await self._pause(TICK)
+        return life
+
+    async def _back_off(self, short_lives: int) -> None:
         start_at = self._clock.monotonic() + restart_delay(short_lives=short_lives, random=self._random())
         while not self._stopping() and (left := start_at - self._clock.monotonic()) > 0:
-            await self._pause(engine, left)
+            await self._pause(left)
 
-    async def _pause(self, engine: int, seconds: float) -> None:
+    async def _pause(self, seconds: float) -> None:
         """Sleep, but not past news."""
-        event = self._news[engine]
-        event.clear()
+        event = asyncio.Event()
+        self._sleepers.add(event)
         try:
             async with asyncio.timeout(seconds):
                 await event.wait()
         except TimeoutError:
             return
+        finally:
+            self._sleepers.discard(event)
 
-    # ---------------------------------------------------------------- looking at a living child
+    def _look(self, life: EngineLife) -> None:
+        life.look(self._clock.monotonic(), stops=self._stops)
 
-    def _look(self, life: _Life) -> None:
-        now = self._clock.monotonic()
-        self._look_at_stops(life, now)
-        self._look_at_condemnation(life, now)
-        self._look_at_beats(life, now)
-        life.looked = now
-        if life.kill_at is not None and now >= life.kill_at:
-            if not life.killed_for:
-                logger.warning(
-                    "engine_killed engine=%d pid=%d reason=%s", life.engine, life.child.pid, life.killing_for
-                )
-                life.killed_for = life.killing_for
-            life.child.kill()
+    # ---------------------------------------------------------------- one takes the place of another that lives
 
-    def _look_at_stops(self, life: _Life, now: float) -> None:
-        wanted = min(self._stops, _AT_ONCE)
-        while life.asked_to_stop < wanted:
-            life.asked_to_stop += 1
-            life.child.terminate()
-            grace = self._patience.grace if life.asked_to_stop == _GRACEFUL else 0.0
-            life.kill_by(now + grace + self._patience.after_grace, "did not end within its grace period")
-        if self._stops >= _KILL:
-            life.kill_by(now, "third signal")
+    def _may_be_replaced(self, life: EngineLife) -> bool:
+        """One worn engine at a time, and none before the one that it has replaced itself is gone."""
+        if self._being_replaced is not None or self._clock.monotonic() < life.not_before:
+            return False
+        return all(leaving.engine != life.engine for leaving in self._farewells.values())
 
-    def _look_at_condemnation(self, life: _Life, now: float) -> None:
-        reason = life.child.condemned()
-        if reason is None or life.condemned:
-            return
-        life.condemned = True
-        logger.warning("engine_condemned engine=%d pid=%d reason=%s", life.engine, life.child.pid, reason)
-        life.kill_by(now + self._patience.condemned, f"condemned: {reason}")
+    async def _replaced(self, life: EngineLife) -> EngineLife:
+        """Start a worn engine's successor, and let the old one go once that works; who stands in the place now.
 
-    def _look_at_beats(self, life: _Life, now: float) -> None:
-        """Count how long its loop has stood still, in time during which this process itself was awake."""
-        beats = life.child.beats()
-        if beats != life.beats:
-            life.beats, life.still, life.dumped = beats, 0.0, False
-            return
-        life.still += min(now - life.looked, 2 * TICK)
-        limit = self._patience.max_block if beats else self._patience.start
-        if life.still < limit or life.dumped:
-            return
-        life.dumped = True
-        what = "event loop blocked" if beats else "not ready"
-        logger.error("engine_stands_still engine=%d pid=%d seconds=%g", life.engine, life.child.pid, limit)
-        life.child.dump_stacks()
-        life.kill_by(now + TICK, f"{what} for {limit:g} s")
+        Until then the old one works on: a successor that cannot begin, as after a broken deployment, harms nobody.
+        """
+        logger.info("engine_worn engine=%d pid=%d reason=%s", life.engine, life.child.pid, life.worn)
+        self._being_replaced = life
+        try:
+            heir = await self._start(life.engine)
+            while heir is not None and heir.lives and not heir.works and not self._stopping():
+                if not life.lives or life.condemned:
+                    break
+                self._look(life)
+                self._look(heir)
+                await self._pause(TICK)
+        finally:
+            self._being_replaced = None
+        if heir is None or self._has_ended(heir):
+            if heir is not None:
+                self._bury(heir)
+            life.failed_heirs += 1
+            wait = restart_delay(short_lives=1 + life.failed_heirs, random=self._random())
+            life.not_before = self._clock.monotonic() + wait
+            logger.error("engine_not_replaced engine=%d pid=%d retry_after=%.1f reason=%s: the old one goes on",
+                         life.engine, life.child.pid, wait, heir.reason() if heir else "not started")  # fmt: skip
+            return life
+        if self._stopping():
+            self._see_off(heir)
+            return life
+        if life.lives:
+            life.retire(self._clock.monotonic())
+        self._see_off(life)
+        return heir
+
+    def _see_off(self, life: EngineLife) -> None:
+        """Watch it to its end, beside the one that has taken its place."""
+        farewell = self._group.create_task(self._watch_to_the_end(life))
+        self._farewells[farewell] = life
+        farewell.add_done_callback(self._farewells.pop)
+
+    async def _watch_to_the_end(self, life: EngineLife) -> None:
+        while not self._has_ended(life):
+            self._look(life)
+            await self._pause(TICK)
+        self._bury(life)
 
     # ---------------------------------------------------------------- after its end
 
-    def _has_done_its_work(self, life: _Life) -> bool:
+    def _has_ended(self, life: EngineLife) -> bool:
+        """Whether it has ended; the first time that it is seen, its lease is no longer renewed."""
+        if life.lives:
+            return False
+        if life in self._lives:
+            self._lives.discard(life)
+            self._keeper.remove(life.child)
+            self._somebody_was_ready = self._somebody_was_ready or life.was_ready
+            reason = "recycled" if life.retired and life.reason() == _CLEAN else life.reason()
+            level = logging.INFO if life.reason() == _CLEAN else logging.WARNING
+            logger.log(level, "engine_ended engine=%d pid=%d reason=%s", life.engine, life.child.pid, reason)
+        return True
+
+    def _has_done_its_work(self, life: EngineLife) -> bool:
         return life.reason() == _CLEAN and life.child.condemned() is None
 
-    def _never_was_ready(self, life: _Life) -> bool:
+    def _never_was_ready(self, life: EngineLife) -> bool:
         return life.child.reports() is None and life.reason() != f"exit {EXIT_UNREACHABLE}"
 
-    def _give_up(self, life: _Life, hopeless: int) -> bool:
+    def _give_up(self, life: EngineLife, hopeless: int) -> bool:
         """True: starting this engine again would not help; all others are stopped, too."""
         reason = life.reason()
         if reason.startswith(CANNOT_START) and (not self._somebody_was_ready or hopeless >= HOPELESS_STARTS):
@@ -278,17 +277,17 @@ class Supervisor:
             self.stop()
         return True
 
-    def _bury(self, life: _Life) -> asyncio.Task[None] | None:
+    def _bury(self, life: EngineLife) -> asyncio.Task[None] | None:
         """Tell the master at once, so that others adopt its buckets without waiting for its lease to end."""
         reason = life.reason()
         report = life.child.reports()
         stopping = life.asked_to_stop > 0
-        if stopping and not (reason in {_CLEAN, "SIGTERM"} or report is None):
+        if stopping and self._stopping() and not (reason in {_CLEAN, "SIGTERM"} or report is None):
             self._unclean = True
         if reason == _CLEAN or report is None:
             return None
         # Who is killed because the grace period is over is to blame for nothing.
-        blame = [] if stopping and life.killed_for else blamed(life.child.evidence(), reason)
+        blame = [] if stopping and life.killed_for else blamed(life.ran(), reason)
         burial = asyncio.create_task(self._end_worker(report.worker, blame))
         self._burials.add(burial)
         burial.add_done_callback(self._burials.discard)

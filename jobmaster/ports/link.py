@@ -35,6 +35,9 @@ class Report(msgspec.Struct, frozen=True):
     stats: bytes = b"{}"
     soon: bool = False
     """Renew now, don't wait for the period (buckets were made, adoption is wanted)."""
+    worn: str = ""
+    """Why this process should be replaced by a new one, though nothing is wrong with it (so many runs, so much memory);
+    empty: it need not be."""
 
 
 class EngineLink(Protocol):
@@ -101,6 +104,13 @@ class Child(Protocol):
 
     def condemned(self) -> str | None:
         """Why the engine asked to be replaced, or None."""
+        ...
+
+    def accused(self) -> tuple[JobKey | None, str] | None:
+        """What holds the engine's loop up, as it says itself: the job, where it is known, and words; None: nothing.
+
+        Valid after the process's death too.
+        """
         ...
 
     def exit_reason(self) -> str | None:

@@ -80,6 +80,11 @@ def _block(_engine: FakeEngine) -> None:
         time.sleep(0.01)
 
 
+def _accuse_and_block(engine: FakeEngine) -> None:
+    engine._link.accuse(RAN, "task shop.spin")
+    _block(engine)
+
+
 def _hold_the_interpreter(_engine: FakeEngine) -> None:
     ctypes.PyDLL(None).sleep(1000)
 
@@ -95,6 +100,7 @@ def _many_reports(engine: FakeEngine) -> None:
 
 ACTS: dict[str, Callable[[FakeEngine], Any]] = {
     "block": _block,
+    "accuse and block": _accuse_and_block,
     "hold the interpreter": _hold_the_interpreter,
     "segfault": lambda _: ctypes.string_at(0),
     "exit": lambda _: os._exit(7),

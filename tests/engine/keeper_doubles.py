@@ -96,6 +96,7 @@ class FakeChild:
         self.condemned_for: str | None = None
         self.places: list[tuple[JobKey, bool]] = []
         self.blocked_at: float | None = None
+        self.blocker: tuple[JobKey | None, str] | None = None
         self.started_at = loop.virtual
         self.beating = True
         self.acts: list[tuple[float, str]] = []
@@ -119,6 +120,9 @@ class FakeChild:
 
     def condemned(self) -> str | None:
         return self.condemned_for
+
+    def accused(self) -> tuple[JobKey | None, str] | None:
+        return self.blocker
 
     def exit_reason(self) -> str | None:
         return self.exit

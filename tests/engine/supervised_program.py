@@ -18,9 +18,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from jobmaster.engine.engine_life import Patience
 from jobmaster.engine.lease_keeper import LeaseKeeper
 from jobmaster.engine.links.processes import Launch, ProcessSpawner
-from jobmaster.engine.supervisor import Patience, Supervisor
+from jobmaster.engine.supervisor import Supervisor
 from jobmaster.model.job import Blame
 from jobmaster.model.worker import Grant, Renewal
 from jobmaster.rules.lease import LeaseTiming

@@ -337,3 +337,25 @@ def test_the_first_condemnation_stands_however_long_its_text():
 def test_words_of_return_codes():
     assert [exit_word(code) for code in (0, 3, -9, -11, -63)] == ["exit 0", "exit 3", "SIGKILL", "SIGSEGV", "signal 63"]
     assert out_of_memory_kills() >= 0
+
+
+def test_what_holds_the_loop_up_is_readable_until_it_turns_again():
+    descriptor = memory.create()
+    engine, supervisor = SharedMemory(descriptor), SharedMemory(descriptor)
+    os.close(descriptor)
+    innocent, guilty = new_job_key(), new_job_key()
+    engine.note(innocent, suspect=False)
+    engine.note(guilty, suspect=False)
+    assert supervisor.accused() is None
+    engine.accuse(guilty, "task shop.spin " + "ä" * 600)
+    key, words = supervisor.accused()
+    assert key == guilty
+    assert words.startswith("task shop.spin ää")
+    assert len(supervisor.evidence()) == 2, "long words strike no place"
+    engine.accuse(None, "somebody's own thread")
+    assert supervisor.accused() == (None, "somebody's own thread")
+    engine.accuse(new_job_key(), "a job that is not noted")
+    assert supervisor.accused() == (None, "a job that is not noted")
+    engine.acquit()
+    assert supervisor.accused() is None
+    assert supervisor.condemned() is None

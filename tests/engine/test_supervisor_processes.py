@@ -121,7 +121,10 @@ def test_a_killed_engine_is_reported_with_its_evidence_and_replaced_within_a_sec
     program.until("renewed")
     began = time.monotonic()
     os.kill(program.children()[0].pid, signal.SIGKILL)
-    assert program.until("ended") == {"ended": 1, "blame": [["s" * 16, "SIGKILL"]]}
+    assert program.until("ended") == {
+        "ended": 1,
+        "blame": [["r" * 16, "SIGKILL"], ["s" * 16, "SIGKILL"]],
+    }
     told_after = time.monotonic() - began
     assert program.until("renewed") == {"renewed": 2}
     assert told_after < 0.5
@@ -131,8 +134,15 @@ def test_a_killed_engine_is_reported_with_its_evidence_and_replaced_within_a_sec
 def test_a_loop_that_blocks_is_replaced(start, capfd):
     program = start(act="block")
     program.until("renewed")
-    assert program.until("ended")["blame"] == [["s" * 16, "event loop blocked for 2 s"]]
+    reason = "event loop blocked for 2 s"
+    assert program.until("ended")["blame"] == [["r" * 16, reason], ["s" * 16, reason]]
     program.until("renewed")
+
+
+def test_of_a_loop_that_says_who_blocks_it_only_that_run_is_blamed(start):
+    program = start(act="accuse and block")
+    program.until("renewed")
+    assert program.until("ended")["blame"] == [["r" * 16, "event loop blocked for 2 s"]]
 
 
 def test_code_that_holds_the_interpreter_is_replaced_too(start):

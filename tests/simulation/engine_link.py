@@ -119,6 +119,9 @@ class SimChild:
     def evidence(self) -> list[tuple[JobKey, bool]]:
         return list(self._memory.places.values())
 
+    def accused(self) -> tuple[JobKey | None, str] | None:
+        return None
+
     def condemned(self) -> str | None:
         return self._memory.condemned
 

@@ -61,6 +61,18 @@ class ProcessEngineLink:
         """See `EngineLink.beat`."""
         self._memory.beat()
 
+    def beats(self) -> int:
+        """The liveness counter."""
+        return self._memory.beats()
+
+    def accuse(self, key: JobKey | None, what: str) -> None:
+        """Say in shared memory what holds the loop up. For any thread."""
+        self._memory.accuse(key, what)
+
+    def acquit(self) -> None:
+        """Nothing does any more."""
+        self._memory.acquit()
+
     def running(self, key: JobKey, *, suspect: bool) -> int:
         """See `EngineLink.running`."""
         return self._memory.note(key, suspect=suspect)

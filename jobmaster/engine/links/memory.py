@@ -7,7 +7,10 @@ A file without a name, mapped by both. It outlives the engine's process, so that
       8  beats            8 bytes, written by the engine only
      16  length of the reason for which the engine is condemned, 0: it is not
      24  that reason, UTF-8
-    512  places: 4096 times 16 bytes of key, 1 byte of mark (0 free, 1 running, 2 running and suspect), 7 unused
+    512  length of what holds its loop up, 0: it turns
+    520  the place of the run whose code that is, plus 1; 0: nobody knows
+    528  what it is, UTF-8
+   1024  places: 4096 times 16 bytes of key, 1 byte of mark (0 free, 1 running, 2 running and suspect), 7 unused
 """
 
 from __future__ import annotations
@@ -18,10 +21,11 @@ import os
 from jobmaster.model.ids import JobKey
 
 _REASON_AT, _REASON_MOST = 24, 480
-_PLACES_AT, _PLACE_SIZE, _PLACES = 512, 24, 4096
+_BLOCK_AT, _BLOCK_MOST = 528, 480
+_PLACES_AT, _PLACE_SIZE, _PLACES = 1024, 24, 4096
 SIZE = _PLACES_AT + _PLACE_SIZE * _PLACES
 
-_TRUST, _BEATS, _REASON_LENGTH = 0, 1, 2
+_TRUST, _BEATS, _REASON_LENGTH, _BLOCK_LENGTH, _BLOCK_PLACE = 0, 1, 2, 64, 65
 _FREE, _RUNNING, _SUSPECT = 0, 1, 2
 
 
@@ -45,7 +49,7 @@ class SharedMemory:
     def __init__(self, descriptor: int) -> None:
         self._map = mmap.mmap(descriptor, SIZE)
         # Aligned words, written and read by one instruction: no end can see half of a number.
-        self._words = memoryview(self._map)[:_REASON_AT].cast("q")
+        self._words = memoryview(self._map)[:_BLOCK_AT].cast("q")
         self._free = list(range(_PLACES - 1, -1, -1))
 
     # ---------------------------------------------------------------- the engine's part
@@ -79,6 +83,26 @@ class SharedMemory:
         self._map[_REASON_AT : _REASON_AT + len(text)] = text
         self._words[_REASON_LENGTH] = len(text)
 
+    def accuse(self, key: JobKey | None, what: str) -> None:
+        """Something holds the loop up: this run, where it is known. For any thread; a later word replaces it."""
+        text = what.encode()[:_BLOCK_MOST] or b"?"
+        self._words[_BLOCK_LENGTH] = 0
+        self._map[_BLOCK_AT : _BLOCK_AT + len(text)] = text
+        self._words[_BLOCK_PLACE] = 0 if key is None else self._place_of(key) + 1
+        self._words[_BLOCK_LENGTH] = len(text)
+
+    def acquit(self) -> None:
+        """The loop turns again."""
+        self._words[_BLOCK_LENGTH] = 0
+
+    def _place_of(self, key: JobKey) -> int:
+        """The place that was noted for it, or -1."""
+        for place in range(_PLACES):
+            at = _PLACES_AT + place * _PLACE_SIZE
+            if self._map[at + 16] and self._map[at : at + 16] == key:
+                return place
+        return -1
+
     def trust_until_ns(self) -> int:
         """The end of the lease."""
         return self._words[_TRUST]
@@ -99,6 +123,15 @@ class SharedMemory:
         if not length:
             return None
         return self._map[_REASON_AT : _REASON_AT + length].decode(errors="replace")
+
+    def accused(self) -> tuple[JobKey | None, str] | None:
+        """The run that holds the loop up, where it is known, and what that is in words; None while it turns."""
+        length, place = self._words[_BLOCK_LENGTH], self._words[_BLOCK_PLACE] - 1
+        if not length:
+            return None
+        text = self._map[_BLOCK_AT : _BLOCK_AT + length].decode(errors="replace")
+        at = _PLACES_AT + place * _PLACE_SIZE
+        return (JobKey(self._map[at : at + 16]) if place >= 0 else None), text
 
     def evidence(self) -> list[tuple[JobKey, bool]]:
         """The runs noted, with their suspect mark."""

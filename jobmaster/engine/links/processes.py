@@ -103,6 +103,10 @@ class ProcessChild:
         """See `Child.condemned`."""
         return self._memory.condemned()
 
+    def accused(self) -> tuple[JobKey | None, str] | None:
+        """See `Child.accused`."""
+        return self._memory.accused()
+
     def exit_reason(self) -> str | None:
         """See `Child.exit_reason`."""
         if self._process.word is None or self._failure is None:

@@ -117,6 +117,10 @@ class ThreadLink:
         """See `Child.condemned`."""
         return self._condemned
 
+    def accused(self) -> tuple[JobKey | None, str] | None:
+        """See `Child.accused`. Whoever watches the loop in this process acts on it at once."""
+        return None
+
     def exit_reason(self) -> str | None:
         """See `Child.exit_reason`."""
         return self._exit
