@@ -20,7 +20,7 @@ class Revision(NamedTuple):
         title: the first line of its file.
         oldest_code: the oldest schema version whose code goes on working after it.
         contracts: it takes away what code needs that worked before it.
-        transactional: it is made entirely or not at all; else each of its statements may be repeated.
+        transactional: it is made entirely or not at all; else (on PostgreSQL) each of its statements may be repeated.
     """
 
     number: str

@@ -110,7 +110,7 @@ class Steps:
             step = self._next_step(stored_version(connection, hold=self._address.kind == POSTGRESQL))
             if step is None:
                 return False
-            if step.transactional:
+            if step.transactional or self._address.kind != POSTGRESQL:
                 self._make(connection, step)
                 self._require(stored_version(connection), step)
                 return True

@@ -19,6 +19,9 @@ DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientE
 REPEATABLE = ("40001", "40P01")
 """Serialization failure and deadlock: the server undid the whole transaction, which may be tried again at once."""
 
+STALE = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
+"""A table was changed under a prepared statement, which the driver has forgotten now: nothing was done."""
+
 READ_ONLY = "25006"
 """The session takes no writes."""
 

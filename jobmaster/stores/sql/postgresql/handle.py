@@ -14,6 +14,7 @@ from jobmaster.stores.sql.postgresql.faults import (
     DRIVER,
     READ_ONLY,
     REPEATABLE,
+    STALE,
     is_lost,
     sqlstate,
     undone,
@@ -41,6 +42,8 @@ CONNECTIONS: Final = 6
 """Two flushers of outcomes, a read, a claim, a start, and one more; opened only when they are needed at once."""
 TRIES: Final = 5
 """How often a transaction is tried that the server undid because of another one."""
+STALE_TRIES: Final = 3 * CONNECTIONS
+"""How often it is tried after a change of the tables: each connection may have prepared what it runs before that."""
 
 
 class Handle:
@@ -86,19 +89,22 @@ class Handle:
     async def _write(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `work` in a transaction of its own; its signals leave with the commit.
 
-        Tried again where the server undid it because of a deadlock, so `work` changes nothing but the database.
+        Tried again where the server undid it because of a deadlock or a changed table, so `work` changes nothing but the database.
 
         Raises:
             StoreUnavailable: certainly no effect.
             OutcomeUnknown: the answer to the commit did not come.
         """
-        tries = TRIES
+        tries, stale_tries = TRIES, STALE_TRIES
         while True:
-            tries -= 1
             try:
                 return await self._transaction(work)
             except _Again as again:
-                if not tries:
+                if isinstance(again.cause, STALE):
+                    stale_tries -= 1
+                else:
+                    tries -= 1
+                if not (tries and stale_tries):
                     raise undone(again.cause, self._place.dsn) from again.cause
                 await asyncio.sleep(random.random() * 0.01)  # noqa: S311 - jitter
 
@@ -117,7 +123,7 @@ class Handle:
                     return result
             except BaseException as error:
                 await _undo(connection, error)
-                if sqlstate(error) in REPEATABLE:
+                if sqlstate(error) in REPEATABLE or isinstance(error, STALE):
                     raise _Again(error) from error
                 if committing and is_lost(error):
                     raise unknown(error, self._place.dsn) from error
@@ -219,7 +225,7 @@ class Handle:
 
 
 class _Again(Exception):  # noqa: N818 - never leaves this module
-    """The server undid the transaction because of another one."""
+    """The server undid the transaction because of another one, or of a change of the tables."""
 
     def __init__(self, cause: BaseException) -> None:
         super().__init__(str(cause))
