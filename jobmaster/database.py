@@ -5,10 +5,15 @@ Imports SQLAlchemy and Alembic when it is asked: no worker and no producer does 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from jobmaster.errors import ConfigurationError
+
 if TYPE_CHECKING:
-    from jobmaster.settings import Settings
+    from jobmaster.client import Client
+    from jobmaster.model.examination import Examination
+    from jobmaster.settings import Dsn, Settings
     from jobmaster.stores.sql.provision import SchemaStatus
 
 
@@ -46,3 +51,51 @@ def schema_sql(dialect: str) -> str:
     from jobmaster.stores.sql.provision import sql
 
     return sql(dialect)
+
+
+def examine_store(dsn: Dsn, *, timeout: float) -> Examination:
+    """What a store says of itself; nothing is changed. On a connection of its own, to be called outside of any loop.
+
+    Args:
+        dsn: the address of the master or of an agent.
+        timeout: seconds for the connection, and for each of a few questions.
+
+    Raises:
+        ConfigurationError: this version has no such store, its driver is missing, or the address is wrong.
+        StoreUnavailable: it does not answer, or has no connection left.
+    """
+    from jobmaster.settings import require_driver
+
+    require_driver(dsn)
+    if dsn.kind == "sqlite":
+        from jobmaster.stores.sql.sqlite.examining import examine as examine_file
+
+        return examine_file(dsn, timeout=timeout)
+    if dsn.kind == "postgresql":
+        import asyncio
+
+        from jobmaster.stores.sql.postgresql.examining import examine as examine_server
+
+        return asyncio.run(examine_server(dsn, timeout=timeout))
+    raise ConfigurationError(
+        f"{dsn} names a {dsn.kind} store, and this version of JobMaster has stores for SQLite and PostgreSQL only. "
+        "Use sqlite:///jobmaster.db or postgresql://HOST/DATABASE."
+    )
+
+
+def settings_skew(client: Client, settings: Settings) -> Sequence[str]:
+    """Sentences about the settings that differ from what the cluster has agreed on, with both values; nothing changes.
+
+    Raises:
+        ClusterMismatch: the master belongs to another cluster.
+        StoreUnavailable: it cannot be reached.
+    """
+    import msgspec
+
+    from jobmaster.agreement import agreed_values, contradictions
+
+    stored = client.ask(lambda gate: gate.store.load_cluster())
+    if stored is None:
+        return ()
+    theirs = msgspec.json.decode(stored.settings)
+    return contradictions(theirs, agreed_values(settings), protect_agents=settings.protect_agents)

@@ -1,231 +1,153 @@
-"""The single checks of `jobmaster doctor`. Each looks at one thing and answers findings; none changes anything."""
+"""The course of `jobmaster doctor`: which check follows which, the time that each gets, and what is left out."""
 
 from __future__ import annotations
 
-import platform
-import sqlite3
-import sys
+import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from jobmaster.cli.output import span, survival
-from jobmaster.errors import ConfigurationError, JobMasterError, StoreUnavailable
-from jobmaster.model.reasons import UNROUTABLE
-from jobmaster.model.states import BucketStatus, ClusterMode, JobStatus
+from jobmaster.cli.checks import app as app_checks
+from jobmaster.cli.checks import cluster, installation, jobs
+from jobmaster.cli.checks.finding import Finding, State
+from jobmaster.cli.checks.schema import schema
+from jobmaster.cli.checks.stores import judged
+from jobmaster.errors import JobMasterError, StoreUnavailable
 
 if TYPE_CHECKING:
     from jobmaster.app import JobMaster
+    from jobmaster.cli.invocation import Invocation
+    from jobmaster.model.examination import Examination
+    from jobmaster.settings import Dsn
 
-OLDEST_SQLITE: Final = (3, 35, 0)
-OLDEST_PYTHON: Final = (3, 11)
-MOST_SKEW: Final = 2.0
-"""Seconds between this host's clock and the store's that nobody needs to know of."""
-LONG_WAIT: Final = timedelta(minutes=5)
-MOST_LOOKED_AT: Final = 1_000
+CHECK_WITHIN: Final = 5.0
+"""Seconds that one check may take."""
+QUESTION_WITHIN: Final = 4.0
+"""Seconds for a connection to a store, and for one question to it."""
 
-
-class State(Enum):
-    """How good a finding is."""
-
-    OK = 1
-    WARNING = 2
-    FAULT = 3
+Look = Callable[[], Sequence[Finding]]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a check found.
+class Checkup:
+    """One run: cheap checks first, and what needs the master only while that answers.
 
     Args:
-        check: its name.
-        state: how good it is.
-        fact: what was found.
-        advice: what to do, empty where nothing is.
-        is_unreachable: a store did not answer.
+        tell: called with each finding as soon as it is there.
+
+    Attributes:
+        findings: all of them.
+        left_out: the names of checks that could not be made, because an earlier one failed.
+        stuck: a check did not come back, and its thread still waits for something.
     """
 
-    check: str
-    state: State
-    fact: str
-    advice: str = ""
-    is_unreachable: bool = False
+    def __init__(self, tell: Callable[[Finding], None]) -> None:
+        self._tell = tell
+        self._examined: dict[str, Examination] = {}
+        self.findings: list[Finding] = []
+        self.left_out: list[str] = []
+        self.stuck = False
+
+    def run(self, invocation: Invocation) -> None:
+        """Look at everything.
+
+        Raises:
+            click.UsageError: nothing says where the app is.
+        """
+        self._check("python", installation.python)
+        self._check("sqlite", installation.sqlite_library)
+        self._check("host zone", installation.host_zone)
+        app, found = installation.import_app(invocation)
+        self._add(found)
+        if app is None:
+            self.left_out += ["tasks", "settings", "stores", "cluster", "jobs"]
+            return
+        for name, look in _OF_THE_APP.items():
+            self._check(name, partial(look, app))
+        good = [self._store(app, name, dsn) for name, dsn in app_checks.stores_of(app.settings).items()]
+        if all(good):
+            self._cluster(app)
+        else:
+            self.left_out += ["cluster", "jobs"]
+
+    def _store(self, app: JobMaster, store: str, dsn: Dsn) -> bool:
+        """Whether the store can be worked with as it is."""
+        if any(finding.state is State.FAULT and finding.store == store for finding in self.findings):
+            return False  # no driver, or no such store: said already
+        kind = "master" if store == "master" else "agent"
+        if not self._check(kind, partial(self._examine, app, store, dsn), store=store):
+            return False
+        examined = self._examined[store]
+        good = self._check("schema", partial(schema, store, dsn, examined, app.settings), store=store)
+        is_new = any(finding.check == "schema" and finding.state is State.WARNING for finding in self.findings)
+        return good and examined.exists and not is_new
+
+    def _examine(self, app: JobMaster, store: str, dsn: Dsn) -> Sequence[Finding]:
+        from jobmaster.database import examine_store
+
+        self._examined[store] = found = examine_store(dsn, timeout=QUESTION_WITHIN)
+        return judged(store, dsn, found, app.settings)
+
+    def _cluster(self, app: JobMaster) -> None:
+        if not self._check("agreement", partial(cluster.agreement, app)) and self._is_unreachable():
+            self.left_out += ["cluster", "jobs"]
+            return
+        self._check("workers", partial(cluster.workers, app))
+        self._check("buckets", partial(cluster.buckets, app))
+        self._check("unroutable", partial(jobs.unroutable, app))
+        self._check("quarantined", partial(jobs.quarantined, self._examined["master"]))
+        self._check("waiting", partial(jobs.waiting, app, self._examined))
+        self._check("jobs", partial(jobs.counts, app))
+
+    def _is_unreachable(self) -> bool:
+        return any(finding.is_unreachable for finding in self.findings)
+
+    def _check(self, name: str, look: Look, *, store: str = "") -> bool:
+        """Make a check within its time. False: it found a fault, or failed."""
+        found = self._within_time(name, look, store)
+        self._add(found)
+        return all(finding.state is not State.FAULT for finding in found)
+
+    def _add(self, found: Sequence[Finding]) -> None:
+        for finding in found:
+            self.findings.append(finding)
+            self._tell(finding)
+
+    def _within_time(self, name: str, look: Look, store: str) -> Sequence[Finding]:
+        answer: list[Sequence[Finding]] = []
+
+        def work() -> None:
+            answer.append(_looked(name, look, store))
+
+        # A daemon: what hangs in a driver must not hold up the end of the program.
+        thread = threading.Thread(target=work, name=f"jobmaster-check-{name}", daemon=True)
+        thread.start()
+        thread.join(CHECK_WITHIN)
+        if answer:
+            return answer[0]
+        self.stuck = True
+        fact = f"no answer within {CHECK_WITHIN:g} s"
+        advice = "Is the server overloaded, frozen, or behind a network that swallows packets?"
+        return [Finding(name, State.FAULT, fact, advice, store, is_unreachable=True)]
 
 
-def check_installation() -> list[Finding]:
-    """Python and SQLite."""
-    python, sqlite = platform.python_version(), sqlite3.sqlite_version
-    return [
-        _judge(
-            "python", python, good=sys.version_info >= OLDEST_PYTHON, advice="JobMaster needs Python 3.11 or newer."
-        ),
-        _judge(
-            "sqlite",
-            sqlite,
-            good=sqlite3.sqlite_version_info >= OLDEST_SQLITE,
-            advice="JobMaster needs SQLite 3.35 or newer: use a newer Python.",
-        ),
-    ]
-
-
-def check_up(app: JobMaster) -> list[Finding]:
-    """Everything about the app and its cluster. What needs the master is left out once that does not answer."""
-    findings = [*_app(app), *_settings(app)]
+def _looked(name: str, look: Look, store: str) -> Sequence[Finding]:
     try:
-        schema = _schema(app)
-        findings += schema
-        if any(finding.state is State.FAULT for finding in schema) or _is_new(schema):
-            return findings
-        for check in _CHECKS_OF_MASTER:
-            findings += check(app)
+        return look()
     except StoreUnavailable as error:
         advice = "Is the server running, and are address, user and network right? See jobmaster config show."
-        findings.append(Finding("master", State.FAULT, str(error), advice, is_unreachable=True))
+        return [Finding(name, State.FAULT, str(error), advice, store, is_unreachable=True)]
     except JobMasterError as error:
-        findings.append(Finding("master", State.FAULT, str(error)))
-    return findings
+        return [Finding(name, State.FAULT, str(error), store=store)]
+    except Exception as error:  # noqa: BLE001 - a check that fails is a finding, and the others go on
+        fact = f"the check itself failed: {type(error).__name__}: {error}"
+        return [Finding(name, State.FAULT, fact, "Please report this with the versions above.", store)]
 
 
-def _judge(check: str, fact: str, *, good: bool, advice: str, bad: State = State.FAULT) -> Finding:
-    return Finding(check, State.OK, fact) if good else Finding(check, bad, fact, advice)
-
-
-def _app(app: JobMaster) -> list[Finding]:
-    names = sorted(definition.name for definition in app.registry)
-    shown = ", ".join(names[:5]) + (", ..." if names[5:] else "")
-    return [
-        Finding("app", State.OK, f"cluster {app.cluster_id}"),
-        _judge(
-            "tasks",
-            f"{len(names)} found{f': {shown}' if names else ''}",
-            good=bool(names),
-            advice="Put @jm.task on a function, or name the modules that have tasks in include=[...].",
-        ),
-    ]
-
-
-def _settings(app: JobMaster) -> list[Finding]:
-    settings = app.settings
-    findings = [Finding("settings", State.WARNING, warning) for warning in app.resolved.warnings]
-    if not findings:
-        changed = sum(origin not in {"default", "app"} for _, _, origin in app.resolved.rows())
-        findings.append(Finding("settings", State.OK, f"valid; {changed} from environment and files"))
-    if settings.cluster_mode is not ClusterMode.ACTIVE:
-        mode = settings.cluster_mode.name.lower()
-        findings.append(Finding("mode", State.WARNING, f"cluster_mode is {mode}: no job runs", "Set it to active."))
-    if settings.retention is None:
-        advice = "Set retention=timedelta(days=30), or the master grows for ever."
-        findings.append(Finding("retention", State.WARNING, "ended jobs are kept for ever", advice))
-    return findings
-
-
-def _schema(app: JobMaster) -> list[Finding]:
-    from jobmaster.database import schema_status
-
-    try:
-        found = schema_status(app.settings)
-    except ConfigurationError as error:
-        return [Finding("master", State.FAULT, str(error))]
-    if found.is_current:
-        return [Finding("schema", State.OK, f"{found.found} in {found.database}")]
-    if found.found is not None and found.found > found.expected:
-        fact = f"{found.found} in {found.database} is newer than this JobMaster knows ({found.expected})"
-        return [Finding("schema", State.FAULT, fact, "Update this installation: pip install -U jobmaster")]
-    fact = f"{found.found or 'none yet'} in {found.database}, expected {found.expected}"
-    if app.settings.auto_provision:
-        return [Finding("schema", State.WARNING, fact, "The first worker makes it, or jobmaster db upgrade.")]
-    return [Finding("schema", State.FAULT, fact, "auto_provision is off, so run: jobmaster db upgrade")]
-
-
-def _is_new(schema: Sequence[Finding]) -> bool:
-    return any(finding.state is State.WARNING for finding in schema)
-
-
-def _connection(app: JobMaster) -> list[Finding]:
-    ahead = app.client.ask(lambda gate: gate.clock_ahead_us()) / 1_000_000
-    promise = app.client.ask(lambda gate: gate.store.durability())
-    skew = f"the master's clock is {span(abs(ahead))} {'ahead' if ahead > 0 else 'behind'}"
-    fact = f"an accepted job {survival(promise.survives)} ({promise.evidence})"
-    less = app.settings.survives.value == "host" and promise.survives != "host"
-    return [
-        Finding("master", State.OK, f"{app.settings.master} answers"),
-        _judge(
-            "clock",
-            skew,
-            good=abs(ahead) <= MOST_SKEW,
-            advice="Have both hosts follow a time server. Jobs run by the master's clock.",
-            bad=State.WARNING,
-        ),
-        _judge(
-            "durability",
-            fact,
-            good=not less,
-            advice='The app expects "host": change the server\'s setting, or say survives="process".',
-            bad=State.WARNING,
-        ),
-    ]
-
-
-def _workers(app: JobMaster) -> list[Finding]:
-    found = app.workers.list()
-    living = [worker for worker in found if worker.status.lives]
-    dead = len(found) - len(living)
-    findings = [
-        _judge(
-            "workers",
-            f"{len(living)} live" + (f", {dead} ended" if dead else ""),
-            good=bool(living),
-            advice="No job runs. Start one: jobmaster worker -A myapp",
-            bad=State.WARNING,
-        )
-    ]
-    if paused := sorted(worker.name for worker in living if worker.stats.get("paused")):
-        advice = f"They start no job. Let them go on: jobmaster workers resume {' '.join(paused)}"
-        findings.append(Finding("paused", State.WARNING, f"paused: {', '.join(paused)}", advice))
-    named = {definition.target.lane or "default" for definition in app.registry}
-    served = {lane for worker in living if worker.mode.runs_jobs for lane in worker.lanes}
-    if living and (left := sorted(named - served)):
-        advice = f"Their jobs wait. Start a worker for them: jobmaster worker -Q {','.join(left)}"
-        findings.append(Finding("lanes", State.WARNING, f"nobody serves {', '.join(left)}", advice))
-    elif living:
-        findings.append(Finding("lanes", State.OK, f"served: {', '.join(sorted(served)) or 'none'}"))
-    return findings
-
-
-def _buckets(app: JobMaster) -> list[Finding]:
-    found = app.buckets.list()
-    lost = [bucket for bucket in found if bucket.status in {BucketStatus.LOST, BucketStatus.READY_TO_DRAIN}]
-    depth = sum(bucket.depth for bucket in found)
-    fact = f"{len(found)} buckets, {depth:,} jobs in them when last counted, {len(lost)} lost"
-    advice = "A worker of the same agent and lane adopts them: start one."
-    return [_judge("buckets", fact, good=not lost, advice=advice, bad=State.WARNING)]
-
-
-def _jobs(app: JobMaster) -> list[Finding]:
-    from jobmaster.views import JobQuery
-
-    counts = app.jobs.count()
-    told = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count) or "none yet"
-    findings = [Finding("jobs", State.OK, told)]
-    held = app.jobs.list(JobQuery(statuses=(JobStatus.HELD_ON_MASTER,), reason=UNROUTABLE), limit=MOST_LOOKED_AT)
-    if held.jobs:
-        names = ", ".join(sorted({job.task for job in held.jobs})[:5])
-        advice = "Start a worker whose code has these tasks; the jobs go on then."
-        findings.append(Finding("unroutable", State.WARNING, f"no worker knows {names}", advice))
-    waiting = app.jobs.list(
-        JobQuery(statuses=(JobStatus.SAVE_PENDING, JobStatus.QUEUED, JobStatus.ASSIGNED_TO_BUCKET)),
-        limit=MOST_LOOKED_AT,
-    )
-    now = datetime.now(UTC)
-    oldest = max((now - job.due_at for job in waiting.jobs), default=timedelta())
-    if oldest > LONG_WAIT:
-        advice = "Too few workers or slots, or a lane that nobody serves. See jobmaster workers list."
-        findings.append(
-            Finding("waiting", State.WARNING, f"a job has waited for {span(oldest.total_seconds())}", advice)
-        )
-    return findings
-
-
-_CHECKS_OF_MASTER: tuple[Callable[[JobMaster], list[Finding]], ...] = (_connection, _workers, _buckets, _jobs)
+_OF_THE_APP: dict[str, Callable[[JobMaster], list[Finding]]] = {
+    "tasks": app_checks.tasks,
+    "settings": app_checks.settings,
+    "time zone": app_checks.time_zone,
+    "retention": app_checks.retention,
+    "driver": app_checks.drivers,
+    "store": app_checks.supported_stores,
+}

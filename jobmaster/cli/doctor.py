@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import sys
+import threading
+from typing import Final
 
 import click
 
-from jobmaster.cli.checkup import Finding, State, check_installation, check_up
-from jobmaster.cli.failures import FAILED, UNREACHABLE, code_of
+from jobmaster.cli.checks.finding import Finding, State
+from jobmaster.cli.checkup import Checkup
+from jobmaster.cli.failures import FAILED, UNREACHABLE
 from jobmaster.cli.invocation import Invocation, common_options, pass_invocation
 from jobmaster.cli.output import printable, show_json
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 _COLOURS = {State.OK: "green", State.WARNING: "yellow", State.FAULT: "red"}
 _MARKS = {State.OK: "ok  ", State.WARNING: "warn", State.FAULT: "FAIL"}
+_WIDTH: Final = 13
+"""Of the longest name of a check."""
+ALL_WITHIN: Final = 90.0
+"""Seconds after which the command ends whatever a driver, or the app's own code, does."""
 
 
 @click.command()
@@ -24,48 +29,69 @@ _MARKS = {State.OK: "ok  ", State.WARNING: "warn", State.FAULT: "FAIL"}
 def doctor(invocation: Invocation, /) -> None:
     """Check everything that a cluster needs, and say what to repair.
 
-    Nothing is changed. Exit code 0: no fault (warnings are none); 1: a fault; 3: the master cannot be reached.
+    Nothing is changed. Each line is printed as soon as it is known; no check takes longer than a few seconds. Exit
+    code 0: no fault (warnings are none); 1: a fault; 3: a store cannot be reached.
     """
-    findings = check_installation()
-    code = 0
-    try:
-        app = invocation.app()
-    except Exception as error:
-        expected = code_of(error)
-        if expected is None or isinstance(error, click.UsageError):
-            raise
-        findings.append(Finding("app", State.FAULT, str(error)))
-        code = FAILED
-    else:
-        findings += check_up(app)
-    if any(finding.is_unreachable for finding in findings):
-        code = UNREACHABLE
-    elif any(finding.state is State.FAULT for finding in findings):
-        code = FAILED
-    _show(invocation, findings)
+    checkup = Checkup(lambda _finding: None if invocation.as_json else _show(_finding))
+    watchdog = threading.Timer(ALL_WITHIN, _give_up, (invocation, checkup))
+    watchdog.daemon = True
+    watchdog.start()
+    checkup.run(invocation)
+    watchdog.cancel()
+    code = _close(invocation, checkup)
+    if checkup.stuck:
+        _leave(code)  # the thread of a check that hangs may hold what the end of the program waits for
     if code:
         raise click.exceptions.Exit(code)
 
 
-def _show(invocation: Invocation, findings: Sequence[Finding]) -> None:
-    if invocation.as_json:
-        checks = [
-            {
-                "check": finding.check,
-                "state": finding.state.name.lower(),
-                "fact": finding.fact,
-                "advice": finding.advice,
-            }
-            for finding in findings
-        ]
-        show_json({"ok": all(finding.state is not State.FAULT for finding in findings), "checks": checks})
-        return
-    width = max(len(finding.check) for finding in findings)
-    for finding in findings:
-        click.secho(_MARKS[finding.state], fg=_COLOURS[finding.state], nl=False)
-        click.echo(f"  {finding.check:<{width}}  {printable(finding.fact)}")
-        if finding.advice:
-            click.echo(f"      {'':<{width}}  -> {printable(finding.advice)}")
+def _give_up(invocation: Invocation, checkup: Checkup) -> None:
+    advice = "The line before shows where. Is a server frozen, or does a module of the app wait for something?"
+    checkup.findings.append(Finding("doctor", State.FAULT, f"not done within {ALL_WITHIN:g} s", advice))
+    if not invocation.as_json:
+        _show(checkup.findings[-1])
+    _leave(_close(invocation, checkup) or FAILED)
+
+
+def _leave(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _close(invocation: Invocation, checkup: Checkup) -> int:
+    """Print the sum; the answer is the exit code."""
+    findings = checkup.findings
     faults = sum(finding.state is State.FAULT for finding in findings)
-    warnings = sum(finding.state is State.WARNING for finding in findings)
-    click.echo(f"\n{faults} faults, {warnings} warnings, {len(findings)} checks.")
+    if invocation.as_json:
+        show_json({"ok": not faults, "checks": [_plain(one) for one in findings], "left_out": checkup.left_out})
+    else:
+        warnings = sum(finding.state is State.WARNING for finding in findings)
+        left = f" Left out because of that: {', '.join(checkup.left_out)}." if checkup.left_out else ""
+        click.echo(f"\n{faults} faults, {warnings} warnings, {len(findings)} checks.{left}")
+    if any(finding.is_unreachable for finding in findings):
+        return UNREACHABLE
+    return FAILED if faults else 0
+
+
+def _plain(finding: Finding) -> dict[str, str]:
+    return {
+        "check": finding.check,
+        "store": finding.store,
+        "state": finding.state.name.lower(),
+        "fact": finding.fact,
+        "advice": finding.advice,
+        "details": finding.details,
+    }
+
+
+def _show(finding: Finding) -> None:
+    click.secho(_MARKS[finding.state], fg=_COLOURS[finding.state], nl=False)
+    where = f"{finding.store}: " if finding.store not in {"", "master"} else ""
+    click.echo(f"  {finding.check:<{_WIDTH}}  {where}{printable(finding.fact)}")
+    indent = f"      {'':<{_WIDTH}}  "
+    for line in finding.details.splitlines():
+        click.echo(f"{indent}| {printable(line)}")
+    if finding.advice:
+        click.echo(f"{indent}-> {printable(finding.advice)}")
+    sys.stdout.flush()

@@ -19,10 +19,11 @@ async def durability(transaction: Transaction) -> Durability:
     """As this session sees them: user, database and server may each have their own."""
     ((fsync, commit, pages, version),) = await transaction.rows(SETTINGS)
     evidence = f"PostgreSQL {version}: fsync = {fsync}, synchronous_commit = {commit}, full_page_writes = {pages}"
-    return Durability(_survives(fsync=fsync, commit=commit, pages=pages), evidence)
+    return Durability(survives(fsync=fsync, commit=commit, pages=pages), evidence)
 
 
-def _survives(*, fsync: str, commit: str, pages: str) -> str:
+def survives(*, fsync: str, commit: str, pages: str) -> str:
+    """What a commit survives under these settings."""
     if commit == "off":
         return "nothing"  # answered before it is written: a crash of the server alone loses the last moments
     if fsync == "off" or pages == "off":

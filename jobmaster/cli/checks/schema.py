@@ -1,0 +1,42 @@
+"""The tables of each store: there, of a version that this code works with, or to be made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from jobmaster.cli.checks.finding import Finding, State
+
+if TYPE_CHECKING:
+    from jobmaster.model.examination import Examination
+    from jobmaster.settings import Dsn, Settings
+
+
+def schema(store: str, dsn: Dsn, examined: Examination, settings: Settings) -> list[Finding]:
+    """Which schema the store has, and what is to be done about it."""
+    from jobmaster.database import schema_status
+
+    found = schema_status(msgspec.structs.replace(settings, master=dsn))
+    if found.is_current:
+        return [Finding("schema", State.OK, f"{found.found} in {found.database}", store=store)]
+    if found.found is not None and found.found > found.expected:
+        fact = f"{found.found} in {found.database} is newer than this JobMaster knows ({found.expected})"
+        advice = "Update this installation: pip install -U jobmaster"
+        return [Finding("schema", State.FAULT, fact, advice, store)]
+    fact = f"{found.found or 'none yet'} in {found.database}, expected {found.expected}"
+    if not settings.auto_provision:
+        advice = "auto_provision is off, so run: jobmaster db upgrade"
+        return [Finding("schema", State.FAULT, fact, advice, store)]
+    if not examined.may_make_tables:
+        return [Finding("schema", State.FAULT, f"{fact}, and this user may not make tables", _rights(dsn), store)]
+    return [Finding("schema", State.WARNING, fact, "The first worker makes it, or jobmaster db upgrade.", store)]
+
+
+def _rights(dsn: Dsn) -> str:
+    if dsn.kind == "sqlite":
+        return "Give this user the right to write to the folder, or name another file."
+    return (
+        "Have somebody who may make tables run `jobmaster db upgrade`, or the statements of `jobmaster db sql`; or "
+        "grant CREATE on the schema to this user."
+    )
