@@ -8,21 +8,21 @@ import pytest
 
 from jobmaster.errors import OutcomeUnknown
 from tests.engine.test_postgresql_races import job, opened, owned
-from tests.servers.cut_proxy import AFTER, BEFORE, CutProxy
+from tests.servers.fault_proxy import AFTER, BEFORE, FaultProxy
 
 pytestmark = pytest.mark.backend("postgresql")
 
 
 @pytest.fixture
-def proxy(postgres_database: str) -> Iterator[CutProxy]:
-    with CutProxy(postgres_database) as proxy:
+def proxy(postgres_database: str) -> Iterator[FaultProxy]:
+    with FaultProxy(postgres_database) as proxy:
         yield proxy
 
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("when", [BEFORE, AFTER])
 async def test_a_push_that_was_cut_may_be_stored_and_its_repeat_stores_it_once(
-    proxy: CutProxy, postgres_database: str, when: str, count: int
+    proxy: FaultProxy, postgres_database: str, when: str, count: int
 ) -> None:
     async with opened(postgres_database) as direct, opened(proxy.dsn(postgres_database)) as store:
         bucket = await owned(direct)
@@ -40,7 +40,7 @@ async def test_a_push_that_was_cut_may_be_stored_and_its_repeat_stores_it_once(
 
 @pytest.mark.parametrize("when", [BEFORE, AFTER])
 async def test_a_removal_and_a_fence_that_were_cut_are_repeated_without_harm(
-    proxy: CutProxy, postgres_database: str, when: str
+    proxy: FaultProxy, postgres_database: str, when: str
 ) -> None:
     async with opened(postgres_database) as direct, opened(proxy.dsn(postgres_database)) as store:
         bucket = await owned(direct)

@@ -16,7 +16,7 @@ from jobmaster.model.states import JobStatus, WorkerMode
 from jobmaster.model.worker import Registration
 from jobmaster.ports.master import ClaimRequest, MasterRules
 from jobmaster.stores.sql.postgresql.store import PostgresStore
-from tests.servers.cut_proxy import AFTER, BEFORE, CutProxy
+from tests.servers.fault_proxy import AFTER, BEFORE, FaultProxy
 
 ENVELOPE = Envelope("task", b"", 1, 1, at_most_once=True)
 KINDS = [JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.HELD_ON_MASTER]
@@ -27,7 +27,7 @@ MOMENTS = pytest.mark.parametrize("moment", [BEFORE, AFTER])
 class Cut(NamedTuple):
     """A store behind a proxy, a bucket, three of its messages, and the same database without the proxy."""
 
-    proxy: CutProxy
+    proxy: FaultProxy
     store: PostgresStore
     direct: PostgresStore
     bucket: Bucket
@@ -36,7 +36,7 @@ class Cut(NamedTuple):
 
 @asynccontextmanager
 async def _behind_a_proxy(dsn: str) -> AsyncIterator[Cut]:
-    with CutProxy(dsn) as proxy:
+    with FaultProxy(dsn) as proxy:
         direct = await PostgresStore.open(dsn, rules=MasterRules())
         store = await PostgresStore.open(proxy.dsn(dsn), rules=MasterRules())
         try:

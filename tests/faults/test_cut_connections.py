@@ -14,10 +14,9 @@ import pytest
 
 from tests.faults.places import PostgresPlace
 from tests.faults.real_cluster import Producer, RealCluster, Worker, wait_for
-from tests.servers.cut_proxy import AFTER, BEFORE, CutProxy
+from tests.servers.fault_proxy import AFTER, BEFORE, End, FaultProxy
 from tests.servers.launcher import ServerError
 from tests.servers.postgres import PostgresServer, execute
-from tests.servers.postgres_frames import End
 
 pytestmark = [pytest.mark.backend("postgresql"), pytest.mark.slow, pytest.mark.timeout(170)]
 
@@ -39,13 +38,13 @@ FINAL = {5, 7, 8}
 
 
 @pytest.fixture
-def proxy(postgres_database: str) -> Iterator[CutProxy]:
-    with CutProxy(postgres_database) as proxy:
+def proxy(postgres_database: str) -> Iterator[FaultProxy]:
+    with FaultProxy(postgres_database) as proxy:
         yield proxy
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, postgres_database: str, proxy: CutProxy) -> Iterator[RealCluster]:
+def cluster(tmp_path: Path, postgres_database: str, proxy: FaultProxy) -> Iterator[RealCluster]:
     yield from made(tmp_path, postgres_database, proxy.dsn(postgres_database))
 
 
@@ -98,7 +97,7 @@ def told(cluster: RealCluster, accepted: set[str]) -> str:
 
 
 def test_commits_that_are_cut_before_and_after_they_happen_lose_nothing_and_decide_once(
-    cluster: RealCluster, proxy: CutProxy
+    cluster: RealCluster, proxy: FaultProxy
 ) -> None:
     cluster.start_worker("-c", "16")
     producer = cluster.producer(STREAM)
@@ -116,7 +115,7 @@ def test_commits_that_are_cut_before_and_after_they_happen_lose_nothing_and_deci
     all_is_well(cluster, producer, at_least=200)
 
 
-def test_connections_that_are_reset_are_made_again(cluster: RealCluster, proxy: CutProxy) -> None:
+def test_connections_that_are_reset_are_made_again(cluster: RealCluster, proxy: FaultProxy) -> None:
     cluster.start_worker("-c", "16")
     producer = cluster.producer(STREAM)
     for round_ in range(6):
@@ -134,7 +133,7 @@ def test_connections_that_are_reset_are_made_again(cluster: RealCluster, proxy: 
 
 @pytest.mark.parametrize("lost", ["both", "answers"])
 def test_a_worker_that_hears_nothing_loses_its_jobs_to_another_and_decides_none_when_it_is_back(
-    cluster: RealCluster, proxy: CutProxy, lost: str
+    cluster: RealCluster, proxy: FaultProxy, lost: str
 ) -> None:
     cut_off = cluster.start_worker("-c", "16", name="cut-off")
     cluster.environment["FAULTS_MASTER"] = cluster.place.url

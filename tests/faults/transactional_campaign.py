@@ -21,8 +21,8 @@ import sqlalchemy
 from sqlalchemy.pool import NullPool
 
 from jobmaster import JobMaster
-from tests.servers.cut_proxy import CutProxy
 from tests.servers.databases import databases
+from tests.servers.fault_proxy import FaultProxy
 
 LOST = (psycopg.Error, sqlalchemy.exc.DBAPIError, OSError)
 CUTS = 0.03
@@ -88,7 +88,7 @@ def campaign(dsn: str, *, count: int, seed: int, producers: int = 8) -> tuple[Co
         """Never run here."""
 
     chance = random.Random(seed)
-    with CutProxy(dsn) as proxy:
+    with FaultProxy(dsn) as proxy:
         for moment in ("before", "after"):
             proxy.cut_when(moment, lambda end: end.changes and chance.random() < CUTS / 2)
         threads = [

@@ -14,7 +14,7 @@ from jobmaster.model.bucket import NewBucket
 from jobmaster.model.job import NewJob
 from jobmaster.ports.answers import Refused
 from jobmaster.stores.sql.postgresql.store import ThreadedPostgresStore
-from tests.servers.cut_proxy import AFTER, CutProxy
+from tests.servers.fault_proxy import AFTER, FaultProxy
 from tests.unit.postgres_place import new_job, opened
 
 pytestmark = pytest.mark.backend("postgresql")
@@ -123,7 +123,7 @@ def test_many_threads_share_commits_and_each_gets_its_answer(postgres_database: 
 
 def test_a_cut_connection_leaves_the_answer_open_and_the_next_call_has_a_new_one(postgres_database: str) -> None:
     async def scenario() -> None:
-        with CutProxy(postgres_database) as proxy:
+        with FaultProxy(postgres_database) as proxy:
             async with opened(proxy.dsn(postgres_database)) as store:
                 bucket = await a_bucket(store)
                 assert await handed(store, bucket, [new_job()]) is None
@@ -137,7 +137,7 @@ def test_a_cut_connection_leaves_the_answer_open_and_the_next_call_has_a_new_one
 
 def test_a_server_that_stands_still_holds_no_caller_for_longer_than_its_time(postgres_database: str) -> None:
     async def scenario() -> None:
-        with CutProxy(postgres_database) as proxy:
+        with FaultProxy(postgres_database) as proxy:
             async with opened(proxy.dsn(postgres_database), timeout=0.5) as store:
                 bucket = await a_bucket(store)
                 assert await handed(store, bucket, [new_job()]) is None
@@ -170,7 +170,7 @@ def interrupt(*_: object) -> None:
 
 def test_where_no_connection_can_be_had_callers_go_the_ordinary_way_at_once(postgres_database: str) -> None:
     async def scenario() -> None:
-        with CutProxy(postgres_database) as proxy:
+        with FaultProxy(postgres_database) as proxy:
             async with opened(proxy.dsn(postgres_database)) as store:
                 bucket = await a_bucket(store)
                 proxy.refuse()

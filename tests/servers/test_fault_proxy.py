@@ -11,8 +11,8 @@ import asyncpg
 import psycopg
 import pytest
 
-from tests.servers.cut_proxy import AFTER, BEFORE, CutProxy
 from tests.servers.databases import Databases
+from tests.servers.fault_proxy import AFTER, BEFORE, FaultProxy
 from tests.servers.postgres import execute
 
 pytestmark = pytest.mark.backend("postgresql")
@@ -30,9 +30,9 @@ def direct(postgres_databases: Databases) -> Iterator[str]:
 
 
 @pytest.fixture
-def proxy(direct: str) -> Iterator[CutProxy]:
+def proxy(direct: str) -> Iterator[FaultProxy]:
     execute(direct, "TRUNCATE t")
-    with CutProxy(direct) as proxy:
+    with FaultProxy(direct) as proxy:
         yield proxy
 
 
@@ -64,7 +64,7 @@ BOTH_DRIVERS = pytest.mark.parametrize("insert", [insert_by_psycopg, insert_by_a
 @pytest.mark.parametrize("transaction", [True, False])
 @pytest.mark.parametrize(("moment", "stored"), [(AFTER, 1), (BEFORE, 0)])
 def test_a_commit_is_cut_before_or_after_the_server_has_it(
-    proxy: CutProxy, direct: str, insert, transaction: bool, moment: str, *, stored: int
+    proxy: FaultProxy, direct: str, insert, transaction: bool, moment: str, *, stored: int
 ) -> None:
     proxy.cut_next(moment)
     with pytest.raises(LOST):
@@ -76,7 +76,7 @@ def test_a_commit_is_cut_before_or_after_the_server_has_it(
 
 
 @BOTH_DRIVERS
-def test_what_does_not_match_passes(proxy: CutProxy, direct: str, insert) -> None:
+def test_what_does_not_match_passes(proxy: FaultProxy, direct: str, insert) -> None:
     for moment in (BEFORE, AFTER):
         proxy.cut_next(moment, matching="another_table")
     insert(proxy.dsn(direct), transaction=True)
@@ -84,7 +84,7 @@ def test_what_does_not_match_passes(proxy: CutProxy, direct: str, insert) -> Non
     assert (rows(direct), proxy.cuts) == (2, [])
 
 
-def test_a_rollback_is_no_commit(proxy: CutProxy, direct: str) -> None:
+def test_a_rollback_is_no_commit(proxy: FaultProxy, direct: str) -> None:
     proxy.cut_next(AFTER)
     with psycopg.connect(proxy.dsn(direct)) as connection:
         connection.execute(INSERT)
@@ -96,7 +96,7 @@ def test_a_rollback_is_no_commit(proxy: CutProxy, direct: str) -> None:
     assert rows(direct) == 1
 
 
-def test_a_copy_passes_while_somebody_chooses(proxy: CutProxy, direct: str) -> None:
+def test_a_copy_passes_while_somebody_chooses(proxy: FaultProxy, direct: str) -> None:
     proxy.cut_next(AFTER, matching="another_table")
     proxy.cut_next(BEFORE, matching="another_table")
     with psycopg.connect(proxy.dsn(direct), autocommit=True) as connection:
@@ -106,7 +106,7 @@ def test_a_copy_passes_while_somebody_chooses(proxy: CutProxy, direct: str) -> N
 
 
 def test_a_client_that_vanished_keeps_its_locks_as_long_as_the_server_does_not_know(
-    proxy: CutProxy, direct: str
+    proxy: FaultProxy, direct: str
 ) -> None:
     proxy.server_stays = True
     proxy.cut_next(BEFORE)
@@ -121,7 +121,7 @@ def lock(dsn: str) -> None:
         connection.execute("LOCK TABLE t NOWAIT")
 
 
-def test_what_is_stalled_arrives_later(proxy: CutProxy, direct: str) -> None:
+def test_what_is_stalled_arrives_later(proxy: FaultProxy, direct: str) -> None:
     async def ask() -> None:
         connection = await asyncpg.connect(proxy.dsn(direct))
         proxy.stall()
@@ -135,7 +135,7 @@ def test_what_is_stalled_arrives_later(proxy: CutProxy, direct: str) -> None:
     asyncio.run(ask())
 
 
-def test_latency_counts_each_way(proxy: CutProxy, direct: str) -> None:
+def test_latency_counts_each_way(proxy: FaultProxy, direct: str) -> None:
     with psycopg.connect(proxy.dsn(direct), autocommit=True) as connection:
         proxy.latency = 0.05
         begun = time.monotonic()
@@ -143,7 +143,7 @@ def test_latency_counts_each_way(proxy: CutProxy, direct: str) -> None:
         assert time.monotonic() - begun >= 0.1
 
 
-def test_connections_are_cut_and_refused_and_taken_again(proxy: CutProxy, direct: str) -> None:
+def test_connections_are_cut_and_refused_and_taken_again(proxy: FaultProxy, direct: str) -> None:
     with psycopg.connect(proxy.dsn(direct), autocommit=True) as connection:
         proxy.refuse()
         assert connection.execute("SELECT 1").fetchone() == (1,)
