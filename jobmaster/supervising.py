@@ -270,7 +270,8 @@ class EngineState(msgspec.Struct, frozen=True):
     """What is known of an engine here.
 
     `beats` is its liveness counter; `granted_us` the store's time of the last grant that it took in, 0 before the
-    first; `buckets` how many it owns; `replaced` the worker of its name whose living lease it has ended.
+    first; `buckets` how many it owns; `replaced` the worker of its name whose living lease it has ended; `paused` it
+    was told to start nothing.
     """
 
     pid: int
@@ -278,6 +279,7 @@ class EngineState(msgspec.Struct, frozen=True):
     granted_us: int
     buckets: int
     replaced: Predecessor | None = None
+    paused: bool = False
 
 
 def _state(child: ProcessChild) -> EngineState:
@@ -285,7 +287,7 @@ def _state(child: ProcessChild) -> EngineState:
     if report is None:
         return EngineState(pid=child.pid, beats=child.beats(), granted_us=0, buckets=0)
     stats = msgspec.json.decode(report.stats, type=_Stats)
-    return EngineState(child.pid, child.beats(), report.cut_us, stats.buckets, stats.replaced)
+    return EngineState(child.pid, child.beats(), report.cut_us, stats.buckets, stats.replaced, stats.paused)
 
 
 class _Stats(msgspec.Struct):
@@ -293,6 +295,7 @@ class _Stats(msgspec.Struct):
 
     buckets: int = 0
     replaced: Predecessor | None = None
+    paused: bool = False
 
 
 class _Master:

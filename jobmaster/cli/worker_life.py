@@ -61,6 +61,7 @@ class WorkerLife:
         self._crew: Crew | None = None
         self._moved = False
         self._signals = 0
+        self._health = WorkerHealth()
         self._asked = asyncio.Event()
 
     def run(self) -> int:
@@ -83,7 +84,7 @@ class WorkerLife:
                 loop.add_signal_handler(number, self._signalled, number)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         async with contextlib.AsyncExitStack() as stack:
-            health = WorkerHealth()
+            health = self._health
             if self._health_port is not None:
                 port = await health.start(self._health_port)
                 stack.push_async_callback(health.close)
@@ -99,6 +100,7 @@ class WorkerLife:
 
     def _signalled(self, number: signal.Signals) -> None:
         self._signals += 1
+        self._health.stop()
         self._asked.set()
         if self._crew is not None:
             self._crew.stop()

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from jobmaster.errors import ConfigurationError
+from jobmaster.errors import ConfigurationError, StoreUnavailable
 
 HOST: Final = "127.0.0.1"
 LONGEST_REQUEST: Final = 4096
@@ -101,7 +101,11 @@ class HealthServer:
         except TimeoutError:
             return Health(ok=False, facts={"why": f"no answer within {READY_WITHIN:g} s"})
         except Exception as error:  # noqa: BLE001 - whatever a store raises, the answer is: not ready
-            return Health(ok=False, facts={"why": type(error).__name__})
+            # Not the error's own text: whoever may ask here need not know where the store is.
+            kind = type(error).__name__
+            away = isinstance(error, StoreUnavailable)
+            why = "the store does not answer" if away else "the store could not be asked"
+            return Health(ok=False, facts={"why": why, "error": kind})
 
 
 async def _request(reader: asyncio.StreamReader) -> tuple[str, str]:

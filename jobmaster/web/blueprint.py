@@ -12,6 +12,7 @@ from jobmaster.web.access import OPEN, Auth, Verdict, gate_of
 from jobmaster.web.job_filters import WrongQuestion
 from jobmaster.web.json_api import JsonApi
 from jobmaster.web.pages import Pages
+from jobmaster.web.probes import ENDPOINTS, Probes
 from jobmaster.web.rendering import HEADERS
 from jobmaster.web.troubles import Troubles
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class JobMasterWeb:
-    """Read-only pages about a cluster: jobs, one job, workers, buckets; and the job list as JSON.
+    """Read-only pages about a cluster: jobs, one job, workers, buckets; the job list as JSON; healthz and readyz.
 
     Args:
         jm: the app of the cluster.
@@ -49,6 +50,7 @@ class JobMasterWeb:
         blueprint.after_request(_add_headers)
         Pages(self._jm).add_to(blueprint)
         JsonApi(self._jm).add_to(blueprint)
+        Probes(self._jm).add_to(blueprint)
         for kind, answer in (
             (StoreUnavailable, self._troubles.store_unavailable),
             (SchemaError, self._troubles.store_unavailable),
@@ -74,8 +76,8 @@ class JobMasterWeb:
         app.register_blueprint(self.blueprint, url_prefix=url_prefix)
 
     def _refuse_strangers(self) -> Response | None:
-        # The style sheet holds no secret, and the page that refuses needs it.
-        if request.endpoint == f"{request.blueprint}.static":
+        # The style sheet holds no secret, and the page that refuses needs it; probes say yes or no, and nothing else.
+        if request.endpoint in {f"{request.blueprint}.{name}" for name in ("static", *ENDPOINTS)}:
             return None
         verdict = self._gate(request)
         return None if verdict is Verdict.ALLOWED else self._troubles.refusal(verdict)

@@ -88,7 +88,6 @@ TABLE = [
     Bad("-A shop workers ping", 3, ("No worker lives", "jobmaster worker")),
     Bad("-A shop workers ping alpha", 1, ("alpha", "Living workers: none")),
     Bad("health --port 1", 3, ("Nobody answers", "--health-port 1")),
-    Bad("health --ready", 2, ("--port",)),
     Bad("-A shop db sql --dialect oracle", 2, ("oracle", "postgresql")),
 ]
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from jobmaster.errors import ConfigurationError
+from jobmaster.errors import ConfigurationError, StoreUnavailable
 from jobmaster.observe import health
 from jobmaster.observe.health import Health, HealthServer
 
@@ -74,7 +74,9 @@ def test_not_well_is_503_with_the_facts() -> None:
     assert parts(asyncio.run(scenario())) == (503, {"ok": False, "engines": 0})
 
 
-@pytest.mark.parametrize("fault", [ConnectionError("password=hunter2"), ValueError("x")])
+@pytest.mark.parametrize(
+    "fault", [ConnectionError("password=hunter2"), ValueError("x"), StoreUnavailable("at hunter2")], ids=repr
+)
 def test_a_store_that_fails_is_not_ready_and_leaks_nothing(fault: Exception) -> None:
     async def failing() -> Health:
         raise fault
@@ -85,7 +87,8 @@ def test_a_store_that_fails_is_not_ready_and_leaks_nothing(fault: Exception) -> 
 
     ready, alive = asyncio.run(scenario())
 
-    assert parts(ready) == (503, {"ok": False, "why": type(fault).__name__})
+    why = "the store does not answer" if isinstance(fault, StoreUnavailable) else "the store could not be asked"
+    assert parts(ready) == (503, {"ok": False, "why": why, "error": type(fault).__name__})
     assert b"hunter2" not in ready
     assert parts(alive)[0] == 200
 
