@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import time
+from pathlib import Path
 
 from jobmaster import Backoff, JobMaster, Priority, Retry, current_job
 
@@ -128,7 +129,7 @@ async def slow() -> None:
 def gated(gate: str) -> int:
     """Runs until a file of this name is there, in the folder where workers run."""
     note("start")
-    while not os.path.exists(gate):
+    while not Path(gate).exists():
         time.sleep(0.01)
     note("end")
     return os.getpid()
@@ -137,7 +138,7 @@ def gated(gate: str) -> int:
 @jm.task(acks_late=False)
 def gated_once(gate: str) -> int:
     note("start")
-    while not os.path.exists(gate):
+    while not Path(gate).exists():
         time.sleep(0.01)
     note("end")
     return os.getpid()
@@ -168,8 +169,7 @@ def wants_too_much(megabytes: int) -> None:
     """More memory than its process may have."""
     note("start")
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    with open("/proc/self/statm") as statm:
-        pages = int(statm.read().split()[0])
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (megabytes << 20), hard))
     try:
         bytearray(2 * megabytes << 20)

@@ -1,0 +1,330 @@
+"""Processes die at each point of a job's life (catalogue A): nothing accepted is lost, and what ran twice had to.
+
+Each test strikes exactly at its points while jobs run and others wait, lets somebody recover, and judges the history.
+In this design nobody assigns jobs to buckets and pushes them (A5, A6): a worker claims held ones from the master.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.faults.real_cluster import RealCluster, Worker, wait_for
+from tests.faults.side_log import Line
+
+pytestmark = pytest.mark.timeout(60)
+
+PROCESSING, SUCCEEDED, FAILED = 4, 5, 7
+
+# Plain jobs, long ones, held ones (claimed from the master), guarded ones (their caller chose the id), failing ones.
+MIX = """
+import os, uuid
+n = 0
+while not os.path.exists("enough"):
+    n += 1
+    kind = n % 5
+    if kind == 1:
+        job = app.work.options(durability="master").delay()
+    elif kind == 2:
+        job = app.work_async.options(job_id=str(uuid.uuid4())).delay()
+    elif kind == 3:
+        job = app.fails_once.delay()
+    else:
+        job = app.work.delay(seconds=0.1 if kind else 0.0)
+    print(job.id, flush=True)
+    time.sleep(0.004)
+"""
+
+
+@pytest.fixture
+def split_cluster(cluster: RealCluster, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RealCluster]:
+    """The cluster with an agent of its own: a second file, or a second database on the server."""
+    on_a_server = cluster.place.url.startswith("postgresql")
+    lender = request.getfixturevalue("postgres_databases") if on_a_server else None
+    with lender.lent() if lender else nullcontext(f"sqlite:///{tmp_path}/agent.db") as agent:
+        cluster.environment["JOBMASTER_AGENTS"] = json.dumps({"buffer": agent})
+        yield cluster
+        cluster.close()
+
+
+# ---------------------------------------------------------------------------------------------------------- producers
+
+# Says what it asks for, and what was accepted. The ids are the caller's own, so that it may repeat its calls.
+ASK = """
+for ids in {calls!r}:
+    print("asked", *ids, flush=True)
+    if len(ids) == 1:
+        app.work.options(job_id=ids[0]).delay()
+    else:
+        app.jm.enqueue_many([app.work.options(job_id=one).job() for one in ids])
+    print("accepted", *ids, flush=True)
+"""
+
+
+@pytest.mark.fault("A1", "A2")
+@pytest.mark.parametrize("read", [False, True], ids=["unread", "run"])
+def test_a_producer_that_dies_has_stored_nothing_or_once_and_may_repeat_its_calls(
+    cluster: RealCluster, read: bool
+) -> None:
+    if read:
+        cluster.start_worker("-c", "4")
+    before, after, lost = "push.before=kill@3*9", "push.after=kill@3*9", "push.after=lose@3*2"
+    armed = {"before": before, "after": after, "lost": lost, "before, many": before, "after, many": after}
+    calls = {name: [[str(uuid.uuid4()) for _ in range(1 + 29 * ("many" in name))] for _ in range(4)] for name in armed}
+    producers = {}
+    for name, points in armed.items():
+        cluster.arm(points)
+        (cluster.folder / name).mkdir()
+        cluster.environment["JOBMASTER_CRASH_FOLDER"] = str(cluster.folder / name)  # each counts its own hits
+        producers[name] = cluster.producer(ASK.format(calls=calls[name]))
+    cluster.arm("")
+    accepted: set[str] = set()
+    for name, producer in producers.items():
+        assert producer.process.wait(30) == (0 if name == "lost" else -9)
+        told = [line.split() for line in producer.output.read_text().splitlines()]
+        accepted |= {job for word, *jobs in told if word == "accepted" for job in jobs}
+        doubtful = set() if name == "lost" else set(told[-1][1:])
+        assert len(doubtful) in {0, len(calls[name][0])}
+        if "before" in name:
+            assert not doubtful & known(cluster), "nothing was stored"
+        else:
+            accepted |= doubtful
+    assert accepted <= known(cluster), "what was stored before the producer died is there"
+    if read:
+        cluster.judge(accepted)
+    cluster.produce(ASK.format(calls=sum(calls.values(), [])))
+    if not read:
+        cluster.start_worker("-c", "4")
+    cluster.judge({job for ids in sum(calls.values(), []) for job in ids})
+    wait_for(lambda: not messages(cluster), what=cluster.state)
+
+
+def known(cluster: RealCluster) -> set[str]:
+    """The jobs that the database knows, as rows or as messages."""
+    # Messages first: a job that is finished in between is a row by then.
+    return messages(cluster) | set(cluster.statuses())
+
+
+def messages(cluster: RealCluster) -> set[str]:
+    return {job for (job,) in cluster.place.rows("SELECT job_id FROM jm_message")}
+
+
+# ------------------------------------------------------------------------------------------ engines, at exact points
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        # Fetched and not started; a claim whose answer never came.
+        pytest.param("read.after=kill@12, claim.after=lose@3", marks=pytest.mark.fault("A3", "A5")),
+        # Claimed and dead; recorded as started and dead.
+        pytest.param("claim.after=kill@4, take_over.after=kill@4", marks=pytest.mark.fault("A5", "A8")),
+        # Run to the end, and dead before or after this was stored.
+        pytest.param("settle.before=kill@9, settle.after=kill@9", marks=pytest.mark.fault("A10", "A11")),
+    ],
+    ids=["A3-A5", "A5-A8", "A10-A11"],
+)
+def test_an_engine_that_dies_at_a_point_under_load_repeats_only_what_ran_in_it(
+    cluster: RealCluster, points: str
+) -> None:
+    dies_under_load(cluster, points)
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        # The master has it, the agent's message is still there: the redelivered message starts nothing.
+        pytest.param("start.after=kill@4, finish.after=kill@9", marks=pytest.mark.fault("A4", "A11")),
+        pytest.param("read.after=kill@12, finish.before=kill@9", marks=pytest.mark.fault("A3", "A10")),
+    ],
+    ids=["A4-A11", "A3-A10"],
+)
+def test_an_engine_that_dies_between_master_and_agent_repeats_only_what_ran_in_it(
+    split_cluster: RealCluster, points: str
+) -> None:
+    dies_under_load(split_cluster, points)
+
+
+def dies_under_load(cluster: RealCluster, points: str) -> None:
+    cluster.arm(points)
+    cluster.start_worker("-c", "8")
+    cluster.arm("")
+    producer = cluster.producer(MIX)
+    wait_for(lambda: len(cluster.strikes()) == points.count("="), what=cluster.state)
+    seen = len(cluster.lines())
+    wait_for(lambda: len(cluster.lines()) > seen + 60, what=cluster.state)
+    (cluster.folder / "enough").touch()
+    cluster.judge(producer.finished(), extra=None)
+    only_what_was_struck_began_again(cluster, cluster.strikes())
+
+
+def only_what_was_struck_began_again(cluster: RealCluster, struck: Collection[int]) -> None:
+    """A run more than one had a reason; the outcome is the last run's; none began after it was stored."""
+    rows = {job: row for job, *row in cluster.place.rows("SELECT id, finished_us, result FROM jm_job")}
+    for job, lines in histories(cluster).items():
+        starts = [line for line in lines if line.event == "start"]
+        reasons = len({line.pid for line in starts} & set(struck)) + sum(line.event == "fail" for line in lines)
+        assert len(starts) <= 1 + reasons, f"it began again without a reason: {lines}"
+        finished_us, result = rows[job]
+        assert starts[-1].at <= finished_us / 1e6 + 0.1, f"it began after its outcome was stored: {lines}"
+        if result is not None:
+            assert decoded(result) == starts[-1].pid, f"the outcome is not the last run's: {lines}"
+
+
+def histories(cluster: RealCluster) -> dict[str, list[Line]]:
+    """The side log by job."""
+    found = defaultdict(list)
+    for line in cluster.lines():
+        found[line.job].append(line)
+    return found
+
+
+def decoded(value: object) -> Any:
+    """What a column of bytes holds."""
+    text = bytes.fromhex(value.replace("-", "")) if isinstance(value, str) else value
+    return json.loads(text)  # type: ignore[arg-type]
+
+
+# --------------------------------------------------------------------------------------------- engines, other moments
+
+
+@pytest.mark.fault("A6", "A7", "A9")
+@pytest.mark.parametrize("whole_tree", [False, True], ids=["engine", "tree"])
+def test_what_waited_in_memory_runs_once_and_only_what_ran_is_counted(cluster: RealCluster, whole_tree: bool) -> None:
+    worker = cluster.start_worker("-c", "2")
+    running = cluster.produce("for _ in range(2): print(app.gated.delay(gate='open').id)")
+    wait_for(lambda: len(cluster.lines()) == 2, what=cluster.state)
+    waiting = cluster.produce(
+        "from itertools import repeat\n"
+        "for held in ['agent', 'master']:\n"
+        "    jobs = app.jm.enqueue_many(repeat(app.work.options(durability=held).job(), 150))\n"
+        "    print(*[job.id for job in jobs])"
+    )
+    wait_for(lambda: in_memory(cluster) == len(waiting), what=cluster.state)
+    wait_for(lambda: {cluster.statuses().get(job) for job in running} == {(PROCESSING, "")}, what=cluster.state)
+    worker.kill_tree() if whole_tree else worker.kill_engine()
+    if whole_tree:
+        cluster.start_worker("-c", "2")
+    (cluster.folder / "open").touch()
+    cluster.judge([*running, *waiting], extra=2)
+    counted = attempts(cluster)
+    assert {counted[job] for job in waiting} == {(1, 0, 0)}, "what waited is not counted"
+    assert {counted[job] for job in running} == {(2, 0, 1)}, "what ran has spent an attempt and no retry"
+
+
+def in_memory(cluster: RealCluster) -> int:
+    """How many jobs wait in the engines' memory, as they said at their last renewal."""
+    stats = [decoded(stats) for _, stats in cluster.place.rows("SELECT id, stats FROM jm_worker WHERE ended = 0")]
+    return sum(one["waiting"] for one in stats if one)
+
+
+def attempts(cluster: RealCluster) -> dict[str, tuple[int, int, int]]:
+    """Attempts, failures and recoveries by job."""
+    rows = cluster.place.rows("SELECT id, attempts, failures, recoveries FROM jm_job")
+    return {job: (spent, failed, recovered) for job, spent, failed, recovered in rows}
+
+
+@pytest.mark.fault("A8")
+@pytest.mark.parametrize("agent", ["here", "separate"])
+def test_what_was_recorded_as_started_starts_again_only_where_it_may(
+    cluster: RealCluster, request: pytest.FixtureRequest, agent: str
+) -> None:
+    if agent == "separate":
+        request.getfixturevalue("split_cluster")
+        cluster.start_worker("-c", "2", name="first").kill_tree()
+    cluster.arm("take_over.after=kill" if agent == "here" else "start.after=kill")
+    running, once, guarded = (
+        cluster.produce(f"for _ in range(3): print(app.{call}.id)")
+        for call in (
+            "gated.delay(gate='open')",
+            "once.delay()",
+            "work.options(job_id=str(__import__('uuid').uuid4())).delay()",
+        )
+    )
+    cluster.start_worker("-c", "16")
+    wait_for(cluster.strikes, what=cluster.state)
+    (cluster.folder / "open").touch()
+    cluster.judge([*running, *once, *guarded], extra=3, statuses={SUCCEEDED, FAILED})
+    statuses, begun = cluster.statuses(), histories(cluster)
+    assert {statuses[job] for job in once} == {(FAILED, "worker lost")}
+    assert not begun.keys() & set(once), "at most once, and its only time was spent"
+    assert {statuses[job] for job in [*running, *guarded]} == {(SUCCEEDED, "")}
+    assert {attempts(cluster)[job][:2] for job in guarded} == {(2, 0)}, "the lost attempt counts"
+    assert {len(begun[job]) for job in guarded} == {2}, "started and ended once"
+
+
+@pytest.mark.fault("A13")
+def test_a_retry_that_a_death_interrupts_is_lost_or_stored_as_a_whole(cluster: RealCluster) -> None:
+    # In the first process the retry is not stored, in the second one it is, the third one runs it.
+    cluster.arm("settle.before=kill, settle.after=kill")
+    jobs = cluster.produce("for _ in range(6): print(app.fails_once.delay().id)")
+    cluster.start_worker("-c", "8")
+    running = cluster.produce("for _ in range(2): print(app.gated.delay(gate='open').id)")
+    wait_for(lambda: len(cluster.strikes()) == 2, what=cluster.state)
+    (cluster.folder / "open").touch()
+    cluster.judge([*jobs, *running], extra=None)
+    only_what_was_struck_began_again(cluster, cluster.strikes())
+    assert {attempts(cluster)[job][1] for job in jobs} == {1}, "the failure counts once"
+
+
+# ------------------------------------------------------------------------------------------ processes of the pool
+
+
+@pytest.mark.fault("A16")
+def test_a_pool_process_that_dies_takes_only_its_job_with_it(cluster: RealCluster) -> None:
+    worker = cluster.start_worker("-c", "4", "-P", "processes")
+    siblings = cluster.produce("for _ in range(2): print(app.gated.delay(gate='open').id)")
+    wait_for(lambda: len(cluster.lines()) == 2, what=cluster.state)
+    ends = {"SIGSEGV": "SIGSEGV", "SIGKILL": "SIGKILL", "3": "exit 3"}
+    lost = cluster.produce(f"for how in {list(ends)}: print(app.ends_its_process.delay(how=how).id)")
+    (starved,) = cluster.produce("print(app.wants_too_much.delay(megabytes=64).id)")
+    others = cluster.produce("for _ in range(20): print(app.work.delay().id)")
+    cluster.judge(others)
+    wait_for(lambda: len(pool(worker)) == 4, what=cluster.state)
+    (cluster.folder / "open").touch()
+    cluster.judge([*lost, starved, *siblings, *others], statuses={SUCCEEDED, FAILED})
+    statuses = cluster.statuses()
+    assert [statuses[job] for job in lost] == [(FAILED, reason) for reason in ends.values()]
+    assert statuses[starved][0] == FAILED
+    assert {statuses[job][0] for job in [*siblings, *others]} == {SUCCEEDED}
+    assert {attempts(cluster)[job] for job in [*siblings, *others]} == {(1, 0, 0)}
+
+
+def pool(worker: Worker) -> list[psutil.Process]:
+    """The processes of the engine's pool."""
+    found: list[psutil.Process] = worker.engine().children()
+    return found
+
+
+@pytest.mark.fault("A17")
+@pytest.mark.parametrize("kind", ["threads"])
+def test_poison_is_quarantined_and_those_beside_it_are_not_counted(cluster: RealCluster, kind: str) -> None:
+    cluster.start_worker("-c", "4", "-P", kind)
+    (poison,) = cluster.produce("print(app.crash.delay().id)")
+    innocent = cluster.produce("for _ in range(20): print(app.work.delay(seconds=0.05).id)")
+    cluster.judge([poison, *innocent], statuses={SUCCEEDED, FAILED}, extra=None)
+    assert cluster.statuses()[poison] == (FAILED, "quarantined")
+    assert {cluster.statuses()[job] for job in innocent} == {(SUCCEEDED, "")}
+
+
+@pytest.mark.fault("A9")
+def test_the_processes_of_a_pool_end_with_their_engine_and_what_ran_in_them_runs_again(cluster: RealCluster) -> None:
+    worker = cluster.start_worker("-c", "2", "-P", "processes")
+    running = cluster.produce("for _ in range(2): print(app.gated.delay(gate='open').id)")
+    waiting = cluster.produce("for _ in range(20): print(app.work.delay().id)")
+    wait_for(lambda: len(cluster.lines()) == 2, what=cluster.state)
+    children = pool(worker)
+    cluster.struck("kill of a pool's engine", [process.pid for process in children])
+    worker.engine().kill()
+    psutil.wait_procs(children, timeout=20)
+    assert not any(process.is_running() for process in children), "nothing of it runs on"
+    (cluster.folder / "open").touch()
+    cluster.judge([*running, *waiting], extra=2)
