@@ -16,7 +16,8 @@ class WorkerOrder(msgspec.Struct, frozen=True, kw_only=True):
     """What `jobmaster worker` was told. Plain data; None: as the app and its settings say.
 
     `place` and `folder` say where the app is; `identity` names this worker where nothing else does; `settings` are
-    settings of the command line by dotted name; `lanes` as people write them; `grace` in seconds.
+    settings of the command line by dotted name; `lanes` as people write them; `grace` in seconds;
+    `max_memory_per_child` in MiB.
     """
 
     place: str
@@ -32,6 +33,7 @@ class WorkerOrder(msgspec.Struct, frozen=True, kw_only=True):
     engines: int = 1
     once: bool = False
     max_tasks_per_child: int | None = None
+    max_memory_per_child: int | None = None
     log_level: str = "info"
     log_format: str = "text"
 

@@ -33,6 +33,8 @@ class WorkerPlan(msgspec.Struct, frozen=True):
     grace: float = 25.0
     once: bool = False
     max_tasks_per_child: int | None = None
+    max_memory_per_child: int | None = None
+    """MiB."""
 
 
 def plan_workers(
@@ -49,6 +51,7 @@ def plan_workers(
     grace: float | None = None,
     once: bool = False,
     max_tasks_per_child: int | None = None,
+    max_memory_per_child: int | None = None,
 ) -> list[WorkerPlan]:
     """The engines that the app's declared workers make, or those of them that `agent` and `lanes` select.
 
@@ -65,7 +68,9 @@ def plan_workers(
         engines: engine processes of each worker.
         grace: seconds; None: the setting.
         once: end when nothing is left to do.
-        max_tasks_per_child: a child process of the pool "processes" ends after so many runs.
+        max_tasks_per_child: a process is replaced after so many runs: the child processes of the pool "processes", and
+            an engine process for what runs in itself.
+        max_memory_per_child: such a process is replaced when it holds more than so many MiB.
 
     Raises:
         ConfigurationError: nothing is left to run, a name is unknown, or the pool cannot run the app's tasks.
@@ -106,6 +111,7 @@ def plan_workers(
                     grace=settings.grace if grace is None else grace,
                     once=once,
                     max_tasks_per_child=max_tasks_per_child,
+                    max_memory_per_child=max_memory_per_child,
                 )
             )
     return plans

@@ -6,6 +6,7 @@ engine 0; the others, and all later ones, are told their plan (entry `engine`).
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
@@ -18,7 +19,8 @@ import msgspec
 from jobmaster.context import running_job
 from jobmaster.engine.entry import Introduction
 from jobmaster.engine.loop_watch import LoopWatch
-from jobmaster.engine.pools.processes import PoolLaunch
+from jobmaster.engine.pools.processes import PoolLaunch, ProcessPool
+from jobmaster.engine.wear import Wear
 from jobmaster.errors import ConfigurationError, JobMasterError, StoreUnavailable
 from jobmaster.findings import Answer, EngineOrder, Found, FoundTask, Unusable
 from jobmaster.locating import find_app
@@ -41,8 +43,10 @@ if TYPE_CHECKING:
     from jobmaster.app import JobMaster
     from jobmaster.engine.entry import Prepared, Stoppable
     from jobmaster.engine.links.child_end import ProcessEngineLink
+    from jobmaster.engine.worker import Engine
     from jobmaster.gateway import Connections
     from jobmaster.ports.workload import Workload
+    from jobmaster.worker_plan import WorkerPlan
 
 logger = logging.getLogger("jobmaster.worker")
 
@@ -91,9 +95,11 @@ def _prepared(app: JobMaster, told: EngineOrder) -> Prepared:
                 on_limit=lambda block: link.accuse(block.key, block.what),
                 on_turn=link.acquit,
             )
+            wearing = asyncio.create_task(_wear(made, told.plan).run())
             try:
                 await made.run()
             finally:
+                wearing.cancel()
                 watch.stop()
             if made.homeless:
                 raise StoreUnavailable("this worker's database was replaced; a new process goes on with the new one")
@@ -103,6 +109,18 @@ def _prepared(app: JobMaster, told: EngineOrder) -> Prepared:
             await connections.close()
 
     return run
+
+
+def _wear(made: Engine, plan: WorkerPlan) -> Wear:
+    pool = made.sync_pool if isinstance(made.sync_pool, ProcessPool) else None
+    counts = made.runner.counts
+    return Wear(
+        made,
+        max_tasks=plan.max_tasks_per_child,
+        max_memory=plan.max_memory_per_child,
+        runs=lambda: counts["started"] - (0 if pool is None else pool.begun),
+        pool=pool,
+    )
 
 
 async def _leave_to_successor(connections: Connections, name: str, worker: int) -> None:
@@ -163,7 +181,8 @@ def _describe(app: JobMaster, order: WorkerOrder) -> Found:
         concurrency=order.concurrency,
         engines=order.engines,
         once=order.once,
-        max_tasks_per_child=order.max_tasks_per_child,
+        max_tasks_per_child=_first(order.max_tasks_per_child, app.settings.max_tasks_per_child),
+        max_memory_per_child=_first(order.max_memory_per_child, app.settings.max_memory_per_child),
     )
     tasks = [FoundTask(name=known.name, lane=known.target.lane, is_async=known.is_async) for known in app.registry]
     return Found(
@@ -175,6 +194,10 @@ def _describe(app: JobMaster, order: WorkerOrder) -> Found:
         files=_own_files(order.folder),
         testing=app.testing,
     )
+
+
+def _first(of_the_command: int | None, of_the_settings: int | None) -> int | None:
+    return of_the_settings if of_the_command is None else of_the_command
 
 
 def _require_tasks(app: JobMaster, order: WorkerOrder, mode: WorkerMode | None) -> None:

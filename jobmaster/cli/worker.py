@@ -77,7 +77,13 @@ def _lanes(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
     "--max-tasks-per-child",
     type=click.IntRange(1),
     metavar="N",
-    help="With -P processes: a child ends after so many jobs.",
+    help="Replace a process after so many jobs: each child of -P processes; an engine for what runs in itself.",
+)
+@click.option(
+    "--max-memory-per-child",
+    type=click.IntRange(16),
+    metavar="MIB",
+    help="Replace such a process when it holds more memory than this, after what runs in it.",
 )
 @click.option(
     "--health-port",
@@ -113,6 +119,7 @@ def worker(ctx: click.Context, invocation: Invocation, /, **options: Any) -> Non
         engines=options["engines"],
         once=options["once"],
         max_tasks_per_child=options["max_tasks_per_child"],
+        max_memory_per_child=options["max_memory_per_child"],
         log_level=options["loglevel"].lower(),
         log_format=options["log_format"],
     )
@@ -130,8 +137,6 @@ def _check(options: dict[str, Any]) -> None:
     """Refuse what cannot work before anything is started."""
     if options["reload"] and options["once"]:
         raise click.UsageError("--reload waits for changes and --once ends by itself. Give one of them.")
-    if options["max_tasks_per_child"] is not None and options["pool"] != "processes":
-        raise click.UsageError("--max-tasks-per-child counts the jobs of child processes. Give -P processes, too.")
     if options["pool"] == "solo" and options["concurrency"] not in {None, 1}:
         raise click.UsageError("-P solo runs one job at a time. Leave -c out, or use -P threads.")
     if options["name"] is None and not options["lanes"]:

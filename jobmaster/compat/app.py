@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from jobmaster.app import JobMaster
 from jobmaster.compat.addresses import no_master, stores_of, workers_of
-from jobmaster.compat.conf import Conf, seconds_of, settings_of
+from jobmaster.compat.conf import Conf, mebibytes_of, seconds_of, settings_of
 from jobmaster.compat.current import set_current
 from jobmaster.compat.result import AsyncResult
 from jobmaster.compat.routing import CELERYS_DEFAULT, lane_of, priority_of, routed_queue
@@ -233,6 +233,8 @@ class Celery:
             "master": stores.master,
             "agents": stores.agents,
             "workers": workers_of(stores, conf.worker_concurrency),
+            "max_tasks_per_child": conf.worker_max_tasks_per_child,
+            "max_memory_per_child": mebibytes_of(conf.worker_max_memory_per_child, "worker_max_memory_per_child"),
         }
         given = {name: value for name, value in settings.items() if value}
         given["retention"] = seconds_of(conf.result_expires, "result_expires")

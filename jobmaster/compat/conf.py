@@ -28,6 +28,8 @@ SUPPORTED: Final[dict[str, tuple[Any, str]]] = {
     "task_soft_time_limit": (None, "CELERYD_TASK_SOFT_TIME_LIMIT"),
     "task_time_limit": (None, "CELERYD_TASK_TIME_LIMIT"),
     "worker_concurrency": (None, "CELERYD_CONCURRENCY"),
+    "worker_max_memory_per_child": (None, "CELERYD_MAX_MEMORY_PER_CHILD"),
+    "worker_max_tasks_per_child": (None, "CELERYD_MAX_TASKS_PER_CHILD"),
 }
 
 # Settings whose named value is how JobMaster works anyway. Any other value has no effect, and says so.
@@ -152,6 +154,19 @@ def seconds_of(value: Any, name: str) -> float | None:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     raise ConfigurationError(f"{name} is {value!r}, but it is a number of seconds or a timedelta.")
+
+
+def mebibytes_of(value: Any, name: str) -> int | None:
+    """A setting in KiB, as Celery has it, in MiB: rounded up, and at least 16, which Python itself needs. 0: none.
+
+    Raises:
+        ConfigurationError: it is no whole number.
+    """
+    if value is None or value == 0:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return max(16, -(-value // 1024))
+    raise ConfigurationError(f"{name} is {value!r}, but it is a whole number of KiB.")
 
 
 def _loaded(source: object) -> object:

@@ -94,6 +94,7 @@ class Engine:
         self._clock = clock
         self._tuning = tuning
         self._registration = registration
+        self.sync_pool = sync_pool
         self._pools = (async_pool, sync_pool)
         self._random = random_module.Random(seed)  # noqa: S311 - jitter and nonces, no secrets
         self._stopping: asyncio.Event = asyncio.Event()
@@ -106,6 +107,7 @@ class Engine:
         """It stops because its database was replaced by another one; a new engine may go on with that."""
         self._replaced: Predecessor | None = None
         self._store_replaced = False
+        self._worn = ""
 
         self.store_clock = StoreClock(clock)
         self.lease = Lease(link=link, clock=clock, store_clock=self.store_clock)
@@ -206,7 +208,7 @@ class Engine:
             runner=self.runner,
             starter=self.starter,
             pools=self._pools,
-            condemn=self._condemn,
+            condemn=self.condemn,
         )
         self.graceful_stop = GracefulStop(
             tuning=tuning,
@@ -328,7 +330,12 @@ class Engine:
         self._store_replaced = self._store_replaced or isinstance(error, StoreReplaced)
         self.graceful_stop.homeless = self._store_replaced
 
-    def _condemn(self, reason: str) -> None:
+    def wear_out(self, reason: str) -> None:
+        """Ask for a successor though nothing is wrong (`engine/wear.py`), and work on until told to stop."""
+        self._worn = reason
+        self.lease.report(soon=True)
+
+    def condemn(self, reason: str) -> None:
         """Start and take nothing more, ask for another process, and let the other runs end."""
         self.runner.closed = self.fetcher.closed = self.claimer.closed = True
         self._link.condemn(reason)
@@ -373,6 +380,7 @@ class Engine:
             demands=self.sharing.demands(),
             cancels_after=self.lease.cancels_upto,
             stats=msgspec.json.encode(self.describe()),
+            worn=self._worn,
         )
 
     def _adopt(self) -> int:

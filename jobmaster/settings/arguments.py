@@ -41,6 +41,8 @@ class SettingArguments(TypedDict, total=False):
     renew_every: Duration
     max_block: Duration
     max_recoveries: int
+    max_tasks_per_child: int | None
+    max_memory_per_child: int | None
     grace: Duration
     claims_per_second: int
     time_zone: str

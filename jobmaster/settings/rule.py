@@ -63,6 +63,6 @@ def choice_rule(choices: type[Enum], note: str) -> Rule:
     return Rule(readers.choice_of(choices), note, choices=tuple(name.lower() for name in choices.__members__))
 
 
-def count_rule(note: str, least: int, most: int, why: str, *, unit: str = "") -> Rule:
+def count_rule(note: str, least: int, most: int, why: str, *, unit: str = "", none: str = "") -> Rule:
     """A whole number from `least` to `most`."""
-    return Rule(readers.read_count, note, unit=unit, least=least, most=most, why=why)
+    return Rule(readers.read_count, note, unit=unit, least=least, most=most, why=why, none=none)

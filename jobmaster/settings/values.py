@@ -176,6 +176,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "every further try may take a process down again",
         ),
     ] = 3
+    max_tasks_per_child: Annotated[
+        int | None,
+        count_rule(
+            "a process of `jobmaster worker` is replaced after so many runs: each child of the pool `processes`; an "
+            "engine process for what runs in itself (it is looked at once a second, so it runs some more)",
+            1,
+            1_000_000_000,
+            "a process that runs nothing is of no use",
+            unit="runs",
+            none="never",
+        ),
+    ] = None
+    max_memory_per_child: Annotated[
+        int | None,
+        count_rule(
+            "such a process is replaced when it holds more, after what runs in it; at twice as much at once (Linux)",
+            16,
+            _MIB,
+            "Python itself needs so much",
+            unit="MiB",
+            none="no limit",
+        ),
+    ] = None
     grace: Annotated[
         float,
         duration_rule("how long running jobs may go on after SIGTERM", 0, 86_400, "a stop must end some day"),

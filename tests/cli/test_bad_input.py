@@ -61,7 +61,7 @@ TABLE = [
     Bad("worker -A shop -n -bad", 2, ("worker name '-bad'", "begins with '-'")),
     Bad("worker -A shop --agent pg-9", 2, ("no agent 'pg-9'", "standalone")),
     Bad("worker -A shop --reload --once", 2, ("--reload", "--once", "one of them")),
-    Bad("worker -A shop --max-tasks-per-child 5", 2, ("-P processes",)),
+    Bad("worker -A shop --max-memory-per-child 1", 2, ("16",)),
     Bad("worker -A shop --loglevel loud", 2, ("loud", "warning")),
     # settings
     Bad("worker -A shop", 2, ("oracle", "sqlite"), {"JOBMASTER_MASTER": "oracle://x/y"}),

@@ -43,7 +43,7 @@ PAGES = [
 
 
 EVERY_WORKER_OPTION = """-A shop worker -Q a,b -Q c -P processes -c 3 --engines 2 --mode execution --agent pg-1 -n alpha
---grace 5 -l DEBUG --log-format json --max-tasks-per-child 9 --health-port 0 --once"""
+--grace 5 -l DEBUG --log-format json --max-tasks-per-child 9 --max-memory-per-child 300 --health-port 0 --once"""
 
 
 def invoke(*arguments: str, **given: Any) -> Result:
@@ -143,6 +143,7 @@ def test_worker_options_become_an_order(monkeypatch: pytest.MonkeyPatch) -> None
     assert (order.lanes, order.pool, order.concurrency, order.engines) == (("a", "b", "c"), "processes", 3, 2)
     assert (order.mode, order.agent, order.name, order.settings) == ("execution", "pg-1", "alpha", {"grace": 5.0})
     assert (order.log_level, order.log_format, order.max_tasks_per_child, order.once) == ("debug", "json", 9, True)
+    assert order.max_memory_per_child == 300
     assert rest == {"reload": False, "health_port": 0, "as_json": False}
 
 

@@ -34,6 +34,8 @@ def test_settings_reach_the_cluster(tmp_path):
         task_default_priority=9,
         task_routes={"mail.*": {"queue": "mail"}},
         worker_concurrency=7,
+        worker_max_tasks_per_child=1000,
+        worker_max_memory_per_child=200_000,
         imports=("decimal",),
     )
     app.task(name="mail.send")(lambda: None)
@@ -45,6 +47,7 @@ def test_settings_reach_the_cluster(tmp_path):
     assert settings.time_zone == "Europe/Berlin"
     assert settings.include == ("decimal", "json")
     assert settings.workers[0].slots == 7
+    assert (settings.max_tasks_per_child, settings.max_memory_per_child) == (1000, 196)
     mail, other = registry.get("mail.send"), registry.get("other")
     assert (mail.target.lane, mail.target.priority, mail.target.at_most_once) == ("mail", 5, False)
     assert (mail.limits.timeout, mail.limits.soft_timeout) == (30, 20)

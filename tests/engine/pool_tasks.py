@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -84,6 +85,26 @@ def fail(text):
     raise ValueError(text)
 
 
+_kept = []
+
+
+def hold_memory(sizes):
+    mib, seconds = sizes
+    _kept.append(b"x" * (mib * 1024 * 1024))
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def find_no_memory(_):
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + 20_000_000, before[1]))
+    try:
+        return len(b"x" * 200_000_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
 def start_a_program(flag):
     program = subprocess.Popen(["sleep", "1000"])
     Path(flag).write_text(str(program.pid))
@@ -98,7 +119,7 @@ def signals(_):
 
 TASKS = (
     *(twice, whoami, pause, spin, blocked_read, deaf, hold_the_interpreter, patient, careless, segfault, leave),
-    *(sys_exit, fail, start_a_program, signals),
+    *(sys_exit, fail, start_a_program, signals, hold_memory, find_no_memory),
 )
 
 

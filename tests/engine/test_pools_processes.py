@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from jobmaster.engine.pools.processes import PoolLaunch, ProcessPool
+from jobmaster.engine.wear import MIB, resident_bytes
 from jobmaster.model.run import End, Halt
 from tests.engine.pool_workload import Runs, until, value
 
@@ -168,6 +169,48 @@ def test_a_process_is_replaced_after_its_share_of_runs():
         assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [3, 3, 1]
 
     in_pool(story, max_tasks=3)
+
+
+def test_a_process_that_holds_too_much_is_replaced_after_its_run_and_an_idle_one_at_once(flag):
+    async def story(runs):
+        first = value(await runs.run("hold_memory", [80, 0]))
+        runs.pool.limit_memory(most=70 * MIB, too_much=1000 * MIB)
+        second = value(await runs.run("hold_memory", [0, 0]))
+        assert second != first
+        runs.pool.limit_memory(most=70 * MIB, too_much=1000 * MIB)
+        assert value(await runs.run("hold_memory", [0, 0])) == second, "this one is small"
+        key = runs.submit("hold_memory", [80, 0.5])
+        pid = second
+        await until(lambda: (resident_bytes(pid) or 0) > 75 * MIB)
+        runs.pool.limit_memory(most=70 * MIB, too_much=1000 * MIB)
+        assert value(await runs.end(key)) == second, "a run is waited for"
+        assert value(await runs.run("hold_memory", [0, 0])) != second
+
+    in_pool(story)
+
+
+def test_a_process_that_holds_far_too_much_is_killed_and_its_run_says_why():
+    async def story(runs):
+        pid = value(await runs.run("hold_memory", [0, 0]))
+        key = runs.submit("hold_memory", [150, 60])
+        await until(lambda: (resident_bytes(pid) or 0) > 145 * MIB)
+        runs.pool.limit_memory(most=70 * MIB, too_much=140 * MIB)
+        crashed = await runs.end(key)
+        assert (crashed.end, len(crashed.reason) <= 64) == (End.CRASHED, True)
+        assert "max_memory_per_child is 70" in crashed.reason
+        assert "max_memory_per_child is 70" in crashed.error.message
+
+    in_pool(story)
+
+
+def test_a_run_that_finds_no_memory_fails_by_itself_and_its_process_goes_on():
+    async def story(runs):
+        pid = value(await runs.run("hold_memory", [0, 0]))
+        failed = await runs.run("find_no_memory")
+        assert (failed.end, failed.error.type) == (End.RAISED, "MemoryError")
+        assert value(await runs.run("hold_memory", [0, 0])) == pid
+
+    in_pool(story)
 
 
 def test_what_waits_for_a_place_can_be_halted_without_starting(flag):

@@ -21,6 +21,7 @@ from jobmaster.engine.links import framing, memory
 from jobmaster.engine.links.spawned import SpawnedProcess, spawn
 from jobmaster.engine.pools import soft_limit
 from jobmaster.engine.pools.ending import PATIENCE, after_halt, stopped
+from jobmaster.engine.wear import MIB, resident_bytes
 from jobmaster.model.ids import JobKey
 from jobmaster.model.job import ErrorInfo
 from jobmaster.model.run import End, Ended, Halt
@@ -126,6 +127,8 @@ class ProcessPool:
         self.max_tasks_per_child = max_tasks_per_child
         self.random = random
         self.closing = False
+        self.begun = 0
+        """How many runs were submitted."""
         self._loop = asyncio.get_running_loop()
         self._entries: dict[JobKey, _Entry] = {}
         self._queue: deque[_Entry] = deque()
@@ -135,6 +138,7 @@ class ProcessPool:
 
     def submit(self, runs: Sequence[Run]) -> None:
         """See `Pool.submit`."""
+        self.begun += len(runs)
         for run in runs:
             entry = self._entries[run.key] = _Entry(run)
             if self._idle:
@@ -167,6 +171,11 @@ class ProcessPool:
         """See `Pool.stuck`: only what outlives a SIGKILL, in a device that does not answer."""
         before = self._monotonic() - PATIENCE
         return [key for key, entry in self._entries.items() if entry.halted() and entry.told_at <= before]
+
+    def limit_memory(self, *, most: int, too_much: int) -> None:
+        """Replace the processes that hold more than `most` bytes, after their run; at once beyond `too_much`."""
+        for place in self._places:
+            place.limit_memory(most=most, too_much=too_much)
 
     async def close(self) -> None:
         """See `Pool.close`."""
@@ -234,6 +243,7 @@ class _Place:
         """This process has been given a run."""
         self._retiring = False
         self._killed = False
+        self._killed_for = ""
         self._failure = ""
 
     # ---------------------------------------------------------------- what the pool says
@@ -273,6 +283,22 @@ class _Place:
             self._killed = True
             self._process.kill()
 
+    def limit_memory(self, *, most: int, too_much: int) -> None:
+        """See `ProcessPool.limit_memory`."""
+        held = 0 if self._process is None or not self._worked else resident_bytes(self._process.pid) or 0
+        if held <= most or self._killed or self._retiring:
+            return
+        told = f"{held // MIB} MiB, and max_memory_per_child is {most // MIB}"
+        if held > too_much and self._entry is not None:
+            logger.warning("pool_process_killed place=%d reason=holds %s", self._number, told)
+            self._killed_for = f"holds {told}"
+            self.kill()
+        elif self._entry is None:
+            logger.info("pool_process_recycled place=%d reason=holds %s", self._number, told)
+            self.let_go()
+        else:
+            self._runs_left = 1
+
     def let_go(self) -> None:
         """End the process, which has no run any more."""
         self._retiring = True
@@ -301,7 +327,7 @@ class _Place:
     async def _start(self) -> None:
         self._ended.clear()
         self._worked = self._retiring = self._killed = False
-        self._failure = ""
+        self._failure = self._killed_for = ""
         self._runs_left = self._pool.max_tasks_per_child
         descriptor = memory.create(soft_limit.SIZE)
         try:
@@ -323,7 +349,7 @@ class _Place:
         """The process has ended: so has its run, if there was one."""
         self._pool.is_gone(self)
         assert self._process is not None  # noqa: S101 - it has just ended
-        word, pid = self._process.word or "", self._process.pid
+        word, pid = self._killed_for or self._process.word or "", self._process.pid
         self._process = None
         entry, self._entry = self._entry, None
         if self._failure:
