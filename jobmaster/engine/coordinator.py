@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from jobmaster.model.versions import names_to_route
 from jobmaster.ports.answers import Refused
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Coordinator:
         while repaired >= _SWEEP_BATCH:
             repaired = await self._store.sweep(overdue_us=overdue_us, limit=_SWEEP_BATCH)
         if self._tuning.mode.runs_jobs:
-            await self._store.route(self._tasks())
+            await self._store.route(names_to_route(list(self._tasks())))
 
     async def _drain(self) -> None:
         while self._lease.worker:

@@ -5,10 +5,11 @@ Times are integer microseconds since the epoch (UTC) by the store's clock and en
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
+from jobmaster.model import versions
 from jobmaster.model.ids import JobKey
 from jobmaster.model.states import CancelOutcome, JobStatus
 
@@ -16,7 +17,8 @@ from jobmaster.model.states import CancelOutcome, JobStatus
 class Envelope(msgspec.Struct, frozen=True, array_like=True):
     """Everything that a worker needs to run a job, as it travels in a message and lies in the job's row.
 
-    New fields are added at the end with a default, so that older and newer programs read each other's envelopes.
+    New fields are added at the end with a default, so that older and newer programs read each other's envelopes. What
+    older code must not ignore raises `version` (`model.versions`), and leaves place and type of all fields before it.
     `None` for a limit means: as the task's definition says.
     """
 
@@ -39,7 +41,7 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     """What made the job: 1, a call."""
     is_data: bool = False
     """The call is a MessageData bag for a handler, not args and kwargs."""
-    version: int = 1
+    version: Annotated[int, msgspec.Meta(le=versions.ENVELOPE_VERSION)] = 1
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -52,12 +54,39 @@ def encode_envelope(envelope: Envelope) -> bytes:
 
 
 def decode_envelope(payload: bytes) -> Envelope:
-    """The envelope in `payload`.
+    """The envelope in `payload`; of a newer version than this code knows, one of a task that nobody has here.
 
     Raises:
         msgspec.DecodeError: the bytes are no envelope (somebody else's message, or a damaged one).
     """
-    return _decoder.decode(payload)
+    try:
+        return _decoder.decode(payload)
+    except msgspec.ValidationError:
+        newer = _newer_envelope(payload)
+        if newer is None:
+            raise
+        return newer
+
+
+def _newer_envelope(payload: bytes) -> Envelope | None:
+    """What this code can tell of an envelope of a newer version, to park its job; None: it is none."""
+    fields: Any = msgspec.msgpack.decode(payload)
+    if not isinstance(fields, list) or len(fields) <= _VERSION_AT:
+        return None
+    version = fields[_VERSION_AT]
+    if not isinstance(version, int) or isinstance(version, bool) or version <= versions.ENVELOPE_VERSION:
+        return None
+    fields[_VERSION_AT] = versions.ENVELOPE_VERSION
+    try:
+        known = msgspec.convert(fields, Envelope)
+    except msgspec.ValidationError:  # it broke its promise about the older fields: whose task it is must do
+        if not isinstance(fields[0], str):
+            return None
+        known = Envelope(task=fields[0], call=b"", created_us=0, scheduled_us=0)
+    return msgspec.structs.replace(known, task=versions.parked_as(known.task, version), version=version)
+
+
+_VERSION_AT = Envelope.__struct_fields__.index("version")
 
 
 def unreadable_envelope(due_us: int) -> Envelope:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from jobmaster.model.job import ClaimedJob, JobState
 from jobmaster.model.reasons import EXPIRED, UNROUTABLE
 from jobmaster.model.states import BucketStatus, JobStatus
+from jobmaster.model.versions import unparked
 from jobmaster.ports.answers import Fenced
 from jobmaster.ports.master import Claimed
 from jobmaster.rules.storable import check_jobs, check_text, due_of
@@ -126,7 +129,8 @@ class Claims(MasterState):
         now = self._begin()
         found = [row for row in self.jobs if _waits_for_task(row) and row.envelope.task in tasks]
         for row in found:
-            self.jobs.change(row, reason="", due_us=now)
+            envelope = replace(row.envelope, task=unparked(row.envelope.task))
+            self.jobs.change(row, reason="", due_us=now, envelope=envelope)
         if found:
             self.hub.send(("held",))
         return len(found)

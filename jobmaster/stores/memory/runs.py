@@ -159,6 +159,7 @@ class Runs(MasterState):
             status = JobStatus.FAILED if failed else JobStatus.HELD_ON_MASTER
             self._record_attempt(row, status, finished_us=finished, error=error, reason=reason)
         if outcome.status is JobStatus.HELD_ON_MASTER:
+            self.jobs.change(row, envelope=outcome.envelope)
             self._hold(row, now, due_us=now + outcome.delay_us, reason=reason)
         else:
             self.jobs.change(row, status=outcome.status, finished_us=finished, touched_us=now, reason=reason)

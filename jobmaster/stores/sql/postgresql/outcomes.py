@@ -40,8 +40,9 @@ FINISH = Change(
     f"status = excluded.status, result_until_us = excluded.result_until_us, {RUN}",
 )
 AGAIN = Change(
-    ("status", "due_us", *RUN_NAMES),
-    f"status = excluded.status, bucket = NULL, gen = jm_job.gen + 1, nonce = NULL, due_us = excluded.due_us, {RUN}",
+    ("status", "due_us", *RUN_NAMES, "task"),
+    f"""status = excluded.status, bucket = NULL, gen = jm_job.gen + 1, nonce = NULL, due_us = excluded.due_us, {RUN},
+    task = excluded.task""",
 )
 
 
@@ -116,7 +117,7 @@ class _Batch:
         run = (now_us, reason, owner, outcome.attempt, outcome.failures, outcome.started_us)
         if outcome.status is JobStatus.HELD_ON_MASTER:
             status, ended = (CANCELLED, now_us) if outcome.key in self._stones else (HELD, None)
-            after = (ended, outcome.result, error, outcome.checkpoint)
+            after = (ended, outcome.result, error, outcome.checkpoint, outcome.envelope.task)
             self._again.append((outcome.key, status, now_us + outcome.delay_us, *run, *after))
             return
         finished_us = outcome.finished_us or now_us

@@ -35,11 +35,12 @@ WHERE id = ANY(ARRAY(
 )) RETURNING id
 """
 ROUTE = """
-UPDATE jm_job SET reason = '', due_us = $1 WHERE id = ANY(ARRAY(
+UPDATE jm_job SET reason = '', due_us = $1, task = split_part(task, ' (message version ', 1) WHERE id = ANY(ARRAY(
     SELECT id FROM jm_job WHERE status = 2 AND reason = 'unroutable' AND task = ANY($2::text[]) LIMIT $3
     FOR UPDATE SKIP LOCKED
 ))
 """
+"""The task's own name comes back, too (`model.versions`)."""
 ANY_UNROUTABLE = """
 SELECT EXISTS (SELECT FROM jm_job WHERE status = 2 AND reason = 'unroutable' AND task = ANY($1::text[]))
 """

@@ -32,8 +32,11 @@ SELECT due_us FROM jm_job WHERE status = 2 AND reason <> 'unroutable' AND lane =
 ORDER BY due_us LIMIT 1
 """
 ROUTE = """
-UPDATE jm_job SET reason = '', due_us = ? WHERE status = 2 AND reason = 'unroutable' AND task = ?
+UPDATE jm_job SET reason = '', due_us = ?,
+    task = substr(task, 1, instr(task || ' (message version ', ' (message version ') - 1)
+WHERE status = 2 AND reason = 'unroutable' AND task = ?
 """
+"""The task's own name comes back, too (`model.versions`)."""
 
 
 def claim(transaction: Transaction, requests: Sequence[ClaimRequest], window_us: int) -> Claimed:

@@ -26,7 +26,7 @@ UPDATE jm_job SET status = ?, finished_us = ?, touched_us = ?, reason = ?, worke
 AGAIN = """
 UPDATE jm_job SET status = ?, bucket = NULL, gen = gen + 1, nonce = NULL, due_us = ?, touched_us = ?, reason = ?,
     worker = ?, attempts = ?, failures = ?, started_us = ?, finished_us = ?, result = ?, error = ?,
-    checkpoint = coalesce(?, checkpoint)
+    checkpoint = coalesce(?, checkpoint), task = ?
 WHERE id = ?
 """
 
@@ -104,7 +104,7 @@ def _update(transaction: Transaction, fence: Fence, outcome: Outcome, *, cancell
     if outcome.status is JobStatus.HELD_ON_MASTER:
         status, ended = (CANCELLED, now_us) if cancelled else (HELD, None)
         values = (status, now_us + outcome.delay_us, now_us, reason, *run, ended, outcome.result, error)
-        transaction.execute(AGAIN, (*values, outcome.checkpoint, outcome.key))
+        transaction.execute(AGAIN, (*values, outcome.checkpoint, outcome.envelope.task, outcome.key))
         return
     finished_us = outcome.finished_us or now_us
     until = result_until_us(outcome.envelope, outcome.result, finished_us)
