@@ -12,7 +12,7 @@ from collections import Counter
 
 from tests.faults.campaigns.setting import Campaign, arguments, campaign, publish
 
-CALL = "(app.work_async if draw.random() < 0.8 else app.work).delay(seconds=draw.choice([0.01] * 9 + [20.0]))"
+CALL = "(app.work_async if draw.random() < 0.8 else app.work).delay(seconds=draw.choice([0.01] * 5 + [20.0]))"
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
         trial.stream(rate=given.rate, call=CALL)
         backs: list[float] = []
         for _ in range(given.number):
-            trial.until(lambda: len(trial.log.running) >= 200, timeout=60, what="long runs")
+            trial.until(lambda: len(trial.log.running) >= 100, timeout=60, what="long runs")
             before = speed(trial, seconds=5)
             down(trial, given.seconds)
             trial.struck["outage"] += 1

@@ -11,8 +11,7 @@ import time
 from collections import Counter
 
 from tests.faults.campaigns.setting import Campaign, arguments, campaign, publish
-from tests.servers.cut_proxy import AFTER, CutProxy
-from tests.servers.postgres_frames import End
+from tests.servers.fault_proxy import AFTER, End, FaultProxy
 
 HELD_OR_NOT = "app.held.delay() if draw.random() < 0.4 else app.work_async.delay()"
 CALL = f"app.only_once.delay() if draw.random() < 0.3 else {HELD_OR_NOT}"
@@ -35,7 +34,7 @@ def main() -> None:
                 given.number,
             )
             return
-        with CutProxy(cluster.place.url) as proxy:
+        with FaultProxy(cluster.place.url) as proxy:
             cluster.environment["FAULTS_MASTER"] = proxy.dsn(cluster.place.url)
             cuts: Counter[str] = Counter()
             chance = random.Random(20261122)

@@ -6,11 +6,10 @@ that of a process which held the job's bucket. Tasks answer the id of their proc
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from functools import partial
-
-import msgspec
 
 from tests.faults.campaigns.setting import Campaign, arguments, campaign, publish, spread
 from tests.faults.real_cluster import Worker
@@ -99,7 +98,7 @@ def accepted_late(trial: Campaign) -> int:
     late = [
         job
         for job, result in results.items()
-        if result is not None and msgspec.msgpack.decode(_bytes(result)) != last_start.get(job)
+        if result is not None and json.loads(_bytes(result)) != last_start.get(job)
     ]
     assert not late, f"{len(late)} outcomes of overtaken runs were kept: {late[:5]}"
     return len(late)
