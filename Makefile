@@ -1,7 +1,7 @@
 # JobMaster for Python. `make demo` shows it at work, `make test` proves it; both need only Python >= 3.11 and make.
 #
 #   make demo [DIR=folder] [ARGS=--once]    real jobs on a SQLite file: makes .venv on first use
-#   make test                               lint, types, import contracts, the whole test suite
+#   make test [JOBS=3] [TESTS=tests/unit]   lint, types, import contracts, the whole test suite; JOBS tests at a time
 #   make test-all                           the suite on every supported Python that this machine has
 #   make simulate [SEEDS=200] [SEED=0]      the engine under simulated faults; SEED= replays from that seed on
 #   make measure [ARGS=--json=FILE]         the figures that the project promises, on this machine
@@ -19,6 +19,7 @@ ARGS    ?=
 SEEDS   ?= 200
 SEED    ?= 0
 TESTS   ?=
+JOBS    ?= 3
 ONLY    ?=
 PEERS   ?=
 ROUNDS  ?= 3
@@ -35,8 +36,9 @@ demo: venv-run
 # The tests come last: their closing lines (backends, then pytest's own summary) are the last thing printed.
 test: lint typecheck pytest
 
+# Many tests wait for processes, leases and servers: two processors do three at a time. TESTS are run one after another.
 pytest: venv-dev
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest $(if $(TESTS),$(TESTS),-n $(JOBS) --dist worksteal)
 
 test-all: lint typecheck
 	@tools/test_all.sh $(VERSIONS)

@@ -5,6 +5,9 @@ id is a store's name (`test_x[sqlite]`, `test_x[sqlite-batched]`). With CI=true,
 `required_backends` (pyproject.toml) did not run a single test or skipped one.
 
 Servers come from `tests/servers`; JOBMASTER_TEST_POSTGRES names a PostgreSQL to use instead of one of our own.
+
+With `-n 2` (`make test`; pytest-xdist) processes of their own run the tests, each with servers of its own, and this
+module is loaded in each of them. What they have to say for the matrix travels in their reports and in their last word.
 """
 
 from __future__ import annotations
@@ -12,13 +15,14 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
 
 # Before pytest_configure: it reads JOBMASTER_TEST_POSTGRES.
 from tests.servers.obtaining import found_postgres
+from tests.turns import FOLDER, Host, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -32,12 +36,25 @@ _matrix = pytest.StashKey["Matrix"]()
 
 
 class Matrix:
-    """Counts of passed, failed and skipped tests by store, and what the server was."""
+    """Counts of passed, failed and skipped tests by store, and what the server was: of this process and its helpers."""
 
     def __init__(self) -> None:
         self._counts: dict[str, Counter[str]] = defaultdict(Counter)
         self._reasons: dict[str, Counter[str]] = defaultdict(Counter)
         self._servers: dict[str, str] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        # A test ends in its call, or earlier where its set-up failed or skipped; a failing tear-down is a failure, too.
+        if report.when == "call" or not report.passed:
+            reason = report.longrepr[2] if report.skipped and isinstance(report.longrepr, tuple) else ""
+            # None where a helper has died while it ran the test.
+            for backend in getattr(report, "backends", ()):
+                self.count(backend, report.outcome, reason)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        for backend, server in getattr(node, "workeroutput", {}).get("servers", {}).items():
+            self.ran_on(backend, server)
 
     def count(self, backend: str, outcome: str, reason: str = "") -> None:
         """Add one test's end; `outcome` is passed, failed or skipped."""
@@ -82,13 +99,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Settings that a developer exported for an application are no part of the suite, nor of the processes it starts.
-    for name in [name for name in os.environ if name.startswith("JOBMASTER_")]:
-        del os.environ[name]
+    # Settings that a developer exported for an application are no part of the suite, nor of the processes it starts;
+    # helpers remove them themselves, after they have read which PostgreSQL was given.
+    if not _has_helpers(config):
+        for name in [name for name in os.environ if name.startswith("JOBMASTER_")]:
+            del os.environ[name]
     # A busy machine is no counter-example; what is found once (CI=true) is found by everybody.
     hypothesis.settings.register_profile("suite", deadline=None, derandomize=os.environ.get("CI") == "true")
     hypothesis.settings.load_profile("suite")
+    if _is_helper(config):
+        config.pluginmanager.register(Turns(config.workerinput[FOLDER]))
+        return
     config.stash[_matrix] = Matrix()
+    config.pluginmanager.register(config.stash[_matrix])
+    if _has_helpers(config):
+        config.pluginmanager.register(Host())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -110,29 +135,40 @@ def backends_of(item: pytest.Item) -> tuple[str, ...]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    # A test ends in its call, or earlier where its set-up failed or skipped; a failing tear-down is a failure, too.
-    if report.when == "call" or not report.passed:
-        reason = report.longrepr[2] if report.skipped and isinstance(report.longrepr, tuple) else ""
-        for backend in item.stash.get(_backends_of_test, ()):
-            item.config.stash[_matrix].count(backend, report.outcome, reason)
+    report.backends = list(item.stash.get(_backends_of_test, ()))  # what it has is sent along
     return report
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    if exitstatus == pytest.ExitCode.OK and _uncovered(session.config):
+    if _is_helper(session.config):
+        session.config.workeroutput["servers"] = _servers()
+    elif exitstatus == pytest.ExitCode.OK and _uncovered(session.config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     terminalreporter.section("stores")
     matrix = config.stash[_matrix]
-    matrix.ran_on("sqlite", sqlite3.sqlite_version)
-    if place := found_postgres():
-        matrix.ran_on("postgresql", str(place))
+    for backend, server in _servers().items():
+        matrix.ran_on(backend, server)
     for line in matrix.lines():
         terminalreporter.write_line(line)
     for line in _uncovered(config):
         terminalreporter.write_line(line, red=True)
+
+
+def _servers() -> dict[str, str]:
+    """What the tests of this process ran against, by store."""
+    place = found_postgres()
+    return {"sqlite": sqlite3.sqlite_version, **({"postgresql": str(place)} if place else {})}
+
+
+def _has_helpers(config: pytest.Config) -> bool:
+    return config.getoption("dist", "no") != "no"
+
+
+def _is_helper(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
 
 
 def _uncovered(config: pytest.Config) -> list[str]:

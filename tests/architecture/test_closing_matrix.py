@@ -28,6 +28,15 @@ ONE_SKIPPED = (
 """
 )
 NONE_MARKED = "def test_a(): pass"
+ONE_DIES = (
+    BOTH_RUN
+    + """
+    @pytest.mark.backend("sqlite")
+    def test_c():
+        import os
+        os._exit(3)
+"""
+)
 
 
 def run(folder: Path, source: str, *arguments: str, ci: bool) -> subprocess.CompletedProcess[str]:
@@ -49,34 +58,41 @@ def run(folder: Path, source: str, *arguments: str, ci: bool) -> subprocess.Comp
     )
 
 
-def test_tests_are_counted_by_mark_and_by_parameter(tmp_path: Path) -> None:
-    done = run(tmp_path, BOTH_RUN, ci=True)
+@pytest.mark.parametrize("how", [[], ["-n", "2"]], ids=["alone", "two"])
+def test_tests_are_counted_by_mark_and_by_parameter(tmp_path: Path, how: list[str]) -> None:
+    done = run(tmp_path, BOTH_RUN, *how, ci=True)
 
     assert done.returncode == 0, done.stdout
     assert "memory       1 passed" in done.stdout
     assert "sqlite       2 passed" in done.stdout
     assert "nats         no tests in this run" in done.stdout
-
-
-def test_pytests_own_line_stays_the_last_one(tmp_path: Path) -> None:
-    done = run(tmp_path, BOTH_RUN, ci=True)
-
-    assert "3 passed" in done.stdout.splitlines()[-1]
+    assert "3 passed" in done.stdout.splitlines()[-1], "pytest's own line stays the last one"
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "told", "how"),
     [
-        (ONE_SKIPPED, "sqlite: required, and 1 of its tests were skipped"),
-        (NONE_MARKED, "memory: required, and no test ran"),
+        (ONE_SKIPPED, "sqlite: required, and 1 of its tests were skipped", []),
+        (ONE_SKIPPED, "sqlite: required, and 1 of its tests were skipped", ["-n", "2"]),
+        (NONE_MARKED, "memory: required, and no test ran", []),
     ],
-    ids=["skipped", "absent"],
+    ids=["skipped", "skipped-two", "absent"],
 )
-def test_a_required_store_that_was_left_out_fails_the_run(tmp_path: Path, source: str, told: str) -> None:
-    done = run(tmp_path, source, ci=True)
+def test_a_required_store_that_was_left_out_fails_the_run(
+    tmp_path: Path, source: str, told: str, how: list[str]
+) -> None:
+    done = run(tmp_path, source, *how, ci=True)
 
     assert done.returncode == 1, done.stdout
     assert told in done.stdout
+
+
+def test_a_helper_that_dies_fails_the_run_and_its_test_is_named(tmp_path: Path) -> None:
+    done = run(tmp_path, ONE_DIES, "-n", "2", ci=True)
+
+    assert done.returncode == 1, done.stdout
+    assert "crashed while running 'checks/test_x.py::test_c'" in done.stdout
+    assert "sqlite       2 passed" in done.stdout
 
 
 @pytest.mark.parametrize(("arguments", "ci"), [((), False), (("-k", "test_a"), True), (("checks/test_x.py",), True)])

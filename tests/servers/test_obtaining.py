@@ -26,14 +26,14 @@ USES_IT = """
 """
 
 
-def run(folder: Path, address: str, *, ci: bool = False) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, address: str, *how: str, ci: bool = False) -> subprocess.CompletedProcess[str]:
     (folder / "test_x.py").write_text(textwrap.dedent(USES_IT), encoding="utf-8")
     (folder / "pytest.ini").write_text(
         "[pytest]\ntestpaths = .\nrequired_backends = postgresql\nmarkers = backend(name): a store\n", encoding="utf-8"
     )
     given = {obtaining.SETTING: address, "CI": "true" if ci else "", "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", *how],
         cwd=folder,
         env={**os.environ, **given},
         capture_output=True,
@@ -44,9 +44,12 @@ def run(folder: Path, address: str, *, ci: bool = False) -> subprocess.Completed
 
 
 @pytest.mark.backend("postgresql")
-def test_an_address_that_was_given_is_used_and_left_as_it_was(postgres: PostgresPlace, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [[], ["-n", "2"]], ids=["alone", "two"])
+def test_an_address_that_was_given_is_used_and_left_as_it_was(
+    postgres: PostgresPlace, tmp_path: Path, how: list[str]
+) -> None:
     before = names(postgres.address)
-    done = run(tmp_path, postgres.address, ci=True)
+    done = run(tmp_path, postgres.address, *how, ci=True)
 
     assert done.returncode == 0, done.stdout
     assert f"postgresql   1 passed ({postgres.version}, {obtaining.SETTING})" in done.stdout
