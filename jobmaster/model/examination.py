@@ -51,12 +51,12 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         server: product and version.
-        exists: False for an SQLite file that is not there yet; the rest is then mostly empty.
+        exists: False for an SQLite file that is not there yet.
         may_make_tables: whether this user could provision the schema.
         missing_tables: JobMaster's tables that are not there; empty where none is.
         missing_rights: `table: what this user may not do`.
         ahead: seconds that the store's clock is ahead of this host's; None: it is this host's own clock.
-        survives, evidence: as `ports.agent.Durability`.
+        survives, evidence: as `ports.agent.Durability`; empty where the file could not be read.
         unsafe: settings of the server that make it lose or tear data, or bloat, `name = value`.
         takes_writes: False for a standby.
         connections: None where there is no server.

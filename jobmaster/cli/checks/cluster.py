@@ -30,9 +30,12 @@ def agreement(app: JobMaster) -> list[Finding]:
     from jobmaster.database import settings_skew
 
     skew = settings_skew(app.client, app.settings)
-    advice = "Workers with these settings are refused while others run. Give all of them the same values."
-    fact = "; ".join(skew) or f"as cluster {app.cluster_id} has agreed on"
-    return [judge("agreement", fact, good=not skew, advice=advice)]
+    if not skew:
+        return [Finding("agreement", State.OK, f"settings are as cluster {app.cluster_id} has agreed on")]
+    if any(worker.status.lives for worker in app.workers.list()):
+        advice = "Workers with these settings are refused while others run. Give all of them the same values."
+        return [Finding("agreement", State.FAULT, "; ".join(skew), advice)]
+    return [Finding("agreement", State.WARNING, "; ".join(skew), "The next worker to start sets the new values.")]
 
 
 def workers(app: JobMaster) -> list[Finding]:

@@ -44,8 +44,9 @@ def judged(store: str, dsn: Dsn, found: Examination, settings: Settings) -> list
     if not found.takes_writes:
         advice = "Name the primary server in the address."
         findings.append(Finding("standby", State.FAULT, f"{dsn} takes no writes: it is a standby", advice, store))
-    if found.exists:
-        findings += [*_tables(store, found), *_promises(store, found, settings), _clock(store, found)]
+    findings += _tables(store, found)
+    if found.survives:
+        findings += [*_promises(store, found, settings), _clock(store, found)]
     if found.connections is not None:
         findings += [_connections(store, found), *_transactions(store, found)]
     if found.disk is not None:
@@ -134,7 +135,7 @@ def _advice(one: OpenTransaction) -> str:
 
 def _disk(store: str, disk: Disk) -> Finding:
     fact = f"{disk.free >> 20:,} MiB are free where the file is"
-    if disk.free >= min(LOW_DISK, disk.size // 10):
+    if disk.free >= max(VERY_LOW_DISK, min(LOW_DISK, disk.size // 10)):
         return Finding("disk", State.OK, fact, store=store)
     advice = f"Free space on {disk.mounted_at or 'that disk'}: where it is full no job can be accepted, nor finished."
     return Finding("disk", State.FAULT if disk.free < VERY_LOW_DISK else State.WARNING, fact, advice, store)

@@ -118,12 +118,14 @@ async def _examine(connection: asyncpg.Connection[Any], timeout: float) -> Exami
     ((takes_writes, autovacuum, usable, used, sees_all, may_make),) = await rows(SERVER)
     found = await rows(TABLES)
     missing = _missing([name for name, _, _ in found])
+    lacking = tuple(f"{name}: {lacks}" for name, _, lacks in found if lacks)
+    can_ask = bool(found) and not missing and not lacking
     switched = {"fsync": fsync, "full_page_writes": pages, "synchronous_commit": commit, "autovacuum": autovacuum}
     return Examination(
         server=f"PostgreSQL {version}",
         may_make_tables=may_make,
         missing_tables=missing,
-        missing_rights=tuple(f"{name}: {lacks}" for name, _, lacks in found if lacks),
+        missing_rights=lacking,
         ahead=ahead,
         survives=survives(fsync=fsync, commit=commit, pages=pages),
         evidence=f"fsync = {fsync}, synchronous_commit = {commit}, full_page_writes = {pages}",
@@ -132,8 +134,8 @@ async def _examine(connection: asyncpg.Connection[Any], timeout: float) -> Exami
         connections=Connections(used=used, usable=usable),
         transactions=tuple(OpenTransaction(*row) for row in await rows(TRANSACTIONS)),
         sees_all=sees_all,
-        waiting=None if missing else await _waiting(connection, now_us, timeout),
-        quarantined=None if missing else await _quarantined(connection, now_us, timeout),
+        waiting=await _waiting(connection, now_us, timeout) if can_ask else None,
+        quarantined=await _quarantined(connection, now_us, timeout) if can_ask else None,
     )
 
 
@@ -159,7 +161,7 @@ def _missing(found: list[str]) -> tuple[str, ...]:
 async def _waiting(connection: asyncpg.Connection[Any], now_us: int, seconds: float) -> tuple[WaitingJob, ...] | None:
     try:
         rows = await connection.fetch(WAITING, now_us, timeout=seconds)
-    except (TimeoutError, asyncpg.QueryCanceledError, asyncpg.UndefinedTableError):
+    except (TimeoutError, asyncpg.QueryCanceledError):
         return None
     return tuple(WaitingJob(custom or key_text(JobKey(key)), (now_us - due_us) / 1e6) for key, custom, due_us in rows)
 
@@ -167,5 +169,5 @@ async def _waiting(connection: asyncpg.Connection[Any], now_us: int, seconds: fl
 async def _quarantined(connection: asyncpg.Connection[Any], now_us: int, seconds: float) -> dict[str, int] | None:
     try:
         return dict(await connection.fetch(QUARANTINED, now_us - DAY_US, timeout=seconds))
-    except (TimeoutError, asyncpg.QueryCanceledError, asyncpg.UndefinedTableError):
+    except (TimeoutError, asyncpg.QueryCanceledError):
         return None

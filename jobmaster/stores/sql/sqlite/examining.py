@@ -76,6 +76,8 @@ def examine(dsn: Dsn, *, timeout: float) -> Examination:
         finally:
             connection.close()
     except sqlite3.Error as error:
+        if rights := _rights(path):  # then the file may be as it should be, and SQLite cannot make the ones beside it
+            return Examination(server=server, missing_rights=rights, disk=disk_of(path), waiting=None, quarantined=None)
         raise translated(error, dsn.path, opening=True) from error
 
 

@@ -1,0 +1,73 @@
+"""A visit to the doctor within the test's process: what it found, by check, as its lines would show it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, cast
+
+from jobmaster import JobMaster
+from jobmaster.cli.checks.finding import Finding, State
+from jobmaster.cli.checkup import Checkup
+from jobmaster.cli.invocation import Invocation
+
+
+class Visit:
+    """What a checkup found."""
+
+    def __init__(self, checkup: Checkup) -> None:
+        self.findings = checkup.findings
+        self.left_out = checkup.left_out
+        self.stuck = checkup.stuck
+
+    def troubles(self) -> dict[str, str]:
+        """State and fact by check, of those that are not well."""
+        bad = [one for one in self.findings if one.state is not State.OK]
+        return {one.check: f"{one.state.name} {one.fact} -> {one.advice}" for one in bad}
+
+    def one(self, check: str) -> Finding:
+        """The only finding of a check."""
+        (found,) = [one for one in self.findings if one.check == check]
+        return found
+
+
+def consult(folder: Path, *, change: Callable[[JobMaster], object] = lambda _app: None, **settings: Any) -> Visit:
+    """Have an app with one task looked at.
+
+    Args:
+        folder: of the app.
+        change: what is done with the app before.
+        settings: of the app.
+    """
+    with closing(JobMaster("visited", folder=str(folder), **settings)) as app:
+        app.task(len_of)
+        change(app)
+        checkup = Checkup(lambda _finding: None)
+        checkup.run(cast("Invocation", _Found(app)))
+        return Visit(checkup)
+
+
+class _Found:
+    """An invocation whose app is there."""
+
+    def __init__(self, app: JobMaster) -> None:
+        self._app = app
+
+    def app(self) -> JobMaster:
+        return self._app
+
+
+def len_of(text: str) -> int:
+    return len(text)
+
+
+def provisioned(folder: Path, **settings: Any) -> None:
+    """Make the master of `consult`."""
+    with closing(JobMaster("visited", folder=str(folder), **settings)) as app:
+        app.jobs.count()
+
+
+def is_root() -> bool:
+    return os.geteuid() == 0
