@@ -100,10 +100,11 @@ def test_a_producer_that_dies_has_stored_nothing_or_once_and_may_repeat_its_call
     assert accepted <= known(cluster), "what was stored before the producer died is there"
     if read:
         cluster.judge(accepted)
-    cluster.produce(ASK.format(calls=sum(calls.values(), [])))
+    again = [call for own in calls.values() for call in own]
+    cluster.produce(ASK.format(calls=again))
     if not read:
         cluster.start_worker("-c", "4")
-    cluster.judge({job for ids in sum(calls.values(), []) for job in ids})
+    cluster.judge({job for call in again for job in call})
     wait_for(lambda: not messages(cluster), what=cluster.state)
 
 
