@@ -24,19 +24,19 @@ from jobmaster.engine.lease_keeper import LeaseKeeper
 from jobmaster.engine.links.processes import ProcessChild, ProcessSpawner
 from jobmaster.engine.links.starting import Launch
 from jobmaster.engine.supervisor import Supervisor
-from jobmaster.errors import ConfigurationError, StoreUnavailable
-from jobmaster.findings import Answer, EngineOrder, Found, Unusable
+from jobmaster.errors import StoreUnavailable
+from jobmaster.findings import EngineOrder, Found
+from jobmaster.first_engine import FirstEngine
 from jobmaster.model.states import ClusterMode, WorkerMode
 from jobmaster.model.worker import Predecessor
 from jobmaster.ports.answers import StoreReplaced
-from jobmaster.ports.link import CANNOT_START, EXIT_UNREACHABLE
+from jobmaster.ports.link import EXIT_UNREACHABLE
 from jobmaster.runtime import SystemClock, lease_timing, open_connections, open_master
 from jobmaster.settings.names import LONGEST_ID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jobmaster.engine.links.starting import StartedEngine
     from jobmaster.model.job import Blame
     from jobmaster.model.worker import Grant, Renewal
     from jobmaster.ports.store import Store
@@ -48,104 +48,6 @@ logger = logging.getLogger("jobmaster.supervisor")
 ENTRY: Final = "jobmaster.worker_process:engine"
 LOOK_EVERY: Final = 0.05
 """Seconds between two looks at the engines while none is ready; afterwards nobody looks."""
-ANSWER_WITHIN: Final = 300.0
-"""Seconds that the import of an app may take."""
-DISMISSED_WITHIN: Final = 2.0
-"""Seconds that a first engine gets to end by itself when it is not wanted."""
-
-
-class AppUnusable(ConfigurationError):  # noqa: N818 - as the tree of errors names them
-    """There is no app to run, or it cannot be imported.
-
-    Attributes:
-        details: the traceback of the user's own code, may be empty.
-    """
-
-    def __init__(self, unusable: Unusable) -> None:
-        super().__init__(unusable.message)
-        self.details = unusable.details
-
-
-class FirstEngine:
-    """The engine process that imports the app first of all. To be made on the loop that will keep it.
-
-    Args:
-        order: what it was started with.
-        started: see `early_start.start_first_engine`.
-    """
-
-    def __init__(self, order: WorkerOrder, started: StartedEngine) -> None:
-        self._order = order
-        self._news = asyncio.Event()
-        self.child = ProcessChild(started)
-        self.child.on_news = self._news.set
-
-    async def look(self) -> Found:
-        """Wait until it says what the app is.
-
-        Raises:
-            AppUnusable: the app cannot be used, and the process has ended; the text says why.
-        """
-        try:
-            await self.child.listen()
-            await self._until_answered()
-            return self._found()
-        except BaseException:
-            await self.dismiss()
-            raise
-
-    def go_on(self) -> None:
-        """Let it be engine 0."""
-        self.child.go_on()
-
-    async def dismiss(self) -> None:
-        """End it, unless it has ended: it may have a lease to give back."""
-        self.child.on_news = self._news.set
-        if self.child.exit_reason() is None:
-            self.child.terminate()
-        with contextlib.suppress(TimeoutError):
-            await self._until(lambda: self.child.exit_reason() is not None, seconds=DISMISSED_WITHIN)
-        self.child.kill()
-        await self._until(lambda: self.child.exit_reason() is not None, seconds=None)
-
-    async def _until(self, condition: Callable[[], bool], *, seconds: float | None) -> None:
-        async with asyncio.timeout(seconds):
-            while not condition():
-                self._news.clear()
-                await self._news.wait()
-
-    async def _until_answered(self) -> None:
-        child = self.child
-        try:
-            await self._until(lambda: (child.answer or child.exit_reason()) is not None, seconds=ANSWER_WITHIN)
-        except TimeoutError:
-            raise AppUnusable(
-                Unusable(
-                    message=f"Importing the app took longer than {ANSWER_WITHIN:g} s. A module must not run the "
-                    "program, or wait for something, when it is imported."
-                )
-            ) from None
-
-    def _found(self) -> Found:
-        if self.child.answer is None:
-            raise AppUnusable(self._silence())
-        told = msgspec.msgpack.decode(self.child.answer, type=Answer)
-        if told.found is None:
-            raise AppUnusable(told.unusable or Unusable(message="The app cannot be used."))
-        return told.found
-
-    def _silence(self) -> Unusable:
-        """Why it ended without an answer."""
-        reason = self.child.exit_reason() or ""
-        if reason.startswith(CANNOT_START):
-            words = reason.removeprefix(CANNOT_START)
-            return Unusable(message=f"The app {self._order.place!r} cannot be imported.", details=words + "\n")
-        code = reason.removeprefix("exit ")
-        why = f"it was ended by {reason}" if code == reason else f"it ended with exit code {code}"
-        return Unusable(
-            message=f"The app {self._order.place!r} cannot be imported: the process that tried gave no answer ({why}). "
-            "Does a module end the program when it is imported?"
-        )
 
 
 class Crew:
@@ -270,8 +172,8 @@ class EngineState(msgspec.Struct, frozen=True):
     """What is known of an engine here.
 
     `beats` is its liveness counter; `granted_us` the store's time of the last grant that it took in, 0 before the
-    first; `buckets` how many it owns; `replaced` the worker of its name whose living lease it has ended; `paused` it
-    was told to start nothing.
+    first; `buckets` how many it owns, `running` and `waiting` how many jobs it has; `replaced` the worker of its name
+    whose living lease it has ended; `paused` it was told to start nothing.
     """
 
     pid: int
@@ -280,6 +182,8 @@ class EngineState(msgspec.Struct, frozen=True):
     buckets: int
     replaced: Predecessor | None = None
     paused: bool = False
+    running: int = 0
+    waiting: int = 0
 
 
 def _state(child: ProcessChild) -> EngineState:
@@ -287,7 +191,16 @@ def _state(child: ProcessChild) -> EngineState:
     if report is None:
         return EngineState(pid=child.pid, beats=child.beats(), granted_us=0, buckets=0)
     stats = msgspec.json.decode(report.stats, type=_Stats)
-    return EngineState(child.pid, child.beats(), report.cut_us, stats.buckets, stats.replaced, stats.paused)
+    return EngineState(
+        child.pid,
+        child.beats(),
+        report.cut_us,
+        stats.buckets,
+        stats.replaced,
+        stats.paused,
+        stats.running,
+        stats.waiting,
+    )
 
 
 class _Stats(msgspec.Struct):
@@ -296,6 +209,8 @@ class _Stats(msgspec.Struct):
     buckets: int = 0
     replaced: Predecessor | None = None
     paused: bool = False
+    running: int = 0
+    waiting: int = 0
 
 
 class _Master:

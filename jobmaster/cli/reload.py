@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from jobmaster.findings import Found
-    from jobmaster.supervising import FirstEngine
+    from jobmaster.first_engine import FirstEngine
 
 SUFFIXES: Final = (".py", ".toml")
 EVERY: Final = 0.4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
 import click
@@ -11,6 +13,8 @@ from jobmaster.model.states import WorkerMode
 from jobmaster.observe.logs import FORMATS, LEVELS
 
 POOLS = ("threads", "processes", "asyncio", "solo")
+SERVICE_VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+"""What a service manager says to the process that it starts, and to none of its children."""
 MODES = tuple(mode.name.lower() for mode in WorkerMode)
 
 
@@ -101,6 +105,8 @@ def worker(ctx: click.Context, invocation: Invocation, /, **options: Any) -> Non
     handed back. The second hands everything back at once, the third ends by force.
     """
     _check(options)
+    _obey_as_first_process()
+    service = {name: os.environ.pop(name, "") for name in SERVICE_VARIABLES}
     place, folder = invocation.located()
     from jobmaster.early_start import start_first_engine
     from jobmaster.worker_order import WorkerOrder, default_worker_name
@@ -128,9 +134,20 @@ def worker(ctx: click.Context, invocation: Invocation, /, **options: Any) -> Non
     from jobmaster.cli.worker_life import WorkerLife
 
     life = WorkerLife(
-        order, first, reload=options["reload"], health_port=options["health_port"], as_json=invocation.as_json
+        order,
+        first,
+        reload=options["reload"],
+        health_port=options["health_port"],
+        as_json=invocation.as_json,
+        service=service,
     )
     ctx.exit(life.run())
+
+
+def _obey_as_first_process() -> None:
+    """Process 1 of a container gets no signal that it does not handle; so it ends at one before it has begun."""
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(0))
 
 
 def _check(options: dict[str, Any]) -> None:

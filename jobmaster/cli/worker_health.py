@@ -22,7 +22,7 @@ class WorkerHealth:
     """The health server of `jobmaster worker`, over whichever engines run now."""
 
     def __init__(self) -> None:
-        self._server = HealthServer(alive=self._alive, ready=self._ready)
+        self._server = HealthServer(alive=self.alive, ready=self._ready)
         self._crew: Crew | None = None
         self._found: Found | None = None
         self._beats: dict[int, tuple[int, float]] = {}
@@ -51,7 +51,7 @@ class WorkerHealth:
 
     # ---------------------------------------------------------------- /healthz
 
-    def _alive(self) -> Health:
+    def alive(self) -> Health:
         """This loop turns, and so do those of the engines. No store is asked."""
         state = {"state": "stopping"} if self._stopping else {}
         if self._crew is None or self._found is None:

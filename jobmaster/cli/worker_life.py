@@ -15,15 +15,18 @@ from jobmaster.cli.banner import banner_facts, show_banner, show_warnings, warn_
 from jobmaster.cli.failures import FAILED, Failure
 from jobmaster.cli.output import printable, show_json
 from jobmaster.cli.reload import Watcher
+from jobmaster.cli.service_manager import ServiceManager
 from jobmaster.cli.worker_health import WorkerHealth
 from jobmaster.early_start import start_first_engine
+from jobmaster.engine.links.reaping import OrphanReaper, gets_orphans
 from jobmaster.errors import JobMasterError
+from jobmaster.first_engine import AppUnusable, FirstEngine
 from jobmaster.observe.debug_log import start_debug_log
 from jobmaster.observe.logs import configure_logs
-from jobmaster.supervising import AppUnusable, Crew, FirstEngine, open_store, promises
+from jobmaster.supervising import Crew, open_store, promises
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from jobmaster.early_start import StartedEngine
     from jobmaster.findings import Found
@@ -48,10 +51,18 @@ class WorkerLife:
         reload: start anew when files change.
         health_port: where to answer probes, or None.
         as_json: the banner is one JSON object.
+        service: variables of the environment that a service manager has set (`service_manager.VARIABLES`).
     """
 
     def __init__(
-        self, order: WorkerOrder, first: StartedEngine, *, reload: bool, health_port: int | None, as_json: bool
+        self,
+        order: WorkerOrder,
+        first: StartedEngine,
+        *,
+        reload: bool,
+        health_port: int | None,
+        as_json: bool,
+        service: Mapping[str, str],
     ) -> None:
         self._order = order
         self._first = first
@@ -61,6 +72,7 @@ class WorkerLife:
         self._crew: Crew | None = None
         self._moved = False
         self._signals = 0
+        self._service = ServiceManager.of(service)
         self._health = WorkerHealth()
         self._asked = asyncio.Event()
 
@@ -85,6 +97,10 @@ class WorkerLife:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         async with contextlib.AsyncExitStack() as stack:
             health = self._health
+            if gets_orphans():
+                stack.callback(OrphanReaper().close)
+            attending = asyncio.create_task(self._service.attend(alive=lambda: health.alive().ok, status=self._status))
+            stack.callback(attending.cancel)
             if self._health_port is not None:
                 port = await health.start(self._health_port)
                 stack.push_async_callback(health.close)
@@ -100,11 +116,21 @@ class WorkerLife:
 
     def _signalled(self, number: signal.Signals) -> None:
         self._signals += 1
+        self._service.stopping()
         self._health.stop()
         self._asked.set()
         if self._crew is not None:
             self._crew.stop()
         logger.info("signal name=%s times=%d", number.name, self._signals)
+
+    def _status(self) -> str:
+        """A line for whoever asks the service manager."""
+        engines = [] if self._crew is None else self._crew.engines()
+        if not engines:
+            return "Starting"
+        running, waiting = sum(engine.running for engine in engines), sum(engine.waiting for engine in engines)
+        state = "Stopping" if self._signals else "Running"
+        return f"{state}: {len(engines)} engine{'s' * (len(engines) > 1)}, {running} jobs run, {waiting} wait here"
 
     async def _first_look(self, first: FirstEngine) -> Found | None:
         """The app, or None where a signal came first."""
@@ -165,6 +191,9 @@ class WorkerLife:
     def _ready(self, found: Found, promised: Sequence[Promise], crew: Crew) -> None:
         names = ",".join(plan.name for plan in found.plans)
         logger.info("worker_ready name=%s tasks=%d", names, len(found.tasks))
+        self._service.status(self._status())
+        if not self._signals:
+            self._service.ready()
         with contextlib.suppress(OSError):  # nobody reads our output any more: no reason to stop
             if self._as_json:
                 show_json(banner_facts(self._order, found, promised))
@@ -198,6 +227,7 @@ class WorkerLife:
     async def _stop_when_changed(self, crew: Crew, watcher: Watcher) -> None:
         """Wait for code that works, then stop the engines of the old one within two seconds."""
         await self._find_change(watcher)
+        self._service.reloading()
         crew.stop()
         await asyncio.sleep(RELOAD_WITHIN)
         crew.stop()

@@ -144,7 +144,8 @@ def test_worker_options_become_an_order(monkeypatch: pytest.MonkeyPatch) -> None
     assert (order.mode, order.agent, order.name, order.settings) == ("execution", "pg-1", "alpha", {"grace": 5.0})
     assert (order.log_level, order.log_format, order.max_tasks_per_child, order.once) == ("debug", "json", 9, True)
     assert order.max_memory_per_child == 300
-    assert rest == {"reload": False, "health_port": 0, "as_json": False}
+    service = {"NOTIFY_SOCKET": "", "WATCHDOG_USEC": "", "WATCHDOG_PID": ""}
+    assert rest == {"reload": False, "health_port": 0, "as_json": False, "service": service}
 
 
 # ---------------------------------------------------------------- errors

@@ -15,7 +15,7 @@ import msgspec
 import psutil
 import pytest
 
-from jobmaster.engine.links import framing, memory
+from jobmaster.engine.links import endings, framing, memory
 from jobmaster.engine.links.child_end import ProcessEngineLink
 from jobmaster.engine.links.endings import exit_word, out_of_memory_kills
 from jobmaster.engine.links.memory import SharedMemory
@@ -332,6 +332,64 @@ def test_the_first_condemnation_stands_however_long_its_text():
     shared.condemn("second")
     assert shared.condemned().startswith("ää")
     assert shared.evidence() == []
+
+
+@pytest.mark.parametrize(
+    ("own", "file"),
+    [
+        ("0::/shop/worker\n", "shop/worker/memory.events"),
+        ("0::/\n", "memory.events"),
+        ("0::/not/mounted\n", "memory.events"),
+        ("12:cpu,cpuacct:/x\n11:memory:/docker/abc\n", "memory/docker/abc/memory.oom_control"),
+        ("11:memory:/docker/abc\n", "memory/memory.oom_control"),
+    ],
+    ids=["own group", "namespace", "root of the container", "version 1", "version 1, container"],
+)
+def test_kills_for_want_of_memory_are_counted_where_the_system_counts_them(own, file, tmp_path, monkeypatch):
+    (tmp_path / "own").write_text(own)
+    monkeypatch.setattr(endings, "OWN_CGROUP", tmp_path / "own")
+    monkeypatch.setattr(endings, "CGROUPS", tmp_path)
+    assert out_of_memory_kills() == 0
+    events = tmp_path / file
+    events.parent.mkdir(parents=True, exist_ok=True)
+    events.write_text("low 0\nhigh 7\nmax 31\noom 4\noom_kill 3\noom_group_kill 1\n")
+    assert out_of_memory_kills() == 3
+    events.write_text("nonsense")
+    assert out_of_memory_kills() == 0
+
+
+@pytest.mark.parametrize(("kills", "word"), [(1, "SIGKILL (out of memory)"), (0, "SIGKILL")])
+def test_a_kill_that_nobody_here_sent_is_the_kernels_where_that_counted_one(kills, word, tmp_path, monkeypatch):
+    events = tmp_path / "memory.events"
+    (tmp_path / "own").write_text("0::/\n")
+    events.write_text("oom_kill 5\n")
+    monkeypatch.setattr(endings, "OWN_CGROUP", tmp_path / "own")
+    monkeypatch.setattr(endings, "CGROUPS", tmp_path)
+
+    async def story(child, _news):
+        await until(child.reports)
+        events.write_text(f"oom_kill {5 + kills}\n")
+        os.kill(child.pid, signal.SIGKILL)
+        await until(child.exit_reason)
+        assert child.exit_reason() == word
+
+    with_child(story, launch())
+
+
+def test_our_own_kill_is_no_want_of_memory_whatever_else_was_killed(tmp_path, monkeypatch):
+    events = tmp_path / "memory.events"
+    (tmp_path / "own").write_text("0::/\n")
+    monkeypatch.setattr(endings, "OWN_CGROUP", tmp_path / "own")
+    monkeypatch.setattr(endings, "CGROUPS", tmp_path)
+
+    async def story(child, _news):
+        await until(child.reports)
+        events.write_text("oom_kill 9\n")
+        child.kill()
+        await until(child.exit_reason)
+        assert child.exit_reason() == "SIGKILL"
+
+    with_child(story, launch())
 
 
 def test_words_of_return_codes():

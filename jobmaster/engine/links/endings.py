@@ -1,4 +1,4 @@
-"""How a process ended, in a word: "exit 1", "SIGSEGV", "out of memory"."""
+"""How a process ended, in a word: "exit 1", "SIGSEGV", "SIGKILL (out of memory)"."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import contextlib
 import signal
 from pathlib import Path
 
-OUT_OF_MEMORY = "out of memory"
+OUT_OF_MEMORY = "SIGKILL (out of memory)"
 
-_CGROUPS = Path("/sys/fs/cgroup")
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def exit_word(returncode: int) -> str:
@@ -36,10 +37,10 @@ def _event_files() -> list[Path]:
     """Where version 2 and version 1 of control groups count, the own group first, then the container's root."""
     files = []
     with contextlib.suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
+        for line in OWN_CGROUP.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             if controllers == "":
-                files.append(_CGROUPS / path.lstrip("/") / "memory.events")
+                files.append(CGROUPS / path.lstrip("/") / "memory.events")
             elif "memory" in controllers.split(","):
-                files.append(_CGROUPS / "memory" / path.lstrip("/") / "memory.oom_control")
-    return [*files, _CGROUPS / "memory.events", _CGROUPS / "memory" / "memory.oom_control"]
+                files.append(CGROUPS / "memory" / path.lstrip("/") / "memory.oom_control")
+    return [*files, CGROUPS / "memory.events", CGROUPS / "memory" / "memory.oom_control"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from jobmaster.engine.links.endings import OUT_OF_MEMORY, exit_word, out_of_memory_kills
 from jobmaster.engine.links.frames import Frames
-from jobmaster.engine.links.starting import Started, start
+from jobmaster.engine.links.starting import Started, own_children, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +80,7 @@ class SpawnedProcess:
     def _wait(self) -> None:
         """In a thread of its own: wait for the process."""
         word = exit_word(self._process.wait())
+        own_children.discard(self.pid)
         if word == "SIGKILL" and not self._killed and out_of_memory_kills() > self._kills_before:
             word = OUT_OF_MEMORY
         with contextlib.suppress(RuntimeError):  # the parent's loop has ended before its child

@@ -23,6 +23,9 @@ ENGINE_MODULE = "jobmaster.engine.child"
 HELD_BACK = [getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)]
 """Signals of a terminal, to all of its processes."""
 
+own_children: set[int] = set()
+"""Process ids of the children that were started here and whose ends have not been fetched."""
+
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -85,6 +88,7 @@ def start(module: str, *, shared: int, own_group: bool = False) -> Started:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(lifeline)
         theirs.close()
+    own_children.add(process.pid)
     return Started(process, ours, held, own_group)
 
 
