@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from jobmaster.client import Client
     from jobmaster.model.examination import Examination
     from jobmaster.settings import Dsn, Settings
-    from jobmaster.stores.sql.provision import SchemaStatus
+    from jobmaster.stores.sql.provision import SchemaStatus as SchemaStatus  # noqa: PLC0414 - part of this API
 
 
 def schema_status(settings: Settings) -> SchemaStatus:
-    """What schema the master has; nothing is changed.
+    """What schema the master has, and which workers live with which version; nothing is changed.
 
     Raises:
         ConfigurationError: the driver of its address is missing.
@@ -29,28 +29,61 @@ def schema_status(settings: Settings) -> SchemaStatus:
     return status(settings.master.url)
 
 
-def upgrade_schema(settings: Settings) -> SchemaStatus:
-    """Make the schema, or bring it up to date. Of two that try at once, one waits and finds nothing to do.
+def agent_statuses(settings: Settings) -> dict[str, SchemaStatus]:
+    """The same of the agents that are SQL databases, by name. Their workers are those that the master knows.
 
     Raises:
-        ConfigurationError: the driver of its address is missing, or a file cannot be made.
-        SchemaError: the schema is newer than this code.
-        StoreUnavailable: it cannot be reached.
+        As `schema_status`.
+    """
+    from jobmaster.stores.sql.provision import status
+
+    return {name: status(url, master=settings.master.url) for name, url in _sql_agents(settings).items()}
+
+
+def upgrade_schema(settings: Settings, *, expand_only: bool = False, force: bool = False) -> SchemaStatus:
+    """Make the schema, or bring it up to date, in the master and in agents that are SQL databases.
+
+    Workers of older code run on meanwhile. Of two who try at once, one waits and finds nothing to do.
+
+    Args:
+        settings: of the cluster.
+        expand_only: do nothing that running older workers would not survive.
+        force: do it even while such workers live.
+
+    Returns:
+        What the master has then.
+
+    Raises:
+        ConfigurationError: the driver of an address is missing, or a file cannot be made.
+        SchemaError: the schema is newer than this code works with; or the next step waits for older workers to end.
+        StoreUnavailable: a database cannot be reached, or its tables are held for too long.
     """
     from jobmaster.stores.sql.provision import upgrade
 
-    return upgrade(settings.master.url)
+    master = settings.master.url
+    after = upgrade(master, expand_only=expand_only, force=force)
+    for url in _sql_agents(settings).values():
+        upgrade(url, expand_only=expand_only, force=force, master=master)
+    return after
 
 
-def schema_sql(dialect: str) -> str:
-    """The statements that make an empty database one of this version.
+def _sql_agents(settings: Settings) -> dict[str, str]:
+    return {agent.name: agent.dsn.url for agent in settings.agents if agent.dsn.is_sql}
+
+
+def schema_sql(dialect: str, *, since: str | None = None) -> str:
+    """The statements that bring a database to this version.
 
     Args:
         dialect: sqlite, postgresql, mysql or mssql.
+        since: the version that it has; None: it is empty.
+
+    Raises:
+        SchemaError: there is no such version.
     """
     from jobmaster.stores.sql.provision import sql
 
-    return sql(dialect)
+    return sql(dialect, since=since)
 
 
 def examine_store(dsn: Dsn, *, timeout: float) -> Examination:

@@ -67,9 +67,48 @@ class SchemaStatus(msgspec.Struct, frozen=True):
         """True: this JobMaster can work on it as it is."""
         return self.fit.works
 
+    @property
+    def state(self) -> str:
+        """What `fit` means, in words."""
+        return _STATES[self.fit]
+
+    @property
+    def next_step(self) -> str:
+        """What to do now, in words; empty: nothing."""
+        if self.fit is Fit.TOO_NEW:
+            return "update this installation: pip install -U jobmaster"
+        if not self.steps:
+            return ""
+        if self.in_the_way_of(self.steps[0]):
+            return "replace the older workers, then: jobmaster db upgrade"
+        return "jobmaster db upgrade" + (" --expand" if any(map(self.in_the_way_of, self.steps)) else "")
+
+    @property
+    def mixed_versions(self) -> str:
+        """Which living workers run which version, in words; empty: all run the same."""
+        kinds: dict[tuple[str, str], list[str]] = {}
+        for worker in self.workers:
+            kinds.setdefault((worker.version, worker.schema_version), []).append(worker.name)
+        if len(kinds) < 2:
+            return ""
+        return "; ".join(
+            f"{version or 'unknown'} (schema {schema or 'unknown'}): {', '.join(names)}"
+            for (version, schema), names in sorted(kinds.items())
+        )
+
     def in_the_way_of(self, step: Revision) -> tuple[LivingWorker, ...]:
         """Living workers whose code would not survive a migration."""
-        return outdated(self.workers, step)
+        return outdated(self.workers, step) if step.contracts else ()
+
+
+_STATES = {
+    Fit.CURRENT: "current",
+    Fit.AHEAD: "newer than this JobMaster, which goes on working with it",
+    Fit.BEHIND: "older than this JobMaster, which works with it, too",
+    Fit.MISSING: "no JobMaster tables yet",
+    Fit.TOO_OLD: "too old for this JobMaster",
+    Fit.TOO_NEW: "too new: it has lost what this JobMaster needs",
+}
 
 
 def outdated(workers: tuple[LivingWorker, ...], step: Revision) -> tuple[LivingWorker, ...]:

@@ -29,17 +29,18 @@ PATIENCE: Final = 120.0
 """Seconds for which a step is tried that other transactions keep from its locks."""
 LONGEST_PAUSE: Final = 2.0
 
-# A second migrator waits here until the first is done, and then finds nothing to do. Held by a transaction of a
-# connection of its own: the steps are transactions of their own, too.
+_MSSQL_LOCK = (
+    "DECLARE @got INT; EXEC @got = sp_getapplock 'jobmaster-migration', 'Exclusive', 'Transaction', 0; "
+    "SELECT CASE WHEN @got >= 0 THEN 1 ELSE 0 END"
+)
+
+# Held by a transaction of a connection of its own: the steps are transactions of their own, too.
 _ALONE = {
-    POSTGRESQL: (
-        f"SET LOCAL lock_timeout = '{OTHER_MIGRATOR}s'",
-        "SET LOCAL idle_in_transaction_session_timeout = 0",
-        "SELECT pg_advisory_xact_lock(4242260001)",
-    ),
-    MYSQL: (f"SELECT GET_LOCK('jobmaster-migration', {OTHER_MIGRATOR})",),
-    MSSQL: (f"EXEC sp_getapplock 'jobmaster-migration', 'Exclusive', 'Transaction', {OTHER_MIGRATOR}000",),
+    POSTGRESQL: ("SET LOCAL idle_in_transaction_session_timeout = 0", "SELECT pg_try_advisory_xact_lock(4242260001)"),
+    MYSQL: ("SELECT GET_LOCK('jobmaster-migration', 0)",),
+    MSSQL: (_MSSQL_LOCK,),
 }
+LOOK_AGAIN: Final = 0.2
 
 # While a change of a table waits for its lock, everybody else waits behind it: it gives up soon, and tries again.
 _BRIEFLY = {POSTGRESQL: ("lock_timeout = '200ms'", "statement_timeout = 0")}
@@ -78,10 +79,24 @@ class Steps:
         if not statements:  # a file: each step's transaction has the file to itself
             yield
             return
-        with self._engine.connect() as connection, connection.begin():
-            for statement in statements:
-                connection.exec_driver_sql(statement)
-            yield
+        deadline = time.monotonic() + OTHER_MIGRATOR
+        with self._engine.connect() as connection:
+            # Asked again and again, each time in a new transaction: an index that is built beside the writers waits for
+            # all statements under way, so a statement that waited for its builder would never end.
+            while True:
+                with connection.begin():
+                    *settings, lock = statements
+                    for setting in settings:
+                        connection.exec_driver_sql(setting)
+                    if connection.exec_driver_sql(lock).scalar():
+                        yield
+                        return
+                if time.monotonic() > deadline:
+                    raise SchemaError(
+                        f"{self._address} was not changed: another migrator has been at work for {OTHER_MIGRATOR} s. "
+                        "Wait for its end, then run: jobmaster db upgrade"
+                    )
+                time.sleep(LOOK_AGAIN)
 
     def _patiently(self) -> bool:
         """One step, again while its locks are not to be had. False: there was none."""

@@ -117,8 +117,8 @@ class _Batch:
         run = (now_us, reason, owner, outcome.attempt, outcome.failures, outcome.started_us)
         if outcome.status is JobStatus.HELD_ON_MASTER:
             status, ended = (CANCELLED, now_us) if outcome.key in self._stones else (HELD, None)
-            after = (ended, outcome.result, error, outcome.checkpoint, outcome.envelope.task)
-            self._again.append((outcome.key, status, now_us + outcome.delay_us, *run, *after))
+            waits = (ended, outcome.result, error, outcome.checkpoint, outcome.envelope.task)
+            self._again.append((outcome.key, status, now_us + outcome.delay_us, *run, *waits))
             return
         finished_us = outcome.finished_us or now_us
         until = result_until_us(outcome.envelope, outcome.result, finished_us)

@@ -21,8 +21,12 @@ logger = logging.getLogger("jobmaster.store")
 FRESH = Path(__file__).with_name("fresh.sql")
 """What all migrations together make of an empty database; a test compares the two."""
 
-ALONE = "SELECT pg_advisory_xact_lock(4242260001)"
-"""The migrator takes the same lock: of two that start together the second finds the tables."""
+ALONE = "SELECT pg_try_advisory_xact_lock(4242260001)"
+"""The migrator takes the same lock: of two that start together the second finds the tables.
+
+It does not wait for the lock: a migrator that builds an index waits for all statements under way.
+"""
+LOOK_AGAIN = 0.1
 
 PATIENTLY = "SET LOCAL statement_timeout = 0"
 """Another process may be at work on the schema, which takes as long as it takes."""
@@ -62,9 +66,13 @@ async def stored_version(connection: asyncpg.Connection[Any]) -> Stored:
 
 
 async def _make_fresh(connection: asyncpg.Connection[Any]) -> Stored:
-    async with connection.transaction():
-        await connection.execute(PATIENTLY)
-        await connection.execute(ALONE)
-        if await connection.fetchval("SELECT to_regclass('jm_schema')") is None:
-            await connection.execute(FRESH.read_text(encoding="utf-8"))
-        return await stored_version(connection)
+    while True:
+        async with connection.transaction():
+            await connection.execute(PATIENTLY)
+            is_alone = await connection.fetchval(ALONE)
+            is_there = await connection.fetchval("SELECT to_regclass('jm_schema')") is not None
+            if is_alone and not is_there:
+                await connection.execute(FRESH.read_text(encoding="utf-8"))
+            if is_alone or is_there:
+                return await stored_version(connection)
+        await asyncio.sleep(LOOK_AGAIN)

@@ -1,0 +1,9 @@
+"""Python imports this before a program begins: the schema's version is that of the later release then."""
+
+from pathlib import Path
+
+from jobmaster.stores.sql import version
+
+version.SCHEMA_VERSION = "0004"
+version.AUTOMATIC_SCHEMA = "0003"
+version.FOLDERS = (*version.FOLDERS, str(Path(__file__).with_name("versions")))

@@ -1,0 +1,21 @@
+"""Notes: a column, a table and wider texts."""
+
+from alembic import op
+from sqlalchemy import BigInteger, Column, Text
+
+from jobmaster.stores.sql.columns import words
+
+revision = "0002"
+down_revision = "0001"
+oldest_code = "0001"
+
+
+def upgrade() -> None:
+    for table in ("jm_job", "jm_message", "jm_worker", "jm_bucket"):
+        op.add_column(table, words("note", 64))
+    op.create_table("jm_note", Column("id", BigInteger, primary_key=True), Column("said", Text, nullable=False))
+    if op.get_context().dialect.name == "postgresql":
+        # No page is rewritten, but what a prepared statement answers has another type now.
+        op.execute("ALTER TABLE jm_bucket ALTER COLUMN agent TYPE VARCHAR(300), ALTER COLUMN lane TYPE VARCHAR(300)")
+        op.execute("ALTER TABLE jm_worker ALTER COLUMN agent TYPE VARCHAR(300)")
+        op.execute("ALTER TABLE jm_job ALTER COLUMN reason TYPE VARCHAR(100), ALTER COLUMN task TYPE VARCHAR(300)")
