@@ -193,7 +193,7 @@ def build_engine(
         link: to the keeper of its lease.
         clock: the process's clocks.
         archive: where aged jobs move to; None: as the setting `archive_to` says.
-        processes: what the processes of the pool "processes" run; needed for that pool only.
+        processes: what the processes of a pool run; needed for the pool "processes", and to run a job apart.
     """
     from jobmaster.engine.pools.loop import LoopPool
     from jobmaster.engine.worker import Engine
@@ -207,6 +207,7 @@ def build_engine(
         workload=workload,
         async_pool=LoopPool(workload),
         sync_pool=_sync_pool(workload, plan, processes),
+        apart_pool=_apart_pool(processes),
         tuning=tuning_of(settings, plan),
         registration=Registration(
             name=plan.name,
@@ -281,6 +282,14 @@ def _sync_pool(workload: TaskWorkload, plan: WorkerPlan, processes: PoolLaunch |
     from jobmaster.engine.pools.threads import ThreadPool
 
     return ThreadPool(workload, size=plan.slots)
+
+
+def _apart_pool(processes: PoolLaunch | None) -> Pool | None:
+    if processes is None:
+        return None
+    from jobmaster.engine.pools.apart import ApartPool
+
+    return ApartPool(processes, random=random.random)
 
 
 async def start_up(app: JobMaster, connections: Connections) -> None:

@@ -11,6 +11,7 @@ import msgspec
 from jobmaster.model.job import decode_envelope, unreadable_envelope
 from jobmaster.ports.answers import Refused
 from jobmaster.ports.master import ClaimRequest
+from jobmaster.rules.recovery import runs_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,11 +136,18 @@ class Claimer:
             entry = life.claimed_entry(job, envelope)
             if entry is not None:
                 entries.append(entry)
-        for entry in entries:
-            entry.life.waiting += 1
-        self._waiting.add(entries, now_us)
+        self._let_wait(entries, now_us)
         if entries:
             self.arrived(entries)
+
+    def _let_wait(self, entries: list[Entry], now_us: int) -> None:
+        apart = []
+        for entry in entries:
+            entry.life.waiting += 1
+            if entry.recoveries and runs_apart(entry.recoveries, max_recoveries=self._tuning.max_recoveries):
+                apart.append(entry)
+        self._waiting.add_apart(apart, now_us)
+        self._waiting.add([entry for entry in entries if entry not in apart] if apart else entries, now_us)
 
     def _has_room(self, life: Life) -> bool:
         return self._tuning.buffer_per_bucket - life.waiting >= self._tuning.least_room

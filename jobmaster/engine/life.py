@@ -82,11 +82,6 @@ class Entry(msgspec.Struct, eq=False):
     gone: bool = False
 
     @property
-    def suspect(self) -> bool:
-        """It was running when a process died: it runs alone among its kind."""
-        return self.recoveries > 0
-
-    @property
     def is_unseen(self) -> bool:
         """It is a message in memory and nothing else: nobody was told of it, and it may start just so."""
         return self.stage is Stage.WAITING and self.seq is not None and not (self.guarded or self.in_master or self.gen)

@@ -7,6 +7,7 @@ the answer without a slot, at most as many at once as there are slots, or as sta
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,10 @@ from jobmaster.engine.limits import Limits
 from jobmaster.engine.outcomes import after_run, outcome_with, returned
 from jobmaster.engine.pools.ending import stopped
 from jobmaster.model import reasons
+from jobmaster.model.ids import key_text
 from jobmaster.model.run import End, Ended, Halt, Run
 from jobmaster.model.states import JobStatus
+from jobmaster.rules.recovery import quarantine_error, runs_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -35,6 +38,10 @@ if TYPE_CHECKING:
     from jobmaster.ports.link import EngineLink
     from jobmaster.ports.workload import Pool, Workload
 
+logger = logging.getLogger("jobmaster.engine")
+
+PLACES_APART = 4
+"""So many jobs run in processes of their own at once: each costs the memory of one more process."""
 _TOMBSTONES = 100_000
 _AHEAD_S = 0.02
 """A job whose start was granted waits for its slot about so long at most: a crash would find it as running."""
@@ -60,6 +67,7 @@ class Runner:
         workload: Workload,
         async_pool: Pool,
         sync_pool: Pool,
+        apart_pool: Pool | None,
         worker_name: str,
         random: Callable[[], float],
     ) -> None:
@@ -73,6 +81,8 @@ class Runner:
         self._finisher = finisher
         self._workload = workload
         self._pools = {True: async_pool, False: sync_pool}
+        self._apart_pool = apart_pool
+        self._apart_most = 1 if apart_pool is None else PLACES_APART
         self._worker_name = worker_name
         self._random = random
         self._wake = asyncio.Event()
@@ -81,8 +91,9 @@ class Runner:
         self._releasing = False
         self._ahead = 0
         """So many jobs may be asked about, or wait for a slot with a yes; at least as many as there are slots."""
-        self._suspects: set[Entry] = set()
-        self._asked_suspects: set[Entry] = set()
+        self._apart: set[Entry] = set()
+        """Runs in processes of their own; where there are none, the one that runs alone of its kind."""
+        self._asked_apart: set[Entry] = set()
         self._dropped = False
         self.slots = tuning.slots
         self.paused = False
@@ -98,6 +109,8 @@ class Runner:
         """Called when entries left `waiting`: there is room for more."""
         starter.answered = self._answered
         async_pool.finished = sync_pool.finished = self._finished
+        if apart_pool is not None:
+            apart_pool.finished = self._finished
 
     # ---------------------------------------------------------------- what others call
 
@@ -158,7 +171,10 @@ class Runner:
             if why is not Halt.SOFT_LIMIT:
                 entry.stopped_by = entry.stopped_by or why
             policy = entry.policy
-            self._pools[policy is not None and policy.is_async].halt(entry.key, why)
+            pool = self._pools[policy is not None and policy.is_async]
+            if entry in self._apart and self._apart_pool is not None:
+                pool = self._apart_pool
+            pool.halt(entry.key, why)
 
     def write_off(self, keys: list[JobKey]) -> None:
         """Runs that do not end inside this process, which is about to end itself: what stopped them is their end."""
@@ -202,9 +218,14 @@ class Runner:
     def _submit(self, batch: _Batch) -> None:
         for is_async, entries in ((True, batch.coroutines), (False, batch.functions)):
             if entries:
-                self.counts["started"] += len(entries)
-                self.limits.watch(entries)
-                self._pools[is_async].submit([entry.run for entry in entries if entry.run is not None])
+                self._submit_to(self._pools[is_async], entries)
+        if batch.apart and self._apart_pool is not None:
+            self._submit_to(self._apart_pool, batch.apart)
+
+    def _submit_to(self, pool: Pool, entries: list[Entry]) -> None:
+        self.counts["started"] += len(entries)
+        self.limits.watch(entries)
+        pool.submit([entry.run for entry in entries if entry.run is not None])
 
     def _start_granted(self, batch: _Batch) -> None:
         """Granted ones start in a closed engine too: the master has them as Processing already."""
@@ -220,7 +241,7 @@ class Runner:
                 self._end_unstarted(entry, JobStatus.CANCELLED, "")
             elif entry.key in self.running:
                 self._granted.append(entry)
-            elif entry.suspect and self._suspects:
+            elif len(self._apart) >= self._apart_most and self._must_be_apart(entry):
                 self._hand_on(entry)
             else:
                 policy = self._workload.policy(entry.envelope.task)
@@ -266,23 +287,30 @@ class Runner:
     def _fits(self, entry: Entry) -> bool:
         """Whether an entry that needs a guarded start may be asked about now."""
         ahead = max(self._ahead, self.slots)
-        return self._asking + len(self._granted) < ahead and not (entry.suspect and self._has_suspect())
+        if self._asking + len(self._granted) >= ahead:
+            return False
+        return not self._must_be_apart(entry) or self._has_room_apart()
 
-    def _has_suspect(self) -> bool:
-        """One runs, or is about to: what is asked about stands as Processing in the master, and would be blamed."""
-        return bool(self._suspects or self._asked_suspects) or any(entry.suspect for entry in self._granted)
+    def _must_be_apart(self, entry: Entry) -> bool:
+        """Whether its next death is to name it alone: then it runs in a process of its own."""
+        return entry.recoveries > 0 and runs_apart(entry.recoveries, max_recoveries=self._tuning.max_recoveries)
+
+    def _has_room_apart(self) -> bool:
+        """What is asked about counts: it stands as Processing in the master, and would be counted at a death."""
+        soon = len(self._asked_apart) + sum(map(self._must_be_apart, self._granted))
+        return len(self._apart) + soon < self._apart_most
 
     def _ask(self, entry: Entry) -> None:
         """A guarded start. Of a job that runs here this is a second copy: the master knows whether it counts."""
         entry.stage = Stage.ASKING
         self._asking += 1
-        if entry.suspect:
-            self._asked_suspects.add(entry)
+        if self._must_be_apart(entry):
+            self._asked_apart.add(entry)
         self._starter.ask(entry)
 
     def _answered(self, entry: Entry, *, yes: bool) -> None:
         self._asking -= 1
-        self._asked_suspects.discard(entry)
+        self._asked_apart.discard(entry)
         if yes and entry.alive and self._releasing:
             self._hand_on(entry)
         elif yes and entry.alive:
@@ -298,9 +326,11 @@ class Runner:
         entry.stage = Stage.RUNNING
         entry.policy = policy
         entry.started_us, entry.started_at = batch.now_us, batch.now
-        entry.place = self._link.running(entry.key, suspect=entry.recoveries > 0)
-        if entry.recoveries:
-            self._suspects.add(entry)
+        starting = batch.coroutines if policy.is_async else batch.functions
+        if entry.recoveries and self._must_be_apart(entry):
+            starting = self._set_apart(entry, starting, batch)
+        else:
+            entry.place = self._link.running(entry.key, suspect=False)
         self.running[entry.key] = entry
         envelope = entry.envelope
         timeout = policy.timeout if envelope.timeout is None else envelope.timeout or None
@@ -319,7 +349,16 @@ class Runner:
             self._worker_name,
             entry.checkpoint,
         )
-        (batch.coroutines if policy.is_async else batch.functions).append(entry)
+        starting.append(entry)
+
+    def _set_apart(self, entry: Entry, starting: list[Entry], batch: _Batch) -> list[Entry]:
+        """Where it starts. A process of its own is no concern of this one's death, so that it is not noted."""
+        self._apart.add(entry)
+        logger.info("job_apart job=%s attempt=%d recoveries=%d", key_text(entry.key), entry.attempts, entry.recoveries)
+        if self._apart_pool is not None:
+            return batch.apart
+        entry.place = self._link.running(entry.key, suspect=False)
+        return starting
 
     # ---------------------------------------------------------------- ending
 
@@ -335,8 +374,8 @@ class Runner:
             del running[run.key]
             ended_place(entry.place)
             entry.stage = Stage.ENDED
-            if self._suspects:
-                self._suspects.discard(entry)
+            if self._apart:
+                self._apart.discard(entry)
             if entry.gone or entry.life.dropped:
                 continue
             if ended.end is End.RETURNED:
@@ -358,6 +397,9 @@ class Runner:
             held = outcome_with(entry, JobStatus.HELD_ON_MASTER, finished_us=finished_us)
             self._finisher.hand_back(entry, held)
             return
+        if ended.end is End.CRASHED and self._must_be_apart(entry):
+            self._quarantine(entry, ended, finished_us)
+            return
         assert entry.policy is not None  # noqa: S101 - it has run
         cancelled = entry.key in self.cancelled
         outcome = after_run(
@@ -365,6 +407,24 @@ class Runner:
         )
         self._count(outcome.status)
         self._finisher.add(entry, outcome)
+
+    def _quarantine(self, entry: Entry, ended: Ended, finished_us: int) -> None:
+        """The process died in which it ran alone, after so many others: it is not started again by itself."""
+        error = quarantine_error(entry.recoveries + 1, ended.reason)
+        logger.warning(
+            "job_quarantined job=%s task=%s attempt=%d recoveries=%d reason=%s",
+            key_text(entry.key),
+            entry.envelope.task,
+            entry.attempts,
+            entry.recoveries + 1,
+            ended.reason,
+        )
+        verdict = Ended(End.CRASHED, error=error, checkpoint=ended.checkpoint)
+        self._count(JobStatus.FAILED)
+        self._finisher.add(
+            entry,
+            outcome_with(entry, JobStatus.FAILED, finished_us=finished_us, reason=reasons.QUARANTINED, ended=verdict),
+        )
 
     def _end_unstarted(self, entry: Entry, status: JobStatus, reason: str) -> None:
         entry.stage = Stage.ENDED
@@ -405,10 +465,11 @@ _COUNTED = {
 class _Batch:
     """Runs that start together, at one moment of the store's clock and of the process's monotonic one."""
 
-    __slots__ = ("coroutines", "functions", "now", "now_us")
+    __slots__ = ("apart", "coroutines", "functions", "now", "now_us")
 
     def __init__(self, now_us: int, now: float) -> None:
         self.now_us = now_us
         self.now = now
         self.coroutines: list[Entry] = []
         self.functions: list[Entry] = []
+        self.apart: list[Entry] = []

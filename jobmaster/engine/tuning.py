@@ -13,6 +13,8 @@ class Tuning(msgspec.Struct, frozen=True):
     """Durations are seconds. See `docs/settings.md` for the settings behind them."""
 
     slots: int = 20
+    max_recoveries: int = 3
+    """One short of so many deaths a job runs in a process of its own, and the next one quarantines it."""
     mode: WorkerMode = WorkerMode.FULL
     cluster_mode: ClusterMode = ClusterMode.ACTIVE
     lanes: tuple[str, ...] = ("",)

@@ -28,6 +28,8 @@ class Waiting:
         """The priorities that have entries, negated and in order: the highest comes first."""
         self._later: list[tuple[int, int, Entry]] = []
         self._order = itertools.count()
+        self._apart: deque[Entry] = deque()
+        """Those that may run apart only, and due: they go before all others, and hold up none."""
 
     def add(self, entries: Iterable[Entry], now_us: int) -> None:
         """Let entries wait: until their due time, or for a slot."""
@@ -36,6 +38,14 @@ class Waiting:
                 heapq.heappush(self._later, (entry.due_us, next(self._order), entry))
             else:
                 self._append(entry)
+
+    def add_apart(self, entries: Iterable[Entry], now_us: int) -> None:
+        """Let entries wait that may run apart only: the others go past them."""
+        for entry in entries:
+            if entry.due_us > now_us:
+                heapq.heappush(self._later, (entry.due_us, next(self._order), entry))
+            else:
+                self._apart.append(entry)
 
     def next_due_us(self) -> int | None:
         """When the earliest entry that is not due yet will be."""
@@ -58,6 +68,8 @@ class Waiting:
             fits: asked about entries that may not start just so: they are guarded, or their job runs here. Who does not
                 fit keeps its place.
         """
+        if self._apart and (entry := self._take_apart(fits)) is not None:
+            return entry
         present = self._present
         while present:
             priority = -present[0] if len(present) == 1 else self._shares.next_of(present)
@@ -76,12 +88,22 @@ class Waiting:
         """Forget entries of dropped lives (called after a drop, so that their memory is freed)."""
         for priority, queue in self._ready.items():
             self._ready[priority] = deque(entry for entry in queue if entry.alive)
+        self._apart = deque(entry for entry in self._apart if entry.alive)
         self._present = sorted(-priority for priority, queue in self._ready.items() if queue)
         self._later = [item for item in self._later if item[2].alive]
         heapq.heapify(self._later)
 
     def __len__(self) -> int:
-        return sum(map(len, self._ready.values())) + len(self._later)
+        return sum(map(len, self._ready.values())) + len(self._later) + len(self._apart)
+
+    def _take_apart(self, fits: Callable[[Entry], bool]) -> Entry | None:
+        """The first of them, if it fits: what keeps it back keeps back the others, too."""
+        while self._apart:
+            entry = self._apart[0]
+            if _waits(entry):
+                return self._apart.popleft() if fits(entry) else None
+            self._apart.popleft()
+        return None
 
     def _append(self, entry: Entry) -> None:
         priority = entry.life.bucket.priority
@@ -121,4 +143,4 @@ def _waits(entry: Entry) -> bool:
 
 
 _LOOK = 64
-"""How far behind a head that may not start now (a second suspect, a life without trust) another entry is looked for."""
+"""How far another entry is looked for behind a head that may not start now: its job runs here, or it is guarded."""

@@ -67,6 +67,7 @@ class Engine:
         workload: the user's tasks.
         async_pool: runs `async def` tasks on this loop.
         sync_pool: runs the others.
+        apart_pool: runs each job in a process of its own, those that went down with too many; None: there is no such.
         tuning: numbers.
         registration: who this worker is.
         tasks: names of the tasks that this process knows.
@@ -83,6 +84,7 @@ class Engine:
         workload: Workload,
         async_pool: Pool,
         sync_pool: Pool,
+        apart_pool: Pool | None = None,
         tuning: Tuning,
         registration: Registration,
         tasks: Callable[[], Sequence[str]] = lambda: (),
@@ -95,7 +97,7 @@ class Engine:
         self._tuning = tuning
         self._registration = registration
         self.sync_pool = sync_pool
-        self._pools = (async_pool, sync_pool)
+        self._pools = (async_pool, sync_pool, *(() if apart_pool is None else (apart_pool,)))
         self._random = random_module.Random(seed)  # noqa: S311 - jitter and nonces, no secrets
         self._stopping: asyncio.Event = asyncio.Event()
         self._stop_by = math.inf
@@ -132,6 +134,7 @@ class Engine:
             workload=workload,
             async_pool=async_pool,
             sync_pool=sync_pool,
+            apart_pool=apart_pool,
             worker_name=registration.name,
             random=self._random.random,
         )
@@ -279,6 +282,7 @@ class Engine:
             "paused": self.runner.paused,
             "buckets": len(self.lease.lives),
             "trusted": self.lease.trusted(),
+            "clock_ahead": round((self._clock.now_us() - self.store_clock.now_us()) / 1e6, 1),
             **self.runner.counts,
             **({} if self._replaced is None else {"replaced": msgspec.to_builtins(self._replaced)}),
         }

@@ -1,17 +1,28 @@
-"""Who is to blame when a process dies, and what becomes of a row that its owner lost (docs/protocol.md: *recover*)."""
+"""Who is to blame when a process dies, and what becomes of a row that its owner lost (docs/protocol.md: *recover*).
+
+A job is counted each time that it was running when its process died. A count is no verdict: of sixty jobs that ran
+together one may be to blame, and somebody may just have pulled a plug. So one that was counted `max_recoveries - 1`
+times runs in a process of its own. A death there names it for certain, harms no other job, and quarantines it; its
+engine sees that and says so (`engine/runner.py`). What is here ends only jobs that went down with their worker so often
+that nobody would try again.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from jobmaster.model.job import Blame
+from jobmaster.model.job import Blame, ErrorInfo
 from jobmaster.model.reasons import QUARANTINED, WORKER_LOST
 from jobmaster.model.states import JobStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from jobmaster.model.ids import JobKey
+
+PATIENCE = 3
+"""A job that nobody saw crash alone may go down with its worker so many times as often as one that is seen."""
+ERROR_TYPE = "jobmaster.errors.WorkerLostError"
 
 
 class Recovered(NamedTuple):
@@ -27,24 +38,56 @@ def recovered(
 ) -> Recovered:
     """What `recover(row)` makes of a row in a bucket status.
 
-    `blame` is what was testified about the process that had the job: a reason (it is to blame), "" (it ran beside the
-    one that is, and is excused), or None (nobody saw anything: then a run counts and a waiting job does not).
+    `blame` is what was testified about the process that had the job: a reason (it ran there), "" (it is excused: it
+    did not run there, or nobody died), or None (nobody saw anything: then a run counts and a waiting job does not).
     """
     if status is JobStatus.PROCESSING and at_most_once:
         return Recovered(JobStatus.FAILED, recoveries, WORKER_LOST)
-    to_blame = status is JobStatus.PROCESSING if blame is None else bool(blame)
-    counted = recoveries + 1 if to_blame else recoveries
+    ran = status is JobStatus.PROCESSING if blame is None else bool(blame)
+    counted = recoveries + 1 if ran else recoveries
     if tombstone:
         return Recovered(JobStatus.CANCELLED, counted, "")
-    if counted > recoveries and counted >= max_recoveries:
+    if counted > recoveries and is_hopeless(counted, max_recoveries=max_recoveries):
         return Recovered(JobStatus.FAILED, counted, QUARANTINED)
     return Recovered(JobStatus.HELD_ON_MASTER, counted, "")
 
 
-def blamed(evidence: Sequence[tuple[JobKey, bool]], reason: str) -> list[Blame]:
-    """Whom a dead process accuses: the suspect that ran, if one did; else all that ran.
+def is_hopeless(recoveries: int, *, max_recoveries: int) -> bool:
+    """Whether a job that nobody saw crash alone is given up all the same, after so many recoveries."""
+    return recoveries >= max_recoveries * PATIENCE
 
-    `evidence` is (job, suspect?) of the runs noted in shared memory.
+
+def runs_apart(recoveries: int, *, max_recoveries: int) -> bool:
+    """Whether a job that was counted so often runs in a process of its own from now on."""
+    return recoveries >= max(1, max_recoveries - 1)
+
+
+def blamed(evidence: Iterable[JobKey], reason: str) -> list[Blame]:
+    """Whom a dead process accuses: all that ran in it. `evidence`: the runs noted in shared memory."""
+    return [Blame(key, reason) for key in evidence]
+
+
+def quarantine_error(recoveries: int, cause: str) -> ErrorInfo:
+    """What a quarantined job says of itself.
+
+    Args:
+        recoveries: how often its process died, this time included.
+        cause: what its process died of, the last time: a signal, "out of memory"; empty where nobody saw it.
     """
-    suspects = [key for key, suspect in evidence if suspect]
-    return [Blame(key, reason) for key in (suspects or [key for key, _ in evidence])]
+    times = "once" if recoveries == 1 else f"{recoveries} times"
+    last = f", the last time of {cause}" if cause else "; nobody saw of what"
+    told = f"its process died {times} while it ran{last}. It is not started again by itself"
+    then = "`jobmaster jobs show` tells of each attempt; when the cause is mended, `jobmaster jobs retry` runs it again"
+    return ErrorInfo(ERROR_TYPE, f"{told}. {then}.")
+
+
+def lost_error(cause: str) -> ErrorInfo:
+    """What a run says whose process died of `cause`; "": nobody saw of what."""
+    return ErrorInfo(ERROR_TYPE, f"the process that ran the task ended: {cause or 'nobody saw how'}")
+
+
+def final_error(after: Recovered, cause: str) -> ErrorInfo | None:
+    """What the row says that a recovery ended as Failed; None where it is not."""
+    if after.status is not JobStatus.FAILED:
+        return None
+    return quarantine_error(after.recoveries, cause) if after.reason == QUARANTINED else lost_error(cause)

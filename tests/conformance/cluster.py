@@ -27,8 +27,11 @@ from jobmaster.model.job import (
 from jobmaster.model.states import BucketStatus, JobStatus, WorkerMode
 from jobmaster.model.worker import Grant, Registration, Renewal
 from jobmaster.ports.master import Claimed, ClaimRequest, MasterRules
+from jobmaster.rules.recovery import PATIENCE
 from tests.conformance.adapters import AGENT, Adapter, Place
 
+HOPELESS = MasterRules().max_recoveries * PATIENCE
+"""After so many recoveries a job is given up that nobody saw crash alone."""
 SECOND = 1_000_000
 NOON = 1_790_000_000 * SECOND
 

@@ -10,7 +10,7 @@ from jobmaster.model.states import BucketStatus, JobStatus
 from jobmaster.ports.answers import Fenced
 from tests.conformance.adapters import AGENT
 from tests.conformance.cases import case
-from tests.conformance.cluster import SECOND, Cluster, outcome_of, start_of
+from tests.conformance.cluster import HOPELESS, SECOND, Cluster, outcome_of, start_of
 
 
 @case("success", "create_buckets")
@@ -99,7 +99,8 @@ async def test_an_at_most_once_job_whose_worker_vanished_has_failed(cluster: Clu
 async def test_a_job_that_keeps_losing_its_worker_is_quarantined_and_its_neighbours_are_not(cluster: Cluster) -> None:
     bucket = await cluster.owned("w0")
     killer, neighbour = await cluster.claimed(bucket), await cluster.claimed(bucket)
-    for number in range(1, cluster.rules.max_recoveries + 1):
+    for number in range(1, HOPELESS + 1):
+        assert await cluster.status(killer.key) is not JobStatus.FAILED, "who went down in a crowd may be innocent"
         await cluster.store.start(bucket.fence, [start_of(killer)])
         bucket = await cluster.adopted(bucket, f"w{number}")
         await cluster.store.recover_before(bucket.fence, adopted_us=bucket.adopted_us, limit=10)
@@ -107,9 +108,23 @@ async def test_a_job_that_keeps_losing_its_worker_is_quarantined_and_its_neighbo
         neighbour = jobs[neighbour.key]
         killer = jobs.get(killer.key, killer)
     row = await cluster.row(killer.key)
-    assert (row.status, row.reason, row.recoveries) == (JobStatus.FAILED, "quarantined", 3)
+    assert (row.status, row.reason, row.recoveries) == (JobStatus.FAILED, "quarantined", HOPELESS)
     assert (await cluster.row(neighbour.key)).recoveries == 0
-    assert len(await cluster.store.job_attempts(killer.key)) == 3
+    assert len(await cluster.store.job_attempts(killer.key)) == HOPELESS
+
+
+async def test_an_adopter_counts_no_run_of_its_own(cluster: Cluster) -> None:
+    """It had lost the bucket and has it again: it lives, and so nobody has died."""
+    bucket = await cluster.owned()
+    running = await cluster.running(bucket)
+    await cluster.lose(bucket)
+    (again,) = (await cluster.renew(bucket.owner or 0, adopt=1)).buckets
+    cluster.later(1)
+    await cluster.store.recover_before(again.fence, adopted_us=again.adopted_us + 1, limit=10)
+    row = await cluster.row(running.key)
+    assert (row.status, row.recoveries, row.attempts) == (JobStatus.HELD_ON_MASTER, 0, 1)
+    (attempt,) = await cluster.store.job_attempts(running.key)
+    assert attempt.reason == "taken back"
 
 
 async def test_a_recovered_job_is_not_started_before_its_time(cluster: Cluster) -> None:

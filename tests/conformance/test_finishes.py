@@ -259,7 +259,10 @@ async def test_interrupted_runs_are_handed_back_and_spend_no_attempt(cluster: Cl
         row = await cluster.row(key)
         assert (row.status, row.gen, row.bucket, row.due_us) == (JobStatus.HELD_ON_MASTER, 1, None, cluster.now_us)
         assert (row.attempts, row.failures, row.recoveries) == (0, 0, 0)
-        assert await cluster.store.job_attempts(key) == []
+        (attempt,) = await cluster.store.job_attempts(key)
+        assert (attempt.attempt, attempt.status, attempt.reason) == (1, JobStatus.HELD_ON_MASTER, "handed back")
+        assert (attempt.worker, attempt.bucket) == (bucket.owner, bucket.id)
+        assert (attempt.started_us, attempt.finished_us) == (outcome_of(running).started_us, cluster.now_us)
     jobs = {job.key: job for job in (await cluster.claim(bucket)).jobs}
     assert {job.suspect for job in jobs.values()} == {False}
     assert jobs[running.key].checkpoint == b"7"

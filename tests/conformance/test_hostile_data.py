@@ -203,7 +203,7 @@ async def test_the_words_of_evidence_never_stop_an_end(cluster: Cluster) -> None
     adopted = await cluster.adopted(bucket)
     await cluster.store.recover_before(adopted.fence, adopted_us=adopted.adopted_us + 1, limit=10)
     (attempt,) = await cluster.store.job_attempts(message.key)
-    assert attempt.error.message == "a\ufffdba\ufffdb"
+    assert attempt.error.message.endswith("a\ufffdba\ufffdb")
 
 
 async def test_a_message_that_cannot_be_read_stops_nobody(cluster: Cluster) -> None:

@@ -11,7 +11,7 @@ from jobmaster.model.worker import Demand, Predecessor, Registration, Renewal, W
 from jobmaster.ports.answers import Fenced, HigherBoot, Refused
 from tests.conformance.adapters import AGENT
 from tests.conformance.cases import case
-from tests.conformance.cluster import NOON, SECOND, Cluster
+from tests.conformance.cluster import HOPELESS, NOON, SECOND, Cluster, start_of
 
 LEASE = 10 * SECOND
 
@@ -193,9 +193,37 @@ async def test_rows_that_the_worker_does_not_have_are_recovered(cluster: Cluster
     await cluster.renew(bucket.owner or 0, held=[(kept.key, kept.gen)], cut_us=cut)
     row = await cluster.row(forgotten.key)
     assert (row.status, row.gen, row.bucket, row.due_us) == (JobStatus.HELD_ON_MASTER, 2, None, cluster.now_us)
-    assert (row.recoveries, (await cluster.row(running.key)).recoveries) == (0, 1)
+    assert (row.recoveries, (await cluster.row(running.key)).recoveries) == (0, 0), "nobody died"
     assert await cluster.status(kept.key) is JobStatus.QUEUED
     assert await cluster.status(running.key) is JobStatus.HELD_ON_MASTER
+    (attempt,) = await cluster.store.job_attempts(running.key)
+    assert (attempt.attempt, attempt.reason) == (1, "taken back")
+
+
+async def test_a_run_of_the_owner_before_is_counted_whoever_takes_it_back(cluster: Cluster) -> None:
+    """Its recovery by the adopter did not come to this row."""
+    bucket = await cluster.owned()
+    running = await cluster.running(bucket)
+    adopted = await cluster.adopted(bucket)
+    cluster.later(3)
+    await cluster.renew(adopted.owner or 0, held=[], cut_us=cluster.now_us)
+    row = await cluster.row(running.key)
+    assert (row.status, row.recoveries) == (JobStatus.HELD_ON_MASTER, 1)
+    (attempt,) = await cluster.store.job_attempts(running.key)
+    assert attempt.reason == "worker lost"
+
+
+async def test_lost_replies_never_quarantine(cluster: Cluster) -> None:
+    """The answers to its guarded starts are lost again and again: the row says Processing, and nobody runs it."""
+    bucket = await cluster.owned()
+    (job,) = await cluster.held()
+    for _ in range(2 * HOPELESS):
+        (claimed,) = (await cluster.claim(bucket)).jobs
+        await cluster.store.start(bucket.fence, [start_of(claimed)])
+        cluster.later(1)
+        await cluster.renew(bucket.owner or 0, held=[], cut_us=cluster.now_us)
+    row = await cluster.row(job.key)
+    assert (row.status, row.recoveries, row.attempts) == (JobStatus.HELD_ON_MASTER, 0, 2 * HOPELESS)
 
 
 async def test_rows_written_after_the_worker_counted_are_left_alone(cluster: Cluster) -> None:

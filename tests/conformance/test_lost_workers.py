@@ -179,10 +179,10 @@ async def test_an_excuse_holds_for_one_recovery_only(cluster: Cluster) -> None:
     bucket = await cluster.owned()
     message = await cluster.running(bucket, nonce=1)
     await cluster.store.end_worker(bucket.owner or 0, blame=[])
-    adopted = await cluster.adopted(bucket)
     answers = []
     for nonce in (2, 3):
-        (verdict,) = await cluster.store.start(adopted.fence, [start_of(message, nonce=nonce)])
+        bucket = await cluster.adopted(bucket, f"heir{nonce}")
+        (verdict,) = await cluster.store.start(bucket.fence, [start_of(message, nonce=nonce)])
         answers.append((verdict.yes, verdict.attempt, verdict.recoveries))
     assert answers == [(True, 2, 0), (True, 3, 1)]
 

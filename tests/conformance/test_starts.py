@@ -10,7 +10,7 @@ from jobmaster.model.job import Blame
 from jobmaster.model.states import JobStatus
 from jobmaster.ports.answers import Fenced
 from tests.conformance.cases import case
-from tests.conformance.cluster import NOON, Cluster, outcome_of, start_of
+from tests.conformance.cluster import HOPELESS, NOON, Cluster, outcome_of, start_of
 
 
 @case("success", "start")
@@ -109,12 +109,23 @@ async def test_a_late_early_row_does_not_undo_the_start(cluster: Cluster) -> Non
 async def test_a_new_life_that_starts_a_running_job_again_counts_a_recovery(cluster: Cluster) -> None:
     bucket = await cluster.owned()
     message = await cluster.running(bucket, nonce=1)
+    bucket = await cluster.adopted(bucket)
     (verdict,) = await cluster.store.start(bucket.fence, [start_of(message, nonce=2)])
     assert (verdict.yes, verdict.attempt, verdict.recoveries) == (True, 2, 1)
     (lost,) = await cluster.store.job_attempts(message.key)
     assert (lost.attempt, lost.status, lost.reason) == (1, JobStatus.FAILED, "worker lost")
     (verdict,) = await cluster.store.start(bucket.fence, [start_of(message, nonce=2)])
     assert (verdict.attempt, verdict.recoveries) == (2, 1)
+
+
+async def test_a_worker_that_starts_its_own_run_again_counts_none(cluster: Cluster) -> None:
+    """The answer to its first start was lost: it lives, so nobody has died."""
+    bucket = await cluster.owned()
+    message = await cluster.running(bucket, nonce=1)
+    (verdict,) = await cluster.store.start(bucket.fence, [start_of(message, nonce=2)])
+    assert (verdict.yes, verdict.attempt, verdict.recoveries) == (True, 2, 0)
+    (lost,) = await cluster.store.job_attempts(message.key)
+    assert (lost.attempt, lost.status, lost.reason) == (1, JobStatus.FAILED, "taken back")
 
 
 async def test_a_new_life_does_not_start_an_at_most_once_job_again(cluster: Cluster) -> None:
@@ -130,25 +141,27 @@ async def test_a_job_that_kills_every_life_is_quarantined(cluster: Cluster) -> N
     bucket = await cluster.owned()
     message = await cluster.running(bucket, nonce=0)
     answers = []
-    for nonce in range(1, 4):
+    for nonce in range(1, HOPELESS + 1):
+        bucket = await cluster.adopted(bucket, f"heir{nonce}")
         (verdict,) = await cluster.store.start(bucket.fence, [start_of(message, nonce=nonce)])
         answers.append(verdict.yes)
-    assert answers == [True, True, False]
+    assert answers == [True] * (HOPELESS - 1) + [False]
     row = await cluster.row(message.key)
-    assert (row.status, row.reason, row.recoveries) == (JobStatus.FAILED, "quarantined", 3)
+    assert (row.status, row.reason, row.recoveries) == (JobStatus.FAILED, "quarantined", HOPELESS)
+    assert row.error.type == "jobmaster.errors.WorkerLostError"
 
 
 async def test_evidence_against_waiting_jobs_leads_to_quarantine_with_its_reason(cluster: Cluster) -> None:
     bucket = await cluster.owned("w0")
     job = await cluster.claimed(bucket)
-    for number in range(1, 4):
+    for number in range(1, HOPELESS + 1):
         await cluster.store.end_worker(bucket.owner or 0, blame=[Blame(job.key, "SIGSEGV")])
         bucket = await cluster.adopted(bucket, f"w{number}")
         await cluster.store.recover_before(bucket.fence, adopted_us=bucket.adopted_us + 1, limit=10)
         jobs = (await cluster.claim(bucket)).jobs
         job = jobs[0] if jobs else job
     row = await cluster.row(job.key)
-    assert (row.status, row.reason, row.recoveries) == (JobStatus.FAILED, "quarantined", 3)
+    assert (row.status, row.reason, row.recoveries) == (JobStatus.FAILED, "quarantined", HOPELESS)
     assert "SIGSEGV" in row.error.message
 
 

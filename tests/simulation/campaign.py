@@ -33,7 +33,7 @@ CALL_FAULTS = (
     "signal lost",
     "signal doubled",
 )
-OTHER_FAULTS = ("late boot", "job killed its process")
+OTHER_FAULTS = ("late boot", "job killed its process", "job killed its own process")
 FAULTS = tuple("fault: " + kind for kind in (*CALL_FAULTS, *ACTS, *OTHER_FAULTS))
 """Every kind of fault that a campaign must have shown."""
 DUTIES = tuple(

@@ -223,7 +223,7 @@ class Checker:
         if ended.end is End.INTERRUPTED:
             seen.handed_back += 1
             seen.excuses += 1
-        if ended.end in {End.CANCELLED, End.TIMED_OUT}:
+        if ended.end in {End.CANCELLED, End.TIMED_OUT, End.CRASHED}:
             seen.excuses += 1
 
     def died(self, process: Process) -> None:
@@ -303,6 +303,8 @@ class Checker:
         key, plan = seen.plan.key, seen.plan
         if new.reason == "quarantined":
             self._world.stats["quarantined"] += 1
+            if plan.task != "killer":
+                self.bad("innocent quarantined", key)
             if len(seen.recorded) + seen.unrecorded < self._world.config.max_recoveries:
                 self.bad("quarantined without enough starts", key)
         elif new.reason == "worker lost":

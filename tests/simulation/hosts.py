@@ -178,6 +178,7 @@ class Host:
             workload=SimWorkload(),
             async_pool=SimPool(world, process, self.clock),
             sync_pool=SimPool(world, process, self.clock),
+            apart_pool=SimPool(world, process, self.clock, apart=True),
             tuning=config.tuning(agent=self.agent, lanes=self.lanes),
             registration=Registration(
                 name=self.name if config.engines == 1 else f"{self.name}-{number}",

@@ -90,10 +90,13 @@ class _Place:
 
 
 class SimPool:
-    """Runs jobs by their plans, on the process's own loop (ports.workload.Pool)."""
+    """Runs jobs by their plans, on the process's own loop (ports.workload.Pool).
 
-    def __init__(self, world: World, process: Process, clock: SimClock) -> None:
-        self._world, self._process, self._clock = world, process, clock
+    `apart`: each in a process of its own, which is the one that dies.
+    """
+
+    def __init__(self, world: World, process: Process, clock: SimClock, *, apart: bool = False) -> None:
+        self._world, self._process, self._clock, self._apart = world, process, clock, apart
         self.finished: Callable[[list[Finished]], None] = lambda _finished: None
         self._places: dict[JobKey, _Place] = {}
 
@@ -111,6 +114,10 @@ class SimPool:
         self._places[run.key] = place
         lasts = plan.lasts * world.rng.uniform(0.5, 1.5)
         if plan.task == "killer" and world.network.on and world.config.tempo:
+            if self._apart:
+                world.strike("job killed its own process")
+                place.timer = world.loop.call_later(lasts, self._end, place, Ended(End.CRASHED, reason="SIGSEGV"))
+                return
             world.strike("job killed its process")
             world.network.later(lasts, self._process.kill, "SIGSEGV")
             return

@@ -10,10 +10,11 @@ import pytest
 
 from jobmaster.model.backoff import Backoff
 from jobmaster.model.ids import JobKey, key_text, new_job_key, parse_key
+from jobmaster.model.job import Blame
 from jobmaster.model.reasons import QUARANTINED, WORKER_LOST
 from jobmaster.model.run import End, Ended
 from jobmaster.model.states import BUCKET_MOVES, FINAL_VALUES, JOB_MOVES, BucketStatus, JobStatus, Priority
-from jobmaster.rules.recovery import blamed, recovered
+from jobmaster.rules.recovery import blamed, is_hopeless, quarantine_error, recovered, runs_apart
 from jobmaster.rules.retry import after, backoff_us
 from jobmaster.rules.slots import WEIGHTS, Shares
 
@@ -144,7 +145,7 @@ class TestRecovery:
     @pytest.mark.parametrize("at_most_once", [False, True])
     @pytest.mark.parametrize("tombstone", [False, True])
     @pytest.mark.parametrize("blame", [None, "", "SIGSEGV"])
-    @pytest.mark.parametrize("recoveries", [0, 1, 2, 3])
+    @pytest.mark.parametrize("recoveries", [0, 1, 2, 3, 7, 8, 9])
     def test_every_combination(
         self, *, status: JobStatus, at_most_once: bool, tombstone: bool, blame: str | None, recoveries: int
     ) -> None:
@@ -163,7 +164,7 @@ class TestRecovery:
             assert result == (JobStatus.FAILED, recoveries, WORKER_LOST)
         elif tombstone:
             assert result.status is JobStatus.CANCELLED
-        elif seen_running and recoveries >= 2:
+        elif seen_running and recoveries >= 8:
             assert result == (JobStatus.FAILED, recoveries + 1, QUARANTINED)
         else:
             assert result == (JobStatus.HELD_ON_MASTER, recoveries + seen_running, "")
@@ -182,7 +183,24 @@ class TestRecovery:
             recoveries = result.recoveries
         assert (result.status, recoveries) == (JobStatus.HELD_ON_MASTER, 0)
 
-    def test_a_running_suspect_is_blamed_alone_and_without_one_all_that_ran(self) -> None:
+    def test_all_that_ran_are_counted_at_a_death(self) -> None:
         first, second = JobKey(b"1" * 16), JobKey(b"2" * 16)
-        assert [blame.key for blame in blamed([(first, False), (second, True)], "SIGSEGV")] == [second]
-        assert [blame.key for blame in blamed([(first, False), (second, False)], "SIGKILL")] == [first, second]
+        assert blamed([first, second], "SIGKILL") == [Blame(first, "SIGKILL"), Blame(second, "SIGKILL")]
+        assert blamed([], "SIGKILL") == []
+
+    @pytest.mark.parametrize(("max_recoveries", "first_apart"), [(0, 1), (1, 1), (2, 1), (3, 2), (4, 3), (20, 19)])
+    def test_before_the_last_death_that_counts_a_job_runs_apart(self, max_recoveries: int, first_apart: int) -> None:
+        apart = [runs_apart(recoveries, max_recoveries=max_recoveries) for recoveries in range(first_apart + 2)]
+        assert apart == [False] * first_apart + [True, True]
+
+    def test_a_job_goes_down_in_crowds_three_times_as_often_as_alone(self) -> None:
+        assert [count for count in range(12) if is_hopeless(count, max_recoveries=3)] == [9, 10, 11]
+        assert is_hopeless(1, max_recoveries=0), "0: no second chance"
+
+    def test_what_a_quarantined_job_says_names_the_cause_and_the_next_step(self) -> None:
+        error = quarantine_error(3, "SIGSEGV")
+        assert error.type == "jobmaster.errors.WorkerLostError"
+        assert "died 3 times" in error.message
+        assert "SIGSEGV" in error.message
+        assert "jobmaster jobs retry" in error.message
+        assert "nobody saw of what" in quarantine_error(9, "").message

@@ -1,11 +1,12 @@
 """The program of a pool's process: `python -m jobmaster.engine.pools.process_child`, started by an engine only.
 
-It imports the user's code, then runs one job after the other on its main thread, as each comes. Its engine ends it:
-gently, by closing the socket, or by a kill.
+It imports the user's code, then runs one job after the other on its main thread, as each comes; a coroutine on a loop
+that stays the same for all of them. Its engine ends it: gently, by closing the socket, or by a kill.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import faulthandler
 import os
@@ -24,11 +25,12 @@ from jobmaster.engine.links.leaving import leave, words_for
 from jobmaster.engine.links.orphans import die_with_parent
 from jobmaster.engine.links.starting import heed_signals
 from jobmaster.engine.pools.ending import from_exception
+from jobmaster.engine.pools.loop import LoopPool
 from jobmaster.engine.pools.processes import PoolLaunch, SentEnd, SentRun
 from jobmaster.engine.pools.soft_limit import SoftLimit
 from jobmaster.errors import SoftTimeLimitExceeded
 from jobmaster.model.job import decode_envelope
-from jobmaster.model.run import Run
+from jobmaster.model.run import Halt, Run
 
 if TYPE_CHECKING:
     from jobmaster.model.run import Ended
@@ -46,6 +48,7 @@ class PoolProcess:
         self._soft_limit = soft_limit
         self._number = 0
         """The run that is under way, or 0."""
+        self._coroutines: Coroutines | None = None
 
     def main(self) -> int:
         """Prepare, then run jobs until the engine closes the socket; the answer is the exit code."""
@@ -77,19 +80,64 @@ class PoolProcess:
         try:
             run = _run_of(sent)
             self._number = sent.number
-            ended = contextvars.copy_context().run(workload.invoke_sync, run)
+            ended = contextvars.copy_context().run(self._invoke, workload, run)
             self._number = 0
         except BaseException as error:  # noqa: BLE001 - a task that calls sys.exit() ends alone
             self._number = 0
             ended = ended or from_exception(error, None)
         return ended
 
+    def _invoke(self, workload: Workload, run: Run) -> Ended:
+        policy = workload.policy(run.envelope.task)
+        if policy is None or not policy.is_async:
+            return workload.invoke_sync(run)
+        if self._coroutines is None:
+            self._coroutines = Coroutines(workload)
+        return self._coroutines.run(run)
+
     def _soft_limit_passed(self, _number: int, _frame: object) -> None:
-        if self._number and self._soft_limit.has_passed_for(self._number):
+        if not self._number or not self._soft_limit.has_passed_for(self._number):
+            return
+        if self._coroutines is None or not self._coroutines.pass_soft_limit():
             raise SoftTimeLimitExceeded("the run's soft time limit passed")
 
     def _send(self, kind: bytes, payload: bytes) -> None:
         self._peer.sendall(framing.frame(kind, payload))
+
+
+class Coroutines:
+    """Runs one coroutine after the other, as the engine's own loop does."""
+
+    def __init__(self, workload: Workload) -> None:
+        self._runner = asyncio.Runner()
+        self._loop = self._runner.get_loop()
+        self._pool = self._runner.run(self._new_pool(workload))
+        self._running: Run | None = None
+
+    def run(self, run: Run) -> Ended:
+        """Run to the end."""
+        self._running = run
+        try:
+            return self._runner.run(self._ended(run))
+        finally:
+            self._running = None
+
+    def pass_soft_limit(self) -> bool:
+        """Have the soft limit raised in the coroutine that runs; False: none does."""
+        if self._running is None:
+            return False
+        # From a handler of signals: the loop may be asleep, and only this wakes it.
+        self._loop.call_soon_threadsafe(self._pool.halt, self._running.key, Halt.SOFT_LIMIT)
+        return True
+
+    async def _new_pool(self, workload: Workload) -> LoopPool:
+        return LoopPool(workload)
+
+    async def _ended(self, run: Run) -> Ended:
+        end: asyncio.Future[Ended] = self._loop.create_future()
+        self._pool.finished = lambda ends: end.set_result(ends[0][1])
+        self._pool.submit([run])
+        return await end
 
 
 def _run_of(sent: SentRun) -> Run:

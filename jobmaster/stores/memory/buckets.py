@@ -79,7 +79,7 @@ class Buckets(MasterState):
             now = self._begin()
             rows = [row for row in self.jobs.in_bucket(fence.bucket) if self._is_before(row, adopted_us)][:limit]
             for row in rows:
-                self._recover(row, now)
+                self._recover(row, now, living=fence.owner)
             return len(rows)
 
     def _is_before(self, row: JobRow, adopted_us: int) -> bool:
@@ -127,7 +127,7 @@ class Buckets(MasterState):
 
     def _take_back_all(self, bucket: BucketRow, now: int) -> None:
         for row in self.jobs.in_bucket(bucket.id):
-            self._recover(row, now)
+            self._recover(row, now, living=bucket.owner)
 
     # -- drain
 
@@ -170,7 +170,7 @@ class Buckets(MasterState):
             if row is None:
                 self._insert_drained(message, now)
             elif not row.status.is_final and self._mine_to_drain(row, fence.bucket, message.gen):
-                self._recover(row, now)
+                self._recover(row, now, living=fence.owner)
 
     async def unknown_buckets(self, ids: Sequence[int]) -> list[int]:
         self._begin()

@@ -82,7 +82,7 @@ class Leases(MasterState):
             bucket.depth = renewal.depths.get(bucket.id, bucket.depth)
             for row in self.jobs.in_bucket(bucket.id):
                 if self._is_forgotten(row, renewal, held):
-                    self._recover(row, now)
+                    self._recover(row, now, living=worker.id)
         if not renewal.stopping:
             self._adopt(worker, renewal.adopt, now)
 

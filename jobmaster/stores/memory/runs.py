@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobmaster.model.job import Settled, Verdict
-from jobmaster.model.reasons import QUARANTINED
+from jobmaster.model.job import AttemptRecord, Settled, Verdict
+from jobmaster.model.reasons import HANDED_BACK, QUARANTINED
 from jobmaster.model.states import JobStatus
-from jobmaster.rules.recovery import recovered
+from jobmaster.rules.recovery import is_hopeless, quarantine_error, recovered
 from jobmaster.rules.storable import cleaned, cleaned_error
 from jobmaster.stores.memory.rows import JobRow
-from jobmaster.stores.memory.state import MasterState, lost_error
+from jobmaster.stores.memory.state import MasterState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,25 +71,30 @@ class Runs(MasterState):
         blame = self.blames.pop(start.key, None)
         if blame:
             self.jobs.change(row, recoveries=row.recoveries + 1, suspect=True)
-            if row.recoveries >= self.rules.max_recoveries:
-                self._end(row, JobStatus.FAILED, now, reason=QUARANTINED, error=lost_error(QUARANTINED, blame))
+            if is_hopeless(row.recoveries, max_recoveries=self.rules.max_recoveries):
+                error = quarantine_error(row.recoveries, blame)
+                self._end(row, JobStatus.FAILED, now, reason=QUARANTINED, error=error)
                 return _verdict(row, yes=False)
         return self._go(fence, row, start, now)
 
     def _start_again(self, fence: Fence, row: JobRow, start: Start, now: int) -> Verdict:
         """An earlier life started it and cannot run it any more: a recovery that stays in its bucket."""
+        unheard = self.blames.get(row.key)
+        blame = self._blame_on(row, fence.owner)
         after = recovered(
             status=row.status,
             at_most_once=row.envelope.at_most_once,
             recoveries=row.recoveries,
             tombstone=row.key in self.tombstones,
-            blame=self.blames.get(row.key),
+            blame=blame,
             max_recoveries=self.rules.max_recoveries,
         )
         if after.status.is_final:
-            self._recover(row, now)
+            if unheard is not None:
+                self.blames[row.key] = unheard
+            self._recover(row, now, living=fence.owner)
             return _verdict(row, yes=False)
-        self._record_lost(row, now, self.blames.pop(row.key, None))
+        self._record_lost(row, now, blame, fence.owner)
         self.jobs.change(row, recoveries=after.recoveries, suspect=True)
         return self._go(fence, row, start, now)
 
@@ -198,8 +203,23 @@ class Runs(MasterState):
                 continue
             if job.checkpoint is not None:
                 self.jobs.change(row, checkpoint=job.checkpoint)
+            if job.started_us is not None:
+                self._record_handed_back(fence, job, now)
             spent = row.attempts - 1 if row.status is JobStatus.PROCESSING else row.attempts
             self._hold(row, now, due_us=now, reason=cleaned(job.reason), attempts=spent)
+
+    def _record_handed_back(self, fence: Fence, job: Outcome, now: int) -> None:
+        """The run that a stop has ended: the next one has its number."""
+        self.attempts.setdefault(job.key, {})[job.attempt] = AttemptRecord(
+            key=job.key,
+            attempt=job.attempt,
+            status=JobStatus.HELD_ON_MASTER,
+            worker=fence.owner,
+            bucket=fence.bucket,
+            started_us=job.started_us,
+            finished_us=now,
+            reason=HANDED_BACK,
+        )
 
 
 def _verdict(row: JobRow, *, yes: bool) -> Verdict:

@@ -12,12 +12,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from jobmaster.errors import StoreUnavailable
-from jobmaster.model.job import AttemptRecord, ErrorInfo
-from jobmaster.model.reasons import QUARANTINED, WORKER_LOST
+from jobmaster.model.job import AttemptRecord
+from jobmaster.model.reasons import TAKEN_BACK, WORKER_LOST
 from jobmaster.model.states import JobStatus
 from jobmaster.ports.answers import Fenced
 from jobmaster.ports.master import MasterRules
-from jobmaster.rules.recovery import recovered
+from jobmaster.rules.recovery import final_error, lost_error, recovered
 from jobmaster.stores.memory.rows import BucketRow, CommandRow, JobRow, JobTable, Tombstone, WorkerRow
 from jobmaster.stores.memory.signals import SignalHub
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from jobmaster.model.definition import ClusterRecord, Definition
     from jobmaster.model.ids import JobKey
-    from jobmaster.model.job import Fence, Message
+    from jobmaster.model.job import ErrorInfo, Fence, Message
     from jobmaster.stores.memory.locks import Pause
 
 
@@ -136,9 +136,9 @@ class MasterState:
         )
         self._tell(row)
 
-    def _recover(self, row: JobRow, now: int) -> None:
-        """recover(row): whoever held it is gone."""
-        blame = self.blames.pop(row.key, None)
+    def _recover(self, row: JobRow, now: int, *, living: int | None = None) -> None:
+        """recover(row): whoever held it is gone, or is the `living` worker that says it has it no more."""
+        blame = self._blame_on(row, living)
         after = recovered(
             status=row.status,
             at_most_once=row.envelope.at_most_once,
@@ -148,7 +148,7 @@ class MasterState:
             max_recoveries=self.rules.max_recoveries,
         )
         if row.status is JobStatus.PROCESSING:
-            self._record_lost(row, now, blame)
+            self._record_lost(row, now, blame, living)
         self.jobs.change(
             row,
             status=after.status,
@@ -160,14 +160,20 @@ class MasterState:
             suspect=True,
             recoveries=after.recoveries,
             reason=after.reason,
-            error=lost_error(after.reason, blame) if after.status is JobStatus.FAILED else row.error,
+            error=final_error(after, blame or "") or row.error,
             finished_us=now if after.status.is_final else None,
         )
         self._tell(row)
 
-    def _record_lost(self, row: JobRow, now: int, blame: str | None) -> None:
-        error = ErrorInfo(WORKER_LOST, blame) if blame else None
-        self._record_attempt(row, JobStatus.FAILED, finished_us=now, error=error, reason=WORKER_LOST)
+    def _blame_on(self, row: JobRow, living: int | None) -> str | None:
+        """What was testified about the row's worker, which counts once. Of one that lives nobody has to testify."""
+        blame = self.blames.pop(row.key, None)
+        return "" if blame is None and row.worker == living else blame
+
+    def _record_lost(self, row: JobRow, now: int, blame: str | None, living: int | None) -> None:
+        error = lost_error(blame) if blame else None
+        reason = TAKEN_BACK if row.worker == living else WORKER_LOST
+        self._record_attempt(row, JobStatus.FAILED, finished_us=now, error=error, reason=reason)
 
     def _record_attempt(
         self, row: JobRow, status: JobStatus, *, finished_us: int, error: ErrorInfo | None, reason: str
@@ -217,8 +223,3 @@ class MasterState:
 
     def _move_due(self, message: Message, due_us: int) -> None:
         """Give an unread message of the same database a new due time."""
-
-
-def lost_error(reason: str, blame: str | None) -> ErrorInfo:
-    """What a row says that failed because its worker vanished: for which reason, and by what the process died."""
-    return ErrorInfo(reason, blame or (WORKER_LOST if reason == QUARANTINED else ""))

@@ -158,10 +158,10 @@ class RetireAny(Buckets):
 class CountAll(MasterState):
     """Recover counts starts: here it counts every recovery, also of jobs that never started."""
 
-    def _recover(self, row: JobRow, now: int) -> None:
+    def _recover(self, row: JobRow, now: int, *, living: int | None = None) -> None:
         if row.status is not JobStatus.PROCESSING:
             self.blames.setdefault(row.key, "counted although nobody saw it run")
-        super()._recover(row, now)
+        super()._recover(row, now, living=living)
 
 
 class NoNonce(Runs):

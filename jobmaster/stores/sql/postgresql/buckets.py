@@ -131,7 +131,7 @@ async def recover_before(transaction: Transaction, fence: Fence, adopted_us: int
             break
         # Somebody else may have moved them before they were held: then others are looked for.
         rows = await transaction.rows(HOLD_BEFORE, keys, fence.bucket, adopted_us)
-        await recover(transaction, [State(*row) for row in rows])
+        await recover(transaction, [State(*row) for row in rows], living=(fence.owner,))
         count += len(rows)
     return count
 

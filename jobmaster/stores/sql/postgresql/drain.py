@@ -77,7 +77,7 @@ async def _take_in(transaction: Transaction, fence: Fence, messages: Sequence[Me
         rows = await states(transaction, [message.key for message in messages])
         pairs = [(row, message) for message in messages if (row := rows.get(message.key))]
         mine = {row.key: row for row, message in pairs if not row.final and row.mine(fence.bucket, message.gen)}
-        await recover(transaction, list(mine.values()))
+        await recover(transaction, list(mine.values()), living=(fence.owner,))
         if await _insert(transaction, [message for message in messages if message.key not in rows]):
             return
 
@@ -128,7 +128,7 @@ async def retire(transaction: Transaction, fence: Fence) -> None:
     await own_as(transaction, fence, COMPLETING, DRAINING)
     if transaction.standalone:
         await transaction.row(HOLD_AGENTS, fence.bucket)  # inserts under way have ended, new ones will be refused
-    await recover(transaction, await pointing(transaction, fence.bucket))
+    await recover(transaction, await pointing(transaction, fence.bucket), living=(fence.owner,))
     if transaction.standalone:
         while not await _empty_a_part(transaction, fence.bucket, LEFT_AT_ONCE):
             continue

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from jobmaster.model.job import ErrorInfo
-from jobmaster.model.reasons import WORKER_LOST
-from jobmaster.rules.recovery import recovered
+from jobmaster.model.reasons import TAKEN_BACK, WORKER_LOST
+from jobmaster.rules.recovery import final_error, lost_error, recovered
 from jobmaster.stores.sql.job_rows import CANCELLED, FAILED, HELD, PROCESSING, STATUS_OF, State, encode_error
 from jobmaster.stores.sql.postgresql.rows import Change, tombstoned
-from jobmaster.stores.sql.records import lost_error, readable
+from jobmaster.stores.sql.records import readable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from jobmaster.model.ids import JobKey
     from jobmaster.model.job import Envelope
@@ -66,8 +65,11 @@ class Held(NamedTuple):
     """None: as the row has it."""
 
 
-async def recover(transaction: Transaction, rows: Sequence[State]) -> None:
-    """What becomes of rows in a bucket status whose owner is gone."""
+async def recover(transaction: Transaction, rows: Sequence[State], *, living: Collection[int] = ()) -> None:
+    """What becomes of rows in a bucket status whose owner is gone.
+
+    `living`: workers that are there to say that they do not have what is theirs. Nobody died, so nothing is counted.
+    """
     if not rows:
         return
     keys = [row.key for row in rows]
@@ -76,17 +78,24 @@ async def recover(transaction: Transaction, rows: Sequence[State]) -> None:
     changes: list[Row] = []
     ended = []
     for row in rows:
-        blame = blames.get(row.key)
+        blame = blame_on(row, blames, living)
         after = after_loss(transaction, row, tombstone=row.key in stones, blame=blame)
         changes.append(_changed_row(transaction, row, after, blame))
         if after.status.is_final:
             ended.append(row.key)
-    await record_lost(transaction, [(row, blames.get(row.key)) for row in rows if row.status == PROCESSING])
+    lost = [(row, blames.get(row.key)) for row in rows if row.status == PROCESSING]
+    await record_lost(transaction, lost, living)
     await RECOVER.apply(transaction, changes)
     await count_blames(transaction, blames)
     await tell_ended(transaction, ended)
     if len(ended) < len(rows):
         transaction.topics.add("held")
+
+
+def blame_on(row: State, blames: Mapping[JobKey, str], living: Collection[int]) -> str | None:
+    """What was testified about the row's worker. Of one that lives nobody has to testify: it is no death."""
+    blame = blames.get(row.key)
+    return "" if blame is None and row.worker in living else blame
 
 
 def after_loss(transaction: Transaction, row: State, *, tombstone: bool, blame: str | None) -> Recovered:
@@ -103,16 +112,18 @@ def after_loss(transaction: Transaction, row: State, *, tombstone: bool, blame: 
 
 def _changed_row(transaction: Transaction, row: State, after: Recovered, blame: str | None) -> Row:
     now_us, status = transaction.now_us, after.status.value
-    error = encode_error(lost_error(after.reason, blame)) if status == FAILED else None
+    error = encode_error(final_error(after, blame or ""))
     return (row.key, status, now_us, after.recoveries, after.reason, error, now_us if after.status.is_final else None)
 
 
-async def record_lost(transaction: Transaction, lost: Sequence[tuple[State, str | None]]) -> None:
+async def record_lost(
+    transaction: Transaction, lost: Sequence[tuple[State, str | None]], living: Collection[int]
+) -> None:
     """The attempts that were running when their worker vanished, each with what it is blamed for."""
     records = [
         (
-            row.key, row.attempts, FAILED, row.worker, row.bucket, row.started_us, transaction.now_us, WORKER_LOST,
-            encode_error(ErrorInfo(WORKER_LOST, blame)) if blame else None,
+            row.key, row.attempts, FAILED, row.worker, row.bucket, row.started_us, transaction.now_us,
+            TAKEN_BACK if row.worker in living else WORKER_LOST, encode_error(lost_error(blame)) if blame else None,
         )
         for row, blame in lost
     ]  # fmt: skip

@@ -83,7 +83,7 @@ async def renew(transaction: Transaction, renewals: Sequence[Renewal]) -> list[G
     await _set_depths(transaction, applied, granted)
     for bucket in await _adopt(transaction, hungry, workers, free):
         granted[bucket.owner or 0].append(bucket)
-    await _recover(transaction, forgotten)
+    await _recover(transaction, forgotten, [one.worker for one in applied])
     told = await settled(transaction, told)
     return [told.grant(one, workers.get(one.worker), granted[one.worker]) for one in renewals]
 
@@ -152,11 +152,13 @@ async def _forgotten(
     return missing
 
 
-async def _recover(transaction: Transaction, forgotten: Sequence[tuple[JobKey, int, int, int]]) -> None:
+async def _recover(
+    transaction: Transaction, forgotten: Sequence[tuple[JobKey, int, int, int]], living: Sequence[int]
+) -> None:
     """Judged again once the rows are held: their worker may be starting them at this moment."""
     if forgotten:
         rows = await transaction.rows(HOLD_FORGOTTEN, *map(list, zip(*forgotten, strict=True)))
-        await recover(transaction, [State(*row) for row in rows])
+        await recover(transaction, [State(*row) for row in rows], living=living)
 
 
 # -- R15'

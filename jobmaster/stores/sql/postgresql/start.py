@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from jobmaster.model.job import Verdict
 from jobmaster.model.reasons import QUARANTINED
 from jobmaster.model.states import JobStatus
+from jobmaster.rules.recovery import is_hopeless, quarantine_error
 from jobmaster.stores.sql.job_rows import CANCELLED, FAILED, PROCESSING, State, encode_error, job_row, signed
 from jobmaster.stores.sql.postgresql.messages import keep, remove
 from jobmaster.stores.sql.postgresql.owning import own
 from jobmaster.stores.sql.postgresql.recover import (
     after_loss,
+    blame_on,
     blames_on,
     count_blames,
     record_lost,
@@ -19,7 +21,6 @@ from jobmaster.stores.sql.postgresql.recover import (
     tell_client,
 )
 from jobmaster.stores.sql.postgresql.rows import Change, insert_absent, states, tombstoned
-from jobmaster.stores.sql.records import lost_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +74,7 @@ class _Batch:
     def __init__(self, transaction: Transaction, fence: Fence) -> None:
         self._transaction = transaction
         self._fence = fence
+        self._living = (fence.owner,)
         self._stones: set[JobKey] = set()
         self._blames: dict[JobKey, str] = {}
         self._go: list[Row] = []
@@ -106,10 +108,10 @@ class _Batch:
 
     async def write(self) -> None:
         """Write what was decided over rows that were there."""
-        await record_lost(self._transaction, self._lost)
+        await record_lost(self._transaction, self._lost, self._living)
         await GO.apply(self._transaction, self._go)
         await END.apply(self._transaction, self._end)
-        await recover(self._transaction, self._recover)
+        await recover(self._transaction, self._recover, living=self._living)
         await count_blames(self._transaction, self._counted)
 
     def _decide_over(self, row: State, start: Start) -> Verdict:
@@ -125,7 +127,7 @@ class _Batch:
         transaction = self._transaction
         cancelled, blame = start.key in self._stones, self._blames.get(start.key, "")
         counted = 1 if blame and not cancelled else 0
-        quarantined = bool(counted) and counted >= transaction.rules.max_recoveries
+        quarantined = bool(counted) and is_hopeless(counted, max_recoveries=transaction.rules.max_recoveries)
         ended = cancelled or quarantined
         runs = start.status is JobStatus.PROCESSING and not ended
         attempts = start.attempt if runs else start.attempt - 1
@@ -147,7 +149,7 @@ class _Batch:
             suspect=bool(blame),
             reason=QUARANTINED if quarantined else "",
             worker=self._fence.owner,
-            error=encode_error(lost_error(QUARANTINED, blame)) if quarantined else None,
+            error=encode_error(quarantine_error(counted, blame)) if quarantined else None,
         )
         verdict = Verdict(yes=not ended, attempt=attempts if ended else start.attempt, recoveries=counted)
         return _New(row, verdict)
@@ -167,13 +169,13 @@ class _Batch:
         recoveries = row.recoveries + 1 if blame else row.recoveries
         if blame:
             self._counted.append(start.key)
-            if recoveries >= self._transaction.rules.max_recoveries:
+            if is_hopeless(recoveries, max_recoveries=self._transaction.rules.max_recoveries):
                 return self._ended(row, start, FAILED, recoveries=recoveries, blame=blame)
         return self._goes(row, start, recoveries=recoveries, suspect=bool(row.suspect or blame))
 
     def _start_again(self, row: State, start: Start) -> Verdict:
         """An earlier life started it and cannot run it any more: a recovery that stays in its bucket."""
-        blame = self._blames.get(row.key)
+        blame = blame_on(row, self._blames, self._living)
         after = after_loss(self._transaction, row, tombstone=row.key in self._stones, blame=blame)
         if after.status.is_final:
             self._recover.append(row)
@@ -197,7 +199,7 @@ class _Batch:
 
     def _ended(self, row: State, start: Start, status: int, *, recoveries: int, blame: str = "") -> Verdict:
         reason = QUARANTINED if blame else ""
-        error = encode_error(lost_error(QUARANTINED, blame)) if blame else None
+        error = encode_error(quarantine_error(recoveries, blame)) if blame else None
         self._end.append((row.key, status, self._transaction.now_us, recoveries, reason, error))
         tell_client(self._transaction, start.envelope)
         return Verdict(yes=False, attempt=row.attempts, recoveries=recoveries)

@@ -111,7 +111,7 @@ def recover_before(transaction: Transaction, fence: Fence, adopted_us: int, limi
     """R15'a 2."""
     own(transaction, fence)
     rows = [State(*row) for row in transaction.rows(BEFORE, (fence.bucket, adopted_us, limit))]
-    recover(transaction, rows)
+    recover(transaction, rows, living=(fence.owner,))
     return len(rows)
 
 
@@ -148,7 +148,7 @@ def reopen(transaction: Transaction, fence: Fence) -> None:
 def retire(transaction: Transaction, fence: Fence) -> None:
     """R16. Applied late, after the bucket was opened again, it must not take away what is in use."""
     own(transaction, fence, statuses=(COMPLETING, DRAINING))
-    recover(transaction, pointing(transaction, fence.bucket))
+    recover(transaction, pointing(transaction, fence.bucket), living=(fence.owner,))
     if transaction.standalone:
         while not _empty_a_part(transaction, fence.bucket, limit=LEFT_AT_ONCE):
             continue
@@ -190,6 +190,7 @@ def drain_in(transaction: Transaction, fence: Fence, messages: Sequence[Message]
     recover(
         transaction,
         [row for m in messages if (row := rows.get(m.key)) and not row.final and row.mine(fence.bucket, m.gen)],
+        living=(fence.owner,),
     )
     insert_drained(transaction, [message for message in messages if message.key not in rows])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobmaster.model.job import Settled, result_until_us
+from jobmaster.model.reasons import HANDED_BACK
 from jobmaster.model.states import JobStatus
 from jobmaster.rules.storable import cleaned, cleaned_error
 from jobmaster.stores.sql.job_rows import CANCELLED, FAILED, HELD, PROCESSING, WAITING, State, encode_error, job_row
@@ -160,13 +161,15 @@ def _let_go(
 ) -> None:
     keys = [job.key for job in jobs]
     rows, stones = states(transaction, keys), tombstoned(transaction, keys)
-    new = []
+    new, freed = [], []
     for job in jobs:
         row = rows.get(job.key)
         due = job.due_us if due_us is None else due_us
         if row is None:
             new.append(_freed_row(transaction, job, due_us=due, cancelled=job.key in stones))
+            freed.append(job)
         elif row.status in statuses and row.mine(fence.bucket, job.gen):
+            freed.append(job)
             hold_row(
                 transaction,
                 row,
@@ -177,8 +180,23 @@ def _let_go(
                 checkpoint=None if due_us is None else job.checkpoint,
             )
     transaction.insert(INSERT_JOBS, new)
+    if due_us is not None:
+        _record_handed_back(transaction, fence, freed)
     if new:
         transaction.topics.add("held")
+
+
+def _record_handed_back(transaction: Transaction, fence: Fence, jobs: Sequence[Outcome]) -> None:
+    """The runs that a stop has ended: the next one of each job has its number."""
+    for job in jobs:
+        if job.started_us is not None:
+            transaction.execute(
+                ADD_ATTEMPT,
+                (
+                    job.key, job.attempt, HELD, fence.owner, fence.bucket, job.started_us, transaction.now_us,
+                    HANDED_BACK, None,
+                ),
+            )  # fmt: skip
 
 
 def _freed_row(transaction: Transaction, job: Outcome, *, due_us: int, cancelled: bool) -> Row:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobmaster.model.job import ErrorInfo
-from jobmaster.model.reasons import WORKER_LOST
+from jobmaster.model.reasons import TAKEN_BACK, WORKER_LOST
 from jobmaster.model.states import JobStatus
-from jobmaster.rules.recovery import recovered
+from jobmaster.rules.recovery import final_error, lost_error, recovered
 from jobmaster.stores.sql.job_rows import HELD, PROCESSING, STATUS_OF, State, encode_error
-from jobmaster.stores.sql.records import lost_error, readable
+from jobmaster.stores.sql.records import readable
 from jobmaster.stores.sql.sqlite.rows import tombstoned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from jobmaster.model.ids import JobKey
     from jobmaster.model.job import Envelope
@@ -43,8 +42,11 @@ ON CONFLICT (job_id, attempt) DO UPDATE SET status = excluded.status, worker = e
 ENVELOPES = "SELECT id, payload FROM jm_job WHERE id IN ({keys})"
 
 
-def recover(transaction: Transaction, rows: Sequence[State]) -> None:
-    """What becomes of rows in a bucket status whose owner is gone."""
+def recover(transaction: Transaction, rows: Sequence[State], *, living: Collection[int] = ()) -> None:
+    """What becomes of rows in a bucket status whose owner is gone.
+
+    `living`: workers that are there to say that they do not have what is theirs. Nobody died, so nothing is counted.
+    """
     if not rows:
         return
     keys = [row.key for row in rows]
@@ -52,10 +54,10 @@ def recover(transaction: Transaction, rows: Sequence[State]) -> None:
     blames = blames_on(transaction, keys)
     ended = []
     for row in rows:
-        blame = blames.get(row.key)
+        blame = blame_on(row, blames, living)
         after = after_loss(transaction, row, tombstone=row.key in stones, blame=blame)
         if row.status == PROCESSING:
-            record_lost(transaction, row, blame)
+            record_lost(transaction, row, blame, living)
         _write(transaction, row, after, blame)
         if after.status.is_final:
             ended.append(row.key)
@@ -63,6 +65,12 @@ def recover(transaction: Transaction, rows: Sequence[State]) -> None:
     tell_ended(transaction, ended)
     if len(ended) < len(rows):
         transaction.topics.add("held")
+
+
+def blame_on(row: State, blames: Mapping[JobKey, str], living: Collection[int]) -> str | None:
+    """What was testified about the row's worker. Of one that lives nobody has to testify: it is no death."""
+    blame = blames.get(row.key)
+    return "" if blame is None and row.worker in living else blame
 
 
 def after_loss(transaction: Transaction, row: State, *, tombstone: bool, blame: str | None) -> Recovered:
@@ -79,7 +87,6 @@ def after_loss(transaction: Transaction, row: State, *, tombstone: bool, blame: 
 
 def _write(transaction: Transaction, row: State, after: Recovered, blame: str | None) -> None:
     now_us = transaction.now_us
-    failed = after.status is JobStatus.FAILED
     transaction.execute(
         RECOVER,
         (
@@ -88,21 +95,22 @@ def _write(transaction: Transaction, row: State, after: Recovered, blame: str | 
             now_us,
             after.recoveries,
             after.reason,
-            encode_error(lost_error(after.reason, blame)) if failed else None,
+            encode_error(final_error(after, blame or "")),
             now_us if after.status.is_final else None,
             row.key,
         ),
     )
 
 
-def record_lost(transaction: Transaction, row: State, blame: str | None) -> None:
+def record_lost(transaction: Transaction, row: State, blame: str | None, living: Collection[int]) -> None:
     """The attempt that was running when its worker vanished."""
-    error = encode_error(ErrorInfo(WORKER_LOST, blame)) if blame else None
+    error = encode_error(lost_error(blame)) if blame else None
+    reason = TAKEN_BACK if row.worker in living else WORKER_LOST
     transaction.execute(
         ADD_ATTEMPT,
         (
             row.key, row.attempts, JobStatus.FAILED.value, row.worker, row.bucket, row.started_us, transaction.now_us,
-            WORKER_LOST, error,
+            reason, error,
         ),
     )  # fmt: skip
 

@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING
 from jobmaster.model.job import Verdict
 from jobmaster.model.reasons import QUARANTINED
 from jobmaster.model.states import JobStatus
+from jobmaster.rules.recovery import is_hopeless, quarantine_error
 from jobmaster.stores.sql.job_rows import CANCELLED, FAILED, PROCESSING, State, encode_error, job_row, signed
-from jobmaster.stores.sql.records import lost_error
 from jobmaster.stores.sql.sqlite.owning import own
 from jobmaster.stores.sql.sqlite.read import remove
-from jobmaster.stores.sql.sqlite.recover import after_loss, blames_on, count_blames, record_lost, recover, tell_client
+from jobmaster.stores.sql.sqlite.recover import (
+    after_loss,
+    blame_on,
+    blames_on,
+    count_blames,
+    record_lost,
+    recover,
+    tell_client,
+)
 from jobmaster.stores.sql.sqlite.rows import INSERT_JOBS, states, tombstoned
 
 if TYPE_CHECKING:
@@ -79,7 +87,7 @@ class _Batch:
         transaction = self._transaction
         cancelled, blame = start.key in self._stones, self._blames.get(start.key, "")
         counted = 1 if blame and not cancelled else 0
-        quarantined = counted and counted >= transaction.rules.max_recoveries
+        quarantined = counted and is_hopeless(counted, max_recoveries=transaction.rules.max_recoveries)
         ended = cancelled or quarantined
         runs = start.status is JobStatus.PROCESSING and not ended
         attempts = start.attempt if runs else start.attempt - 1
@@ -101,7 +109,7 @@ class _Batch:
             suspect=bool(blame),
             reason=QUARANTINED if quarantined else "",
             worker=self._fence.owner,
-            error=encode_error(lost_error(QUARANTINED, blame)) if quarantined else None,
+            error=encode_error(quarantine_error(counted, blame)) if quarantined else None,
         )
         if counted:
             count_blames(transaction, [start.key])
@@ -120,18 +128,19 @@ class _Batch:
         recoveries = row.recoveries + 1 if blame else row.recoveries
         if blame:
             count_blames(self._transaction, [start.key])
-            if recoveries >= self._transaction.rules.max_recoveries:
+            if is_hopeless(recoveries, max_recoveries=self._transaction.rules.max_recoveries):
                 return self._end(row, start, FAILED, recoveries=recoveries, blame=blame)
         return self._go(row, start, recoveries=recoveries, suspect=bool(row.suspect or blame))
 
     def _start_again(self, row: State, start: Start) -> Verdict:
         """An earlier life started it and cannot run it any more: a recovery that stays in its bucket."""
-        blame = self._blames.get(row.key)
+        living = (self._fence.owner,)
+        blame = blame_on(row, self._blames, living)
         after = after_loss(self._transaction, row, tombstone=row.key in self._stones, blame=blame)
         if after.status.is_final:
-            recover(self._transaction, [row])
+            recover(self._transaction, [row], living=living)
             return Verdict(yes=False, attempt=row.attempts, recoveries=after.recoveries)
-        record_lost(self._transaction, row, blame)
+        record_lost(self._transaction, row, blame, living)
         count_blames(self._transaction, [row.key])
         return self._go(row, start, recoveries=after.recoveries, suspect=True)
 
@@ -153,7 +162,7 @@ class _Batch:
     def _end(self, row: State, start: Start, status: int, *, recoveries: int, blame: str = "") -> Verdict:
         now_us = self._transaction.now_us
         reason = QUARANTINED if blame else ""
-        error = encode_error(lost_error(QUARANTINED, blame)) if blame else None
+        error = encode_error(quarantine_error(recoveries, blame)) if blame else None
         self._transaction.execute(END, (status, now_us, now_us, recoveries, reason, error, row.key))
         tell_client(self._transaction, start.envelope)
         return Verdict(yes=False, attempt=row.attempts, recoveries=recoveries)

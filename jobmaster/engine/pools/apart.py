@@ -1,0 +1,91 @@
+"""Runs each job in a process in which nothing else runs: a death there names it, and harms no other.
+
+For jobs that went down with their process before (`rules/recovery.py`). The processes are those of the pool
+"processes"; they are started when they are needed, and end when nothing has run in them for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from jobmaster.engine.pools.processes import PoolLaunch, ProcessPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from jobmaster.model.ids import JobKey
+    from jobmaster.model.run import Finished, Halt, Run
+
+IDLE_S = 30.0
+"""Seconds after which processes end that nothing runs in."""
+
+
+class ApartPool:
+    """A pool of processes for one run each at a time (ports.workload.Pool), as many as are asked for at once.
+
+    Args:
+        launch: what the processes are to run.
+        random: numbers in [0, 1), for jitter.
+        idle: seconds after which the processes end that nothing runs in.
+    """
+
+    def __init__(self, launch: PoolLaunch, *, random: Callable[[], float], idle: float = IDLE_S) -> None:
+        self.finished: Callable[[list[Finished]], None] = lambda _finished: None
+        self._launch = launch
+        self._random = random
+        self._idle_s = idle
+        self._loop = asyncio.get_running_loop()
+        self._free: list[ProcessPool] = []
+        self._busy: dict[JobKey, ProcessPool] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def submit(self, runs: Sequence[Run]) -> None:
+        """See `Pool.submit`."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for run in runs:
+            cell = self._free.pop() if self._free else self._new_cell()
+            self._busy[run.key] = cell
+            cell.submit([run])
+
+    def halt(self, key: JobKey, why: Halt) -> bool:
+        """See `Pool.halt`."""
+        cell = self._busy.get(key)
+        return cell is not None and cell.halt(key, why)
+
+    def stuck(self) -> list[JobKey]:
+        """See `Pool.stuck`."""
+        return [key for cell in self._busy.values() for key in cell.stuck()]
+
+    async def close(self) -> None:
+        """See `Pool.close`."""
+        if self._timer is not None:
+            self._timer.cancel()
+        cells = [*self._busy.values(), *self._free]
+        self._free = []
+        await asyncio.gather(*(cell.close() for cell in cells), *self._closing)
+
+    def _new_cell(self) -> ProcessPool:
+        cell = ProcessPool(self._launch, size=1, max_tasks_per_child=None, random=self._random)
+        cell.finished = self._ended
+        return cell
+
+    def _ended(self, finished: list[Finished]) -> None:
+        for run, _, _ in finished:
+            cell = self._busy.pop(run.key, None)
+            if cell is not None:
+                self._free.append(cell)
+        if not self._busy and self._timer is None:
+            self._timer = self._loop.call_later(self._idle_s, self._let_go)
+        self.finished(finished)
+
+    def _let_go(self) -> None:
+        self._timer = None
+        cells, self._free = self._free, []
+        for cell in cells:
+            closing = self._loop.create_task(cell.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
