@@ -24,7 +24,7 @@ def main() -> None:
         trial.stream(rate=given.rate, call=CALL)
         backs: list[float] = []
         for _ in range(given.number):
-            trial.until(lambda: len(trial.log.running) >= 100, timeout=60, what="long runs")
+            trial.until(lambda: many_run(trial), timeout=60, what="long runs")
             before = speed(trial, seconds=5)
             down(trial, given.seconds)
             trial.struck["outage"] += 1
@@ -35,6 +35,11 @@ def main() -> None:
         repeated = [job for job, count in starts.items() if count > 1]
         assert not repeated, f"{len(repeated)} ran twice: {repeated[:5]}"
         publish("outage", {**told, "seconds_down": given.seconds, "full_speed_after": [round(one, 2) for one in backs]})
+
+
+def many_run(trial: Campaign) -> bool:
+    trial.log.read()
+    return len(trial.log.running) >= 100
 
 
 def down(trial: Campaign, seconds: float) -> None:
