@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -22,10 +21,13 @@ class Visit:
         self.left_out = checkup.left_out
         self.stuck = checkup.stuck
 
+    def bad(self) -> dict[str, Finding]:
+        """The findings that are not well, by check."""
+        return {one.check: one for one in self.findings if one.state is not State.OK}
+
     def troubles(self) -> dict[str, str]:
         """State and fact by check, of those that are not well."""
-        bad = [one for one in self.findings if one.state is not State.OK]
-        return {one.check: f"{one.state.name} {one.fact} -> {one.advice}" for one in bad}
+        return {one.check: f"{one.state.name} {one.fact} -> {one.advice}" for one in self.bad().values()}
 
     def one(self, check: str) -> Finding:
         """The only finding of a check."""
@@ -33,15 +35,22 @@ class Visit:
         return found
 
 
-def consult(folder: Path, *, change: Callable[[JobMaster], object] = lambda _app: None, **settings: Any) -> Visit:
+def consult(
+    folder: Path,
+    *,
+    cluster: str = "visited",
+    change: Callable[[JobMaster], object] = lambda _app: None,
+    **settings: Any,
+) -> Visit:
     """Have an app with one task looked at.
 
     Args:
         folder: of the app.
+        cluster: its id.
         change: what is done with the app before.
         settings: of the app.
     """
-    with closing(JobMaster("visited", folder=str(folder), **settings)) as app:
+    with closing(JobMaster(cluster, folder=str(folder), **settings)) as app:
         app.task(len_of)
         change(app)
         checkup = Checkup(lambda _finding: None)
@@ -67,7 +76,3 @@ def provisioned(folder: Path, **settings: Any) -> None:
     """Make the master of `consult`."""
     with closing(JobMaster("visited", folder=str(folder), **settings)) as app:
         app.jobs.count()
-
-
-def is_root() -> bool:
-    return os.geteuid() == 0
