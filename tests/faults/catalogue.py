@@ -6,26 +6,20 @@ python -m tests.faults.catalogue --write     writes it
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
-import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+from tests.faults.collected import ROOT, Case, marked
+
 ROWS: Final = Path(__file__).with_name("catalogue.toml")
 PAGE: Final = ROOT / "docs" / "faults.md"
 
 STORES: Final = ("sqlite", "postgresql")
 """The stores that exist; a row is to be proven on each, unless it says otherwise."""
-
-COLLECTED: Final = "FAULTS_COLLECTED"
-"""The environment's name for the file that a collection of tests is written to (tests/faults/recording.py)."""
 
 HEAD: Final = """\
 # The fault catalogue
@@ -67,15 +61,6 @@ class Row:
     owed: str = ""
 
 
-class Proof(NamedTuple):
-    """A test that is marked with rows: its file, its name without parameters, and the stores of this case."""
-
-    file: str
-    name: str
-    rows: tuple[str, ...]
-    stores: tuple[str, ...]
-
-
 def rows() -> list[Row]:
     """All rows, in the catalogue's order."""
     with ROWS.open("rb") as file:
@@ -83,43 +68,17 @@ def rows() -> list[Row]:
     return list(_rows(sections))
 
 
-def proofs() -> list[Proof]:
-    """All cases of tests that are marked with rows, as pytest collects them in a process of its own.
-
-    Raises:
-        RuntimeError: a file can't be collected.
-    """
-    marked = [str(path) for path in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.fault(" in path.read_text()]
-    with tempfile.TemporaryDirectory() as folder:
-        collected = Path(folder) / "collected"
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", "--collect-only", "-qq", "-m", "fault", *marked],
-            cwd=ROOT,
-            env={**os.environ, COLLECTED: str(collected)},
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
-        if done.returncode or not collected.exists():
-            raise RuntimeError(f"The tests can't be collected: {done.stdout[-2000:]}{done.stderr[-2000:]}")
-        return [
-            Proof(case["file"], case["name"], tuple(case["rows"]), tuple(case["stores"]))
-            for case in json.loads(collected.read_text())
-        ]
-
-
-def complaints(catalogue: Sequence[Row], found: Sequence[Proof]) -> list[str]:
+def complaints(catalogue: Sequence[Row], found: Sequence[Case]) -> list[str]:
     """What is wrong between the catalogue and the tests, a sentence each."""
     known = {row.id for row in catalogue}
     wrong = [
-        f"{proof.file}::{proof.name} is marked with {row!r}, which no row is"
-        for proof in dict.fromkeys(found)
-        for row in proof.rows
+        f"{case.test} is marked with {row!r}, which no row is"
+        for case in dict.fromkeys(found)
+        for row in case.rows
         if row not in known
     ]
     for row in catalogue:
-        proven = {store for proof in found if row.id in proof.rows for store in proof.stores}
+        proven = {store for case in found if row.id in case.rows for store in case.stores}
         if row.owed and proven:
             wrong.append(f"{row.id} is owed ({row.owed}), and tests are marked with it; is it due?")
         if not row.owed and (missing := [store for store in row.stores if store not in proven]):
@@ -129,7 +88,7 @@ def complaints(catalogue: Sequence[Row], found: Sequence[Proof]) -> list[str]:
     return wrong
 
 
-def page(catalogue: Sequence[Row], found: Sequence[Proof]) -> str:
+def page(catalogue: Sequence[Row], found: Sequence[Case]) -> str:
     """docs/faults.md."""
     owed = sum(bool(row.owed) for row in catalogue)
     lines = [HEAD.format(rows=len(catalogue), proven=len(catalogue) - owed, owed=owed)]
@@ -154,18 +113,17 @@ def _rows(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[Row]:
                 yield Row(f"{letter}{number}", section["title"], **{**told, "stores": stores})
 
 
-def _line(row: Row, found: Sequence[Proof]) -> str:
+def _line(row: Row, found: Sequence[Case]) -> str:
     if row.owed:
         return f"| {row.id} | {row.fault} | {row.outcome} | owed: {row.owed} | |"
-    own = [proof for proof in found if row.id in proof.rows]
-    tests = "<br>".join(dict.fromkeys(f"`{proof.file.removeprefix('tests/')}::{proof.name}`" for proof in own))
+    tests = "<br>".join(dict.fromkeys(f"`{case.test}`" for case in found if row.id in case.rows))
     stores = ", ".join(row.stores) + (f" ({row.why})" if row.why else "")
     return f"| {row.id} | {row.fault} | {row.outcome} | {tests} | {stores} |"
 
 
 def main() -> int:
     """Print or write the page; 1 where the catalogue and the tests do not agree."""
-    catalogue, found = rows(), proofs()
+    catalogue, found = rows(), marked()
     text = page(catalogue, found)
     if "--write" in sys.argv[1:]:
         PAGE.write_text(text, encoding="utf-8")

@@ -50,7 +50,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if path := os.environ.get("FAULTS_COLLECTED"):
         cases = [
             {
-                "file": item.path.relative_to(session.config.rootpath).as_posix(),
+                "file": item.path.relative_to(session.config.rootpath / "tests").as_posix(),
                 "name": getattr(item, "originalname", item.name),
                 "rows": rows_of(item),
                 "stores": stores_of(item),

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.faults import campaigns
-from tests.faults.catalogue import ROOT, STORES, proofs, rows
+from tests.faults.catalogue import STORES, rows
+from tests.faults.collected import ROOT, marked
 from tests.faults.score import SCORES
 
 RESULTS: Final = Path(__file__).with_name("results")
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_tests(scores: Path, chosen: set[str], stores: set[str]) -> bool:
     """All marked tests of these rows (none: of all) once; False where one failed."""
-    files = sorted({proof.file for proof in proofs() if not chosen or chosen.intersection(proof.rows)})
+    files = sorted({f"tests/{case.file}" for case in marked() if not chosen or chosen.intersection(case.rows)})
     if not files:
         sys.exit(f"No test is marked with {', '.join(sorted(chosen)) or 'a row'}.")
     return not subprocess.run(
