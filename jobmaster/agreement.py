@@ -67,7 +67,8 @@ async def _agree(master: MasterStore, questions: QueryStore, settings: Settings)
             continue  # somebody else was first: compare with what they wrote
         _require_same(stored, settings)
         theirs: dict[str, Any] = msgspec.json.decode(stored.settings)
-        merged = {**ours, "agents": {**theirs.get("agents", {}), **ours["agents"]}}
+        # What a newer program has agreed on besides stays: this code neither knows nor contradicts it.
+        merged = {**theirs, **ours, "agents": {**theirs.get("agents", {}), **ours["agents"]}}
         faults = contradictions(theirs, ours, protect_agents=settings.protect_agents)
         if not faults and merged == theirs:
             return bool(merged["agents"])

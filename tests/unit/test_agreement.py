@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from jobmaster import Agent, ClusterMismatch, JobMaster
@@ -14,6 +15,7 @@ from jobmaster.model.bucket import Bucket
 from jobmaster.model.states import WorkerMode
 from jobmaster.model.worker import Registration
 from jobmaster.registry import Registry
+from jobmaster.settings import AGREED
 from jobmaster.stores.memory import MemoryStore
 
 pytestmark = pytest.mark.backend("memory")
@@ -45,14 +47,19 @@ def test_the_first_worker_writes_version_one_and_an_equal_one_changes_nothing() 
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        ({"lease": 20, "renew_every": 3}, "lease is 10s in the cluster and 20s here"),
-        ({"retention": None}, "retention is 30d in the cluster and none here"),
-        ({"time_zone": "Europe/Berlin"}, "time_zone is UTC in the cluster and Europe/Berlin here"),
-    ],
-)
+OTHER_VALUES: dict[str, tuple[dict[str, Any], str]] = {
+    "lease": ({"lease": 20, "renew_every": 3}, "lease is 10s in the cluster and 20s here"),
+    "renew_every": ({"renew_every": 2}, "renew_every is 3s in the cluster and 2s here"),
+    "retention": ({"retention": None}, "retention is 30d in the cluster and none here"),
+    "time_zone": ({"time_zone": "Europe/Berlin"}, "time_zone is UTC in the cluster and Europe/Berlin here"),
+}
+
+
+def test_each_setting_that_is_agreed_on_has_a_value_here_that_breaks_it() -> None:
+    assert set(OTHER_VALUES) == set(AGREED)
+
+
+@pytest.mark.parametrize(("given", "told"), OTHER_VALUES.values(), ids=OTHER_VALUES)
 def test_other_values_are_refused_with_both_while_workers_live_and_taken_when_none_does(given: Any, told: str) -> None:
     async def scenario() -> None:
         store = MemoryStore()
@@ -61,12 +68,35 @@ def test_other_values_are_refused_with_both_while_workers_live_and_taken_when_no
         with pytest.raises(ClusterMismatch) as error:
             await join(store, **given)
         assert told in str(error.value)
+        assert str(error.value).count("\n- ") == 1, "and nothing else"
+        record = await store.load_cluster()
+        assert record is not None
+        assert record.version == 1, "who is refused changes nothing"
 
         await store.end_worker(worker)
         await join(store, **given)
         record = await store.load_cluster()
         assert record is not None
         assert record.version == 2
+
+    asyncio.run(scenario())
+
+
+def test_what_a_newer_program_has_agreed_on_besides_stays_when_an_older_one_joins() -> None:
+    async def scenario() -> None:
+        store = MemoryStore()
+        await join(store)
+        record = await store.load_cluster()
+        assert record is not None
+        more = msgspec.json.decode(record.settings) | {"quantum": "7s"}
+        await store.save_cluster(msgspec.structs.replace(record, version=2, settings=msgspec.json.encode(more)))
+
+        await join(store)
+        await join(store, retention=None)  # nobody lives, so it is taken; the rest stays
+        record = await store.load_cluster()
+        assert record is not None
+        assert record.version == 3
+        assert msgspec.json.decode(record.settings) == more | {"retention": "none"}
 
     asyncio.run(scenario())
 
