@@ -129,17 +129,12 @@ async def slow() -> None:
 def gated(gate: str) -> int:
     """Runs until a file of this name is there, in the folder where workers run."""
     note("start")
-    while not Path(gate).exists():
-        time.sleep(0.01)
-    note("end")
-    return os.getpid()
-
-
-@jm.task(acks_late=False)
-def gated_once(gate: str) -> int:
-    note("start")
-    while not Path(gate).exists():
-        time.sleep(0.01)
+    try:
+        while not Path(gate).exists():
+            time.sleep(0.01)
+    except BaseException:
+        note("stopped")
+        raise
     note("end")
     return os.getpid()
 
