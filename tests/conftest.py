@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections import Counter, defaultdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
@@ -108,6 +109,8 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.register_profile("suite", deadline=None, derandomize=os.environ.get("CI") == "true")
     hypothesis.settings.load_profile("suite")
     if _is_helper(config):
+        # One letter, not "popen-gw0": sockets lie beside the databases of tests, and the path of a socket is short.
+        config.option.basetemp = Path(config.option.basetemp).with_name(config.workerinput["workerid"][2:])
         config.pluginmanager.register(Turns(config.workerinput[FOLDER]))
         return
     config.stash[_matrix] = Matrix()

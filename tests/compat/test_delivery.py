@@ -71,7 +71,7 @@ from jobmaster.compat import Celery
 app = Celery("limits", broker="sqlite:///limits.db")
 
 
-@app.task(time_limit=2, max_retries=3)
+@app.task(time_limit=4, max_retries=3)
 def spin():
     print("spin runs", flush=True)
     while True: pass

@@ -136,12 +136,23 @@ class CommitsOnServer:
         return sum([await session.fetchval(WAITING) for session in self._sessions])
 
     async def turn(self) -> None:
-        # Our own tasks may still be between two statements: quiet is what stays quiet.
+        # Our own tasks may still be between two statements, or connect: quiet is what stays quiet while others can do
+        # both, however busy the machine is.
         quiet = 0
         while quiet < 3:
             await asyncio.sleep(0.005)
-            busy = sum([await session.fetchval(BUSY) for session in self._sessions])
+            busy = sum([await self._look(dsn) for dsn in self._place.databases])
             quiet = 0 if busy else quiet + 1
+
+    async def _look(self, dsn: str) -> int:
+        import asyncpg
+
+        session = await asyncpg.connect(dsn)
+        try:
+            busy: int = await session.fetchval(BUSY)
+        finally:
+            await session.close()
+        return busy
 
     async def close(self) -> None:
         for session in self._sessions:

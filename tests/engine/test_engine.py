@@ -61,6 +61,7 @@ class TestRunning:
         assert {state.status for state in states} == {JobStatus.SUCCEEDED}
         assert {state.attempts for state in states} == {1}
 
+    @pytest.mark.alone
     async def test_a_held_job_is_claimed_when_it_falls_due(self, store: Store) -> None:
         async with running_engine(store, workload()):
             job = new_job("at_once", 1, delay=0.3)
@@ -114,18 +115,28 @@ class TestRunning:
         assert (state.status, state.reason) == (JobStatus.FAILED, "expired")
 
     async def test_a_long_run_shows_as_processing_after_a_second(self, store: Store) -> None:
-        job = new_job("sleep", 2.0)
-        async with running_engine(store, workload()):
+        job, seen = new_job("wait"), asyncio.Event()
+
+        async def wait(argument: object) -> None:
+            await seen.wait()
+
+        async with running_engine(store, workload(wait)):
             await push(store, job)
-            await until_state(store, job.key, JobStatus.PROCESSING, timeout=3)
+            await until_state(store, job.key, JobStatus.PROCESSING)
+            seen.set()
             (state,) = await final(store, job.key)
         assert state.status is JobStatus.SUCCEEDED
 
     async def test_a_claimed_long_run_shows_as_processing_too(self, store: Store) -> None:
-        job = new_job("sleep", 2.0)
-        async with running_engine(store, workload()):
+        job, seen = new_job("wait"), asyncio.Event()
+
+        async def wait(argument: object) -> None:
+            await seen.wait()
+
+        async with running_engine(store, workload(wait)):
             await store.hold([job])
-            await until_state(store, job.key, JobStatus.PROCESSING, timeout=3)
+            await until_state(store, job.key, JobStatus.PROCESSING)
+            seen.set()
             (state,) = await final(store, job.key)
         assert (state.status, state.attempts) == (JobStatus.SUCCEEDED, 1)
 
@@ -193,7 +204,7 @@ class TestStopping:
         assert starts == ["w1"] * 3 + ["w2"] * 3
 
 
-async def until_state(store: Store, key: object, status: JobStatus, timeout: float = 5.0) -> None:
+async def until_state(store: Store, key: object, status: JobStatus, timeout: float = 10.0) -> None:
     async with asyncio.timeout(timeout):
         while True:
             (state,) = await store.look_up([key])  # type: ignore[list-item]

@@ -63,10 +63,10 @@ class TestHandOver:
         await push(store, *jobs)
         settings = {"slots": 2, "buffer_per_bucket": 100, "read_limit": 50}
         async with (
-            running_engine(store, FunctionWorkload(work), name="full", lease=1.0, **settings) as first,
-            running_engine(store, FunctionWorkload(work), name="hungry", lease=1.0, **settings),
+            running_engine(store, FunctionWorkload(work), name="full", lease=3.0, **settings) as first,
+            running_engine(store, FunctionWorkload(work), name="hungry", lease=3.0, **settings),
         ):
-            await final(store, *[job.key for job in jobs], timeout=25)
+            await final(store, *[job.key for job in jobs], timeout=50)
             assert first.engine.lease.trusted()
         assert ran["full"] + ran["hungry"] == 4000
         assert ran["hungry"] > 800

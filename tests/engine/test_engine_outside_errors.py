@@ -45,7 +45,7 @@ async def test_an_outcome_that_cannot_be_stored_fails_its_job_alone(store: Any) 
     async with running_engine(Wrapped(store, settle=settle), LateRetries(at_once, later)) as running:
         states = await final(store, bad.key, *[job.key for job in good])
         assert not running.task.done()
-        assert running.engine.finisher.idle()
+        await until(running.engine.finisher.idle)
     found = {state.key: state for state in states}
     assert found[bad.key].status is JobStatus.FAILED
     assert "stored" in found[bad.key].reason
