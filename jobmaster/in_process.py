@@ -137,9 +137,10 @@ class InProcessWorkers:
     async def _run_one(self, plan: WorkerPlan, store: Store, ready: asyncio.Event) -> str | None:
         """Run one engine to its end; the answer is why it was given up, or None.
 
-        A run in it could not be ended, or its database was replaced by another one.
+        A run in it could not be ended or held its event loop up, or its database was replaced by another one.
         """
         from jobmaster.engine.links.threads import KeeperThread, ThreadLink
+        from jobmaster.engine.loop_watch import LoopWatch
 
         settings, clock = self._app.settings, SystemClock()
         link = ThreadLink(
@@ -156,6 +157,11 @@ class InProcessWorkers:
             random=random.random,
         )
         await asyncio.to_thread(keeper.start)
+        watch = LoopWatch(
+            beats=link.beats,
+            max_block=settings.max_block,
+            on_limit=lambda block: keeper.give_up(block, reason=f"event loop blocked for {settings.max_block:g} s"),
+        )
         telling = asyncio.create_task(_tell(engine.ready, ready))
         self._engines[plan.name] = engine
         if self._stopping:
@@ -163,10 +169,11 @@ class InProcessWorkers:
         try:
             await engine.run()
         finally:
+            watch.stop()
             telling.cancel()
             link.exited("exit 0")
             keeper.stop()  # not in another thread: at the end of the interpreter none can be started
-        return "its database was replaced" if engine.homeless else link.condemned()
+        return "its database was replaced" if engine.homeless else link.forsaken or link.condemned()
 
 
 async def _tell(one: asyncio.Event, other: asyncio.Event) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from jobmaster.model import reasons
-from jobmaster.model.job import Outcome
+from jobmaster.model.job import ErrorInfo, Outcome
 from jobmaster.model.run import End, Ended
 from jobmaster.model.states import JobStatus
 from jobmaster.rules import retry
@@ -60,6 +62,8 @@ def after_run(
     """
     if ended.end is End.CANCELLED and not cancelled:
         ended = Ended(End.RAISED, error=ended.error, reason=ended.reason or reasons.INTERRUPTED)
+    elif ended.end is End.TIMED_OUT and ended.error is None:
+        ended = replace(ended, error=_time_limit_exceeded(entry))
     decision = retry.after(
         ended,
         failures=entry.failures,
@@ -75,6 +79,15 @@ def after_run(
         delay_us=decision.delay_us,
         reason=decision.reason,
         ended=ended,
+    )
+
+
+def _time_limit_exceeded(entry: Entry) -> ErrorInfo:
+    limit = "" if entry.run is None or entry.run.timeout is None else f" of {entry.run.timeout:g} s"
+    return ErrorInfo(
+        "jobmaster.errors.TimeLimitExceeded",
+        f"Task {entry.envelope.task} ran longer than its hard time limit{limit} and was stopped. Give it more time "
+        "with timeout=, or do less in one job; soft_timeout= lets it end by itself before.",
     )
 
 

@@ -34,6 +34,10 @@ async def test_a_blocked_run_is_recorded_as_timed_out_when_its_engine_ends_itsel
         await running.task
         states = {state.key: state for state in await final(store, stuck.key, fine.key)}
         assert (states[stuck.key].status, states[stuck.key].reason) == (JobStatus.FAILED, "timed out")
+        told = states[stuck.key].error
+        assert told.type == "jobmaster.errors.TimeLimitExceeded"
+        assert told.message.startswith("Task block ran longer than its hard time limit of 0.2 s and was stopped. ")
+        assert "timeout=" in told.message
         assert states[fine.key].status is JobStatus.SUCCEEDED
 
 

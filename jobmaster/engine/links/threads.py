@@ -10,22 +10,43 @@ import asyncio
 import contextlib
 import faulthandler
 import itertools
+import logging
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec.structs import replace
 
 from jobmaster.engine.lease_keeper import LeaseKeeper
+from jobmaster.model.job import Blame
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from jobmaster.engine.lease_keeper import RenewingStore
+    from jobmaster.engine.loop_watch import Block
     from jobmaster.model.ids import JobKey
-    from jobmaster.model.worker import Grant
+    from jobmaster.model.worker import Grant, Renewal
     from jobmaster.ports.clock import Clock
     from jobmaster.ports.link import Report
     from jobmaster.rules.lease import LeaseTiming
+
+
+logger = logging.getLogger("jobmaster.lease")
+
+_TRIES = 5
+
+
+class KeptStore(Protocol):
+    """What the keeper of an engine in this process needs of a master."""
+
+    async def renew(self, renewals: Sequence[Renewal]) -> list[Grant]:
+        """See `ports.master.MasterStore.renew`."""
+        ...
+
+    async def end_worker(self, worker: int, *, blame: Sequence[Blame] = ()) -> None:
+        """See `ports.master.MasterStore.end_worker`."""
+        ...
 
 
 class ThreadLink:
@@ -50,6 +71,9 @@ class ThreadLink:
         self._condemned: str | None = None
         self._exit: str | None = None
         self._asked_to_stop = False
+        self._last: Grant | None = None
+        self.forsaken = ""
+        """Why its lease was ended while its loop did not turn; empty: it was not."""
 
     # ---------------------------------------------------------------- the engine's end
 
@@ -101,7 +125,9 @@ class ThreadLink:
 
     def grant(self, grant: Grant, *, trust_until_ns: int) -> None:
         """See `Child.grant`."""
-        self._trust_until_ns = trust_until_ns
+        if self.forsaken:
+            return
+        self._trust_until_ns, self._last = trust_until_ns, grant
         if self._deliver is not None:
             self._on_engine_loop(self._deliver, grant)
 
@@ -141,6 +167,13 @@ class ThreadLink:
 
     # ---------------------------------------------------------------- what its owner says
 
+    def forsake(self, reason: str) -> None:
+        """Renew its lease no more. The engine hears that it is gone as soon as its loop turns again. For any thread."""
+        self.forsaken = self._exit = reason
+        self._trust_until_ns = 0
+        if self._last is not None and self._deliver is not None:
+            self._on_engine_loop(self._deliver, replace(self._last, gone=True, buckets=[], trust_until_ns=0))
+
     def exited(self, reason: str) -> None:
         """The engine has ended: its lease is renewed no more."""
         self._exit = reason
@@ -170,8 +203,8 @@ class KeeperThread:
         self,
         link: ThreadLink,
         *,
-        open_store: Callable[[], Awaitable[RenewingStore]],
-        close_store: Callable[[RenewingStore], Awaitable[None]],
+        open_store: Callable[[], Awaitable[KeptStore]],
+        close_store: Callable[[KeptStore], Awaitable[None]],
         clock: Clock,
         timing: LeaseTiming,
         random: Callable[[], float],
@@ -179,6 +212,7 @@ class KeeperThread:
         self._link = link
         self._open_store, self._close_store = open_store, close_store
         self._clock, self._timing, self._random = clock, timing, random
+        self._store: KeptStore | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped: asyncio.Event | None = None
         self._ready = threading.Event()
@@ -195,6 +229,34 @@ class KeeperThread:
         self._ready.wait()
         if self._failure is not None:
             raise self._failure
+
+    def give_up(self, block: Block, *, reason: str) -> None:
+        """The engine's loop does not turn: end its lease, so that other workers have its buckets now. For any thread.
+
+        A thread cannot be killed. What runs in it goes on, and nothing that it says counts any more.
+        """
+        logger.error("engine_given_up reason=%s: by %s. Other workers take over its jobs; what blocks goes on until it "
+                     "ends by itself", reason, block.what)  # fmt: skip
+        self._link.dump_stacks()
+        report = self._link.reports()
+        ran = [key for key, _ in self._link.evidence()] if block.key is None else [block.key]
+        self._link.forsake(reason)
+        if report is not None and self._loop is not None:
+            blame = [Blame(key, reason) for key in ran]
+            with contextlib.suppress(RuntimeError):  # its loop is closed already
+                asyncio.run_coroutine_threadsafe(self._end_worker(report.worker, blame), self._loop)
+
+    async def _end_worker(self, worker: int, blame: list[Blame]) -> None:
+        """Until the store answers; at the latest the lease ends by itself."""
+        for _ in range(_TRIES):
+            try:
+                if self._store is not None:
+                    await self._store.end_worker(worker, blame=blame)
+            except Exception as error:  # noqa: BLE001 - whatever the store has, the lease ends
+                logger.warning("lease_not_ended worker=%d error=%r", worker, error)
+                await asyncio.sleep(self._timing.lease / _TRIES)
+            else:
+                return
 
     def stop(self) -> None:
         """End the thread and close its store. May be called twice; waits until it has ended."""
@@ -213,7 +275,7 @@ class KeeperThread:
 
     async def _keep(self) -> None:
         self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
-        store = await self._open_store()
+        store = self._store = await self._open_store()
         try:
             keeper = LeaseKeeper(store=store, clock=self._clock, timing=self._timing, random=self._random)
             keeper.add(self._link)
