@@ -26,7 +26,7 @@ from jobmaster.findings import Answer, EngineOrder, Found, FoundTask, Unusable
 from jobmaster.locating import find_app
 from jobmaster.model.states import WorkerMode
 from jobmaster.observe.debug_log import start_debug_log
-from jobmaster.observe.logs import configure_logs
+from jobmaster.observe.logs import configure_logs, name_worker
 from jobmaster.runtime import (
     SystemClock,
     build_engine,
@@ -73,6 +73,8 @@ def engine(arguments: bytes) -> Prepared:
 
 
 def _prepared(app: JobMaster, told: EngineOrder) -> Prepared:
+    name_worker(told.plan.name)
+
     async def run(link: ProcessEngineLink, ready: Callable[[Stoppable], None]) -> None:
         if app.settings.debug_log:
             start_debug_log(app.settings.debug_log, app.cluster_id)
@@ -144,6 +146,7 @@ def pool_workload(arguments: bytes) -> Workload:
     """The entry of a process of the pool "processes": import the app, then answer its tasks."""
     told = msgspec.msgpack.decode(arguments, type=EngineOrder)
     configure_logs(level=told.order.log_level, format=told.order.log_format, current=running_job)
+    name_worker(told.plan.name)
     return workload_of(_open_app(told.order))
 
 

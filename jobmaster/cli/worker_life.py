@@ -22,7 +22,7 @@ from jobmaster.engine.links.reaping import OrphanReaper, gets_orphans
 from jobmaster.errors import JobMasterError
 from jobmaster.first_engine import AppUnusable, FirstEngine
 from jobmaster.observe.debug_log import start_debug_log
-from jobmaster.observe.logs import configure_logs
+from jobmaster.observe.logs import configure_logs, name_worker
 from jobmaster.supervising import Crew, open_store, promises
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class WorkerLife:
             Failure: the engines could not start.
         """
         configure_logs(level=self._order.log_level, format=self._order.log_format)
+        name_worker(self._order.name or self._order.identity)
         # A signal that comes while the loop is made waits until somebody is there to hear it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         return asyncio.run(self._run(before))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from jobmaster.model.ids import key_text
 from jobmaster.model.job import decode_envelope, unreadable_envelope
 from jobmaster.ports.answers import Refused
 from jobmaster.ports.master import ClaimRequest
@@ -128,7 +129,7 @@ class Claimer:
             try:
                 envelope = decode_envelope(job.payload)
             except msgspec.DecodeError as error:
-                logger.warning("row_unreadable job=%s error=%s", job.key.hex(), error)
+                logger.warning("row_unreadable job=%s error=%s", key_text(job.key), error)
                 broken = life.claimed_entry(job, unreadable_envelope(job.due_us))
                 if broken is not None:
                     self.unreadable(broken)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from jobmaster.errors import SerializationError, StoreUnavailable
+from jobmaster.model.ids import key_text
 from jobmaster.model.job import ErrorInfo
 from jobmaster.model.reasons import NOT_STORABLE
 from jobmaster.model.states import JobStatus
@@ -122,7 +123,7 @@ class Finisher:
             return await self._until_answered(life, outcomes, ended=ended)
         except Exception as error:  # noqa: BLE001 - no error of a store ends a worker (I8)
             if len(outcomes) == 1:
-                logger.error("outcome_not_storable job=%s error=%r", outcomes[0].key.hex(), error)  # noqa: TRY400
+                logger.error("outcome_not_storable job=%s error=%r", key_text(outcomes[0].key), error)  # noqa: TRY400
                 return await self._until_answered(life, [_failed(outcomes[0], error)], ended=None, for_ever=True)
             half = len(outcomes) // 2
             first = await self._written(life, outcomes[:half], ended=ended)

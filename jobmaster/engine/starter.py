@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from jobmaster.engine.life import Entry, Life, Stage
 from jobmaster.engine.persistence import Backoff
 from jobmaster.errors import SerializationError, StoreUnavailable
+from jobmaster.model.ids import key_text
 from jobmaster.model.job import Start
 from jobmaster.model.run import Halt
 from jobmaster.model.states import JobStatus
@@ -124,7 +125,7 @@ class Starter:
             return await self._until_answered(life, starts) or [None] * len(starts)
         except Exception as error:  # noqa: BLE001 - no error of a store ends a worker (I8)
             if len(starts) == 1:
-                logger.error("start_not_storable job=%s error=%r", starts[0].key.hex(), error)  # noqa: TRY400
+                logger.error("start_not_storable job=%s error=%r", key_text(starts[0].key), error)  # noqa: TRY400
                 return [None]
             half = len(starts) // 2
             return [*await self._verdicts(life, starts[:half]), *await self._verdicts(life, starts[half:])]

@@ -17,7 +17,7 @@ OWN: Final = "jobmaster"
 
 _NAMED = re.compile(r"(?P<name>[a-z][a-z0-9_]*)(?=$|\s\w+=|: )")
 _FIELD = re.compile(r"(?<!\S)(?P<key>[A-Za-z_]\w*)=(?P<value>\"[^\"]*\"|'[^']*'|[^\s]+)")
-_JOB_FIELDS: Final = ("job_id", "task", "attempt")
+_PLACE_FIELDS: Final = ("worker", "job_id", "task", "attempt")
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +34,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     process: int = 0
     thread: str = ""
+    worker: str | None = None
     job_id: str | None = None
     task: str | None = None
     attempt: int | None = None
@@ -45,7 +46,7 @@ def event_of(record: logging.LogRecord, *, exception: str = "") -> Event:
     """The event in a log record.
 
     Args:
-        record: the record; `extra` may hold `event`, `fields`, `job_id`, `task`, `attempt`.
+        record: the record; `extra` may hold `event`, `fields`, `worker`, `job_id`, `task`, `attempt`.
         exception: its formatted traceback.
 
     Secrets in addresses and in fields with secret names are hidden in lines of JobMaster's own loggers.
@@ -64,6 +65,9 @@ def event_of(record: logging.LogRecord, *, exception: str = "") -> Event:
         found = _NAMED.match(message)
         name = found["name"] if found else ""
         fields = {**_fields_in(message), **fields}
+    place = {key: getattr(record, key, None) for key in _PLACE_FIELDS}
+    if own and place["job_id"] is None and "job" in fields:
+        place |= {"job_id": str(fields["job"]), "task": fields.get("task"), "attempt": fields.get("attempt")}
     return Event(
         time=datetime.fromtimestamp(record.created, UTC),
         level=record.levelname,
@@ -74,7 +78,7 @@ def event_of(record: logging.LogRecord, *, exception: str = "") -> Event:
         thread=record.threadName or "",
         exception=exception,
         fields=fields,
-        **{key: getattr(record, key, None) for key in _JOB_FIELDS},
+        **place,
     )
 
 
@@ -86,7 +90,7 @@ def as_json(event: Event) -> bytes:
         "logger": event.logger,
         "event": event.name or None,
         "message": event.message,
-        **{key: getattr(event, key) for key in _JOB_FIELDS},
+        **{key: getattr(event, key) for key in _PLACE_FIELDS},
         "process": event.process,
         "thread": event.thread,
         "fields": event.fields or None,
@@ -94,10 +98,16 @@ def as_json(event: Event) -> bytes:
     }
     kept = {key: value for key, value in told.items() if value is not None}
     try:
-        return _encoder.encode(kept)
+        line = _encoder.encode(kept)
     except (UnicodeEncodeError, TypeError, ValueError, RecursionError):
         # Lone surrogates, keys that are no text, a value that contains itself.
-        return _encoder.encode({key: harmless(value) for key, value in kept.items()})
+        if event.fields:
+            kept["fields"] = {str(harmless(key)): harmless(value) for key, value in event.fields.items()}
+        line = _encoder.encode({key: value if key == "fields" else harmless(value) for key, value in kept.items()})
+    for mark, escaped in _LINE_ENDS:
+        if mark in line:
+            line = line.replace(mark, escaped)
+    return line
 
 
 def _fields_in(message: str) -> dict[str, Any]:
@@ -120,5 +130,8 @@ def harmless(value: object) -> object:
         text = f"<{type(value).__name__}>"
     return text.encode("utf-8", "backslashreplace").decode()
 
+
+_LINE_ENDS: Final = ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"), (b"\xc2\x85", b"\\u0085"))
+"""What JSON need not escape, and what some programs take for the end of a line."""
 
 _encoder = msgspec.json.Encoder(enc_hook=harmless)

@@ -39,18 +39,24 @@ class NamedJob(Protocol):
 
 
 class JobFilter(logging.Filter):
-    """Adds `job_id`, `task` and `attempt` of the job that runs here to each record that has none.
+    """Adds the worker, and `job_id`, `task` and `attempt` of the job that runs here, to each record that has none.
 
     Args:
         current: the running job, or None. It is asked in the thread and context that logs.
+
+    Attributes:
+        worker: the name of the worker that this process belongs to; None: not known yet, or none.
     """
 
     def __init__(self, current: Callable[[], NamedJob | None]) -> None:
         super().__init__()
         self._current = current
+        self.worker: str | None = None
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the fields; no record is left out."""
+        if not hasattr(record, "worker"):
+            record.worker = self.worker
         if not hasattr(record, "job_id"):
             job = self._current()
             record.job_id = None if job is None else job.id
@@ -112,6 +118,14 @@ def configure_logs(
     # asyncio's lines at DEBUG are about its selector, and at INFO there are none.
     logging.getLogger("asyncio").setLevel(max(logging.INFO, root.level))
     return handler
+
+
+def name_worker(name: str) -> None:
+    """Say in each further line which worker this process belongs to. Without a log of ours: does nothing."""
+    for handler in logging.getLogger().handlers:
+        for known in handler.filters:
+            if isinstance(known, JobFilter):
+                known.worker = name
 
 
 def _line(event: Event) -> str:
