@@ -11,11 +11,11 @@ import time
 from collections import Counter
 
 from tests.faults.campaigns.setting import Campaign, arguments, campaign, publish
+from tests.faults.postgres_verbs import VERBS, verb_of
 from tests.servers.fault_proxy import AFTER, End, FaultProxy
 
 HELD_OR_NOT = "app.held.delay() if draw.random() < 0.4 else app.work_async.delay()"
 CALL = f"app.only_once.delay() if draw.random() < 0.3 else {HELD_OR_NOT}"
-VERBS = ("push", "claim", "take_over", "settle", "renew")
 CHANCE = {"push": 4, "claim": 10, "take_over": 10, "settle": 10, "renew": 30}
 """Of a hundred calls, so many lose their answer."""
 
@@ -74,22 +74,6 @@ def run(trial: Campaign, rate: float, struck: object, number: int) -> None:
     twice = [job for job, count in starts.items() if count > 1]
     assert not twice, f"{len(twice)} at-most-once jobs began twice: {twice[:5]}"
     publish("replies", {**told, "seconds": round(seconds), "failed": dict(failed)})
-
-
-def verb_of(end: End) -> str:
-    """What a transaction was, by its statements."""
-    text = " ".join(end.statements).lower()
-    if "insert into jm_message" in text and "jm_job" not in text:
-        return "push"
-    if "lease_until_us" in text and "update jm_worker" in text:
-        return "renew"
-    if "delete from jm_message" in text and "finished_us" in text:
-        return "settle"
-    if "skip locked" in text and "update jm_job" in text:
-        return "claim"
-    if "insert into jm_job" in text and "on conflict (id) do nothing" in text:
-        return "take_over"
-    return ""
 
 
 if __name__ == "__main__":
