@@ -52,11 +52,13 @@ def within(budget: float, times: list[tuple[float, float]]) -> None:
     assert min(wall for wall, _ in times) < budget, times
 
 
+@pytest.mark.alone
 def test_importing_the_package_stays_within_its_budget() -> None:
     run(PACKAGE)  # the first one may have to compile
     within(BUDGET_MS, [run(PACKAGE)[:2] for _ in range(RUNS)])
 
 
+@pytest.mark.alone
 def test_using_every_public_name_stays_within_its_budget() -> None:
     """In processor time: this is many times the work of the bare import, and a busy machine must not decide it."""
     run(EVERY_NAME)
@@ -78,6 +80,7 @@ def test_the_bare_import_does_not_even_load_asyncio() -> None:
     assert "asyncio" not in modules
 
 
+@pytest.mark.alone
 def test_the_command_line_explains_itself_within_200_ms() -> None:
     command = [str(Path(sys.executable).with_name("jobmaster")), "--help"]
     times = []

@@ -116,6 +116,7 @@ def test_the_third_signal_kills_and_exits_with_1(start, tmp_path):
     assert not child.is_running()
 
 
+@pytest.mark.alone
 def test_a_killed_engine_is_reported_with_its_evidence_and_replaced_within_a_second(start):
     program = start()
     program.until("renewed")

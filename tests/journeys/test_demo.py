@@ -132,6 +132,7 @@ def start(place: Path) -> Iterator[Start]:
             running.end(signal.SIGTERM)
 
 
+@pytest.mark.alone
 def test_its_numbers_are_those_of_the_files_and_it_ends_in_time(texts: Path, place: Path) -> None:
     begin = time.monotonic()
     done = demo("--once", "--json", "--dir", str(texts), place=place)

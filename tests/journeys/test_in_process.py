@@ -292,6 +292,7 @@ def test_retry_ignore_and_reject_steer_a_job(jm: JobMaster) -> None:
         assert (info.status, info.attempts, info.reason) == (JobStatus.FAILED, 1, "not for us")
 
 
+@pytest.mark.alone
 def test_a_delayed_job_starts_when_it_is_due(jm: JobMaster) -> None:
     @jm.task
     def now() -> float:

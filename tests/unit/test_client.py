@@ -120,6 +120,7 @@ def test_enqueue_many_is_one_call_per_batch_and_keeps_the_order(shop) -> None:
     assert app.enqueue_many([]) == []
 
 
+@pytest.mark.alone
 def test_a_call_with_many_batches_has_the_accept_timeout_for_each_wave_of_them(shop) -> None:
     app, hello = shop
     original = app.store.push
@@ -217,6 +218,7 @@ def test_an_unknown_outcome_names_the_id_to_repeat_with(shop) -> None:
     assert app.jobs.count() == {JobStatus.SAVE_PENDING: 1}
 
 
+@pytest.mark.alone
 def test_down_stores_are_told_within_the_accept_timeout_and_nothing_is_stored(shop) -> None:
     app, hello = shop
     for verb in ("push", "hold", "open_buckets"):

@@ -287,6 +287,7 @@ async def test_the_verbs_signal_those_whom_they_concern(tmp_path: Path) -> None:
         assert heard.counts == {"client:process-9": 2, "held": 1, f"worker:{bucket.owner}": 2, f"bucket:{bucket.id}": 2}
 
 
+@pytest.mark.alone
 @in_loop
 async def test_a_worker_that_waits_for_signals_costs_next_to_nothing(tmp_path: Path) -> None:
     async with opened(tmp_path / "a.db") as store:
