@@ -78,8 +78,7 @@ class Checkup:
             return False
         examined = self._examined[store]
         good = self._check("schema", partial(schema, store, dsn, examined, app.settings), store=store)
-        is_new = any(finding.check == "schema" and finding.state is State.WARNING for finding in self.findings)
-        return good and examined.exists and not is_new
+        return good and not examined.is_empty
 
     def _examine(self, app: JobMaster, store: str, dsn: Dsn) -> Sequence[Finding]:
         from jobmaster.database import examine_store

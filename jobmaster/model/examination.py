@@ -52,8 +52,9 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         server: product and version.
         exists: False for an SQLite file that is not there yet.
+        is_empty: none of JobMaster's tables is there.
         may_make_tables: whether this user could provision the schema.
-        missing_tables: JobMaster's tables that are not there; empty where none is.
+        missing_tables: tables of this version that are not there, where others are.
         missing_rights: `table: what this user may not do`.
         ahead: seconds that the store's clock is ahead of this host's; None: it is this host's own clock.
         survives, evidence: as `ports.agent.Durability`; empty where the file could not be read.
@@ -70,6 +71,7 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
 
     server: str
     exists: bool = True
+    is_empty: bool = False
     may_make_tables: bool = True
     missing_tables: tuple[str, ...] = ()
     missing_rights: tuple[str, ...] = ()

@@ -267,6 +267,24 @@ class TestSqlite:
 
         assert consult(tmp_path).troubles()["tables"].startswith("FAULT tables are missing: jm_blame")
 
+    @pytest.mark.parametrize(
+        ("oldest_code", "state", "part"),
+        [("0001", "WARNING", "goes on working with it"), ("9999", "FAULT", "pip install -U jobmaster")],
+        ids=["expanded", "contracted"],
+    )
+    def test_a_schema_of_a_newer_version(
+        self, tmp_path: Path, file: Path, oldest_code: str, state: str, part: str
+    ) -> None:
+        with contextlib.closing(sqlite3.connect(file)) as session:
+            session.execute("UPDATE jm_schema SET version_num = '9999', oldest_code = ?", (oldest_code,))
+            session.commit()
+
+        visit = consult(tmp_path)
+
+        assert visit.troubles()["schema"].startswith(f"{state} 9999 in")
+        assert part in visit.troubles()["schema"]
+        assert visit.left_out == ([] if state == "WARNING" else ["cluster", "jobs"])
+
     def test_a_file_that_is_no_database(self, tmp_path: Path) -> None:
         (tmp_path / "jobmaster.db").write_text("holiday pictures" * 1000)
 

@@ -47,14 +47,14 @@ def watching(crew: Any, *, engines: int = 1) -> WorkerHealth:
 def test_between_two_sets_of_engines_it_is_alive_and_not_ready() -> None:
     health = WorkerHealth()
 
-    assert health._alive().ok is True
+    assert health.alive().ok is True
     assert asyncio.run(health._ready()).ok is False
 
 
 def test_alive_asks_no_store() -> None:
     crew = Crew(state())
 
-    assert watching(crew)._alive().ok is True
+    assert watching(crew).alive().ok is True
     assert crew.asked == 0
 
 
@@ -66,13 +66,13 @@ def test_a_loop_that_stands_still_for_too_long_is_not_alive(
     monkeypatch.setattr(worker_health, "time", SimpleNamespace(monotonic=lambda: now))
     crew = Crew(state(beats=7))
     health = watching(crew)
-    first = health._alive()
+    first = health.alive()
 
     now += 60.0 + BLOCKED_EXTRA + 1
     crew.told = [state(beats=8 if moves else 7)]
 
     assert first.ok is True
-    assert health._alive().ok is alive
+    assert health.alive().ok is alive
 
 
 def test_a_new_process_in_the_place_of_one_that_stood_still_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,12 +80,12 @@ def test_a_new_process_in_the_place_of_one_that_stood_still_is_alive(monkeypatch
     monkeypatch.setattr(worker_health, "time", SimpleNamespace(monotonic=lambda: now))
     crew = Crew(state(beats=7, pid=1))
     health = watching(crew)
-    health._alive()
+    health.alive()
 
     now += 1000
     crew.told = [state(beats=7, pid=2)]
 
-    assert health._alive().ok is True
+    assert health.alive().ok is True
 
 
 @pytest.mark.parametrize(

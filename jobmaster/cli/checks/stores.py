@@ -44,7 +44,7 @@ def judged(store: str, dsn: Dsn, found: Examination, settings: Settings) -> list
     if not found.takes_writes:
         advice = "Name the primary server in the address."
         findings.append(Finding("standby", State.FAULT, f"{dsn} takes no writes: it is a standby", advice, store))
-    findings += _tables(store, found)
+    findings += _rights(store, found)
     if found.survives:
         findings += [*_promises(store, found, settings), _clock(store, found)]
     if found.connections is not None:
@@ -54,17 +54,12 @@ def judged(store: str, dsn: Dsn, found: Examination, settings: Settings) -> list
     return findings
 
 
-def _tables(store: str, found: Examination) -> list[Finding]:
-    findings = []
-    if found.missing_tables:
-        advice = "Somebody removed them. Restore a backup; `jobmaster db sql` prints the statements that make them."
-        fact = f"tables are missing: {', '.join(found.missing_tables)}"
-        findings.append(Finding("tables", State.FAULT, fact, advice, store))
-    if found.missing_rights:
-        shown = "; ".join(found.missing_rights[:4]) + ("; ..." if found.missing_rights[4:] else "")
-        advice = "Give this user the right to read and write all of them."
-        findings.append(Finding("rights", State.FAULT, f"this user may not: {shown}", advice, store))
-    return findings
+def _rights(store: str, found: Examination) -> list[Finding]:
+    if not found.missing_rights:
+        return []
+    shown = "; ".join(found.missing_rights[:4]) + ("; ..." if found.missing_rights[4:] else "")
+    advice = "Give this user the right to read and write all of them."
+    return [Finding("rights", State.FAULT, f"this user may not: {shown}", advice, store)]
 
 
 def _promises(store: str, found: Examination, settings: Settings) -> list[Finding]:

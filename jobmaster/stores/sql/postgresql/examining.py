@@ -123,6 +123,7 @@ async def _examine(connection: asyncpg.Connection[Any], timeout: float) -> Exami
     switched = {"fsync": fsync, "full_page_writes": pages, "synchronous_commit": commit, "autovacuum": autovacuum}
     return Examination(
         server=f"PostgreSQL {version}",
+        is_empty=not found,
         may_make_tables=may_make,
         missing_tables=missing,
         missing_rights=lacking,

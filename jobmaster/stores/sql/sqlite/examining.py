@@ -68,7 +68,7 @@ def examine(dsn: Dsn, *, timeout: float) -> Examination:
     server = f"SQLite {sqlite3.sqlite_version}"
     if not path.exists():
         may_make = os.access(path.parent, os.W_OK | os.X_OK)
-        return Examination(server=server, exists=False, may_make_tables=may_make, disk=disk_of(path))
+        return Examination(server=server, exists=False, is_empty=True, may_make_tables=may_make, disk=disk_of(path))
     try:
         connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=timeout, isolation_level=None)
         try:
@@ -94,6 +94,7 @@ def _examine(connection: sqlite3.Connection, path: Path, server: str, seconds: f
     complete = bool(found) and not missing
     return Examination(
         server=server,
+        is_empty=not found,
         may_make_tables=os.access(path, os.W_OK),
         missing_tables=missing,
         missing_rights=_rights(path),
