@@ -148,7 +148,7 @@ class Claimer:
             if entry.recoveries and runs_apart(entry.recoveries, max_recoveries=self._tuning.max_recoveries):
                 apart.append(entry)
         self._waiting.add_apart(apart, now_us)
-        self._waiting.add([entry for entry in entries if entry not in apart] if apart else entries, now_us)
+        self._waiting.add_claimed([entry for entry in entries if entry not in apart] if apart else entries, now_us)
 
     def _has_room(self, life: Life) -> bool:
         return self._tuning.buffer_per_bucket - life.waiting >= self._tuning.least_room

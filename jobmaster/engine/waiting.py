@@ -39,6 +39,21 @@ class Waiting:
             else:
                 self._append(entry)
 
+    def add_claimed(self, entries: Iterable[Entry], now_us: int) -> None:
+        """Let entries wait that the master held; what was due before all that waits here goes before it.
+
+        So a job that lost its worker in its run does not wait for its turn again behind a whole buffer.
+        """
+        first = []
+        for entry in entries:
+            queue = self._ready[entry.life.bucket.priority]
+            if queue and entry.due_us < queue[0].due_us:
+                first.append(entry)
+            else:
+                self.add((entry,), now_us)
+        for entry in sorted(first, key=_due, reverse=True):
+            self._ready[entry.life.bucket.priority].appendleft(entry)
+
     def add_apart(self, entries: Iterable[Entry], now_us: int) -> None:
         """Let entries wait that may run apart only: the others go past them."""
         for entry in entries:
@@ -136,6 +151,10 @@ class Waiting:
         priority = self._shares.next_of(sorted(-priority for priority in found))
         self._shares.count(priority)
         return self._take_out(priority, self._ready[priority], found[priority])
+
+
+def _due(entry: Entry) -> int:
+    return entry.due_us
 
 
 def _waits(entry: Entry) -> bool:

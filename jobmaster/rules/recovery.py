@@ -26,7 +26,7 @@ ERROR_TYPE = "jobmaster.errors.WorkerLostError"
 
 
 class Recovered(NamedTuple):
-    """The row after its recovery: HeldOnMaster (due now, suspect, gen + 1), Cancelled or Failed."""
+    """The row after its recovery: HeldOnMaster (due when it was, suspect, gen + 1), Cancelled or Failed."""
 
     status: JobStatus
     recoveries: int

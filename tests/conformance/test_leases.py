@@ -192,7 +192,7 @@ async def test_rows_that_the_worker_does_not_have_are_recovered(cluster: Cluster
     cluster.later(3)
     await cluster.renew(bucket.owner or 0, held=[(kept.key, kept.gen)], cut_us=cut)
     row = await cluster.row(forgotten.key)
-    assert (row.status, row.gen, row.bucket, row.due_us) == (JobStatus.HELD_ON_MASTER, 2, None, cluster.now_us)
+    assert (row.status, row.gen, row.bucket, row.due_us) == (JobStatus.HELD_ON_MASTER, 2, None, forgotten.due_us)
     assert (row.recoveries, (await cluster.row(running.key)).recoveries) == (0, 0), "nobody died"
     assert await cluster.status(kept.key) is JobStatus.QUEUED
     assert await cluster.status(running.key) is JobStatus.HELD_ON_MASTER

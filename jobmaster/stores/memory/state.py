@@ -155,7 +155,6 @@ class MasterState:
             bucket=None,
             gen=row.gen + 1,
             nonce=0,
-            due_us=max(row.due_us, now),  # never earlier than asked for: it may have been taken before its time
             touched_us=now,
             suspect=True,
             recoveries=after.recoveries,

@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 RECOVER = Change(
     ("status", "touched_us", "recoveries", "reason", "error", "finished_us"),
     """status = excluded.status, bucket = NULL, gen = jm_job.gen + 1, nonce = NULL,
-    due_us = greatest(jm_job.due_us, excluded.touched_us), touched_us = excluded.touched_us, suspect = 1,
-    recoveries = excluded.recoveries, reason = excluded.reason, error = coalesce(excluded.error, jm_job.error),
-    finished_us = excluded.finished_us""",
+    touched_us = excluded.touched_us, suspect = 1, recoveries = excluded.recoveries, reason = excluded.reason,
+    error = coalesce(excluded.error, jm_job.error), finished_us = excluded.finished_us""",
 )
 HOLD = Change(
     ("status", "due_us", "touched_us", "reason", "attempts", "checkpoint", "finished_us"),

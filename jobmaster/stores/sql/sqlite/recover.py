@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from jobmaster.stores.sql.sqlite.transaction import Transaction
 
 RECOVER = """
-UPDATE jm_job SET status = ?, bucket = NULL, gen = gen + 1, nonce = NULL, due_us = max(due_us, ?), touched_us = ?,
-    suspect = 1, recoveries = ?, reason = ?, error = coalesce(?, error), finished_us = ? WHERE id = ?
+UPDATE jm_job SET status = ?, bucket = NULL, gen = gen + 1, nonce = NULL, touched_us = ?, suspect = 1,
+    recoveries = ?, reason = ?, error = coalesce(?, error), finished_us = ? WHERE id = ?
 """
 HOLD = """
 UPDATE jm_job SET status = ?, bucket = NULL, gen = gen + 1, nonce = NULL, due_us = ?, touched_us = ?, reason = ?,
@@ -91,7 +91,6 @@ def _write(transaction: Transaction, row: State, after: Recovered, blame: str | 
         RECOVER,
         (
             after.status.value,
-            now_us,
             now_us,
             after.recoveries,
             after.reason,

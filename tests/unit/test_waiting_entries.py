@@ -1,0 +1,52 @@
+"""What waits in an engine's memory: who goes first."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jobmaster.engine.life import Stage
+from jobmaster.engine.waiting import Waiting
+
+
+@dataclasses.dataclass
+class Bucket:
+    priority: int = 3
+
+
+@dataclasses.dataclass
+class Life:
+    bucket: Bucket = dataclasses.field(default_factory=Bucket)
+    dropped: bool = False
+
+
+@dataclasses.dataclass(eq=False)
+class Entry:
+    due_us: int
+    life: Life = dataclasses.field(default_factory=Life)
+    stage: Stage = Stage.WAITING
+    gone: bool = False
+    alive: bool = True
+    guarded: bool = False
+    key: bytes = b""
+
+
+def order(waiting: Waiting) -> list[int]:
+    taken = []
+    while (entry := waiting.take(set(), lambda _: True)) is not None:
+        taken.append(entry.due_us)
+    return taken
+
+
+def test_what_the_master_held_goes_before_what_was_due_later() -> None:
+    waiting = Waiting()
+    waiting.add([Entry(50), Entry(60)], 100)
+    waiting.add_claimed([Entry(40), Entry(10), Entry(55), Entry(200)], 100)
+    assert order(waiting) == [10, 40, 50, 60, 55]
+    waiting.promote(300)
+    assert order(waiting) == [200]
+
+
+def test_what_the_master_held_is_taken_from_an_empty_memory_too() -> None:
+    waiting = Waiting()
+    waiting.add_claimed([Entry(10), Entry(5)], 100)
+    assert sorted(order(waiting)) == [5, 10]
