@@ -31,11 +31,12 @@ def list_workers(invocation: Invocation, /) -> None:
         show_json(found)
         return
     show_table(
-        ["name", "status", "mode", "agent", "lanes", "slots", "running", "waiting", "host", "pid", "renewed"],
+        ["name", "status", "version", "mode", "agent", "lanes", "slots", "running", "waiting", "host", "pid",
+         "renewed"],
         [
-            (worker.name, _status(worker), worker.mode.name.lower(), worker.agent, ",".join(worker.lanes),
-             worker.slots, worker.stats.get("running"), worker.stats.get("waiting"), worker.host, worker.pid,
-             age(worker.renewed_at))
+            (worker.name, _status(worker), worker.version, worker.mode.name.lower(), worker.agent,
+             ",".join(worker.lanes), worker.slots, worker.stats.get("running"), worker.stats.get("waiting"),
+             worker.host, worker.pid, age(worker.renewed_at))
             for worker in found
         ],
         empty="No worker has ever run. Start one: jobmaster worker -A myapp",

@@ -89,7 +89,8 @@ class Handle:
     async def _write(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `work` in a transaction of its own; its signals leave with the commit.
 
-        Tried again where the server undid it because of a deadlock or a changed table, so `work` changes nothing but the database.
+        Tried again where the server undid it because of a deadlock or a changed table, so `work` changes nothing but
+        the database.
 
         Raises:
             StoreUnavailable: certainly no effect.

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from jobmaster.errors import SchemaError
+from jobmaster.stores.sql import version
 from jobmaster.stores.sql.compatibility import Stored, fit_of, is_enough, require_enough
-from jobmaster.stores.sql.version import READ_VERSION, SCHEMA_VERSION
+from jobmaster.stores.sql.version import READ_VERSION
 
 if TYPE_CHECKING:
     from jobmaster.settings.dsn import Dsn
@@ -50,7 +51,7 @@ async def provide(connection: asyncpg.Connection[Any], dsn: Dsn, *, allowed: boo
     except SchemaError as error:
         if not fit_of(found).works:
             raise
-        logger.warning("schema_behind found=%s expected=%s error=%s", found.version, SCHEMA_VERSION, error)
+        logger.warning("schema_behind found=%s expected=%s error=%s", found.version, version.SCHEMA_VERSION, error)
     require_enough(await stored_version(connection), str(dsn))
 
 

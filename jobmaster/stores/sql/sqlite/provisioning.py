@@ -8,9 +8,10 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from jobmaster.errors import SchemaError
+from jobmaster.stores.sql import version
 from jobmaster.stores.sql.compatibility import Stored, fit_of, is_enough, require_enough
 from jobmaster.stores.sql.sqlite.connection import with_patience
-from jobmaster.stores.sql.version import READ_VERSION, SCHEMA_VERSION
+from jobmaster.stores.sql.version import READ_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +41,7 @@ def provide(connection: sqlite3.Connection, path: str, *, allowed: bool, patienc
     except SchemaError as error:
         if not fit_of(found).works:
             raise
-        logger.warning("schema_behind found=%s expected=%s error=%s", found.version, SCHEMA_VERSION, error)
+        logger.warning("schema_behind found=%s expected=%s error=%s", found.version, version.SCHEMA_VERSION, error)
     require_enough(stored_version(connection), where)
 
 
