@@ -1,5 +1,7 @@
 """Shares a backlog between engines: one that runs out of work asks for some, one that has too much gives (R20).
 
+An engine that stops gives all that waits behind its last runs.
+
 Demands and grants travel with renewals. Who runs dry, and who has more than enough, renews sooner than the period: an
 engine without work waits for a moment, not for two periods.
 """
@@ -79,7 +81,8 @@ class Sharing:
         self._told: set[int] = set()
         """Those for which the report asked that the master has."""
         self._wake = asyncio.Event()
-        self.closed = False
+        self.stopping = False
+        """Ask for nothing more, and keep nothing that waits."""
         self.depths: dict[int, int] = {}
 
     def granted(self, grant: Grant) -> None:
@@ -98,8 +101,6 @@ class Sharing:
         """Share until cancelled."""
         while True:
             granted = await self._next_grant()
-            if self.closed:
-                continue
             try:
                 self._watch_pace()
                 if granted:
@@ -128,7 +129,7 @@ class Sharing:
 
     def _until_next_look(self) -> float | None:
         lives = self._lease.lives.values()
-        if self._has_plenty():
+        if self._has_plenty() or (self.stopping and lives):
             others = self._lease.workers - 1
             return max(SOONER, SOONER_PER_WORKER * others) if others else ALONE
         return LOOK_EVERY if any(life.bucket.id not in self._told for life in lives) else None
@@ -140,10 +141,12 @@ class Sharing:
             self._lease.report(soon=True)
 
     def _has_plenty(self) -> bool:
+        if self.stopping:
+            return self._lease.workers > 1 and bool(self._lease.open_lives())
         return any(life.more or life.waiting >= 2 * self._tuning.slots for life in self._lease.open_lives())
 
     def _hungry(self) -> list[Life]:
-        if self.closed or self._lease.workers < 2:  # noqa: PLR2004 - nobody else is there
+        if self.stopping or self._lease.workers < 2:  # noqa: PLR2004 - nobody else is there
             return []
         slots = self._slots()
         return [life for life in self._lease.open_lives() if life.waiting < slots and not life.more]
@@ -170,11 +173,14 @@ class Sharing:
         asked, self._asked = list(self._asked.values()), {}
         for number, demand in enumerate(asked):
             for life in matching(demand, self._lease.lives)[:1]:
-                unread = max(0, life.depth - len(life.entries)) if life.more else 0
+                unread = max(0, life.depth - len(life.entries)) if life.more or self.stopping else 0
                 waiting = unread + life.waiting
-                if self._pace is None or waiting < self._pace * WORTH:
+                if self.stopping:
+                    share = -(-waiting // (len(asked) - number))
+                elif self._pace is None or waiting < self._pace * WORTH:
                     continue
-                share = waiting // (len(asked) - number + 1)
+                else:
+                    share = waiting // (len(asked) - number + 1)
                 life.depth -= await self._hand_over(life, demand.bucket, min(HAND_OVER_MOST, share), unread)
 
     async def _hand_over(self, life: Life, to: int, share: int, unread: int) -> int:
@@ -198,10 +204,11 @@ class Sharing:
 
     def _put_back(self, life: Life, wanted: int) -> int:
         """Make jobs in memory unread again; how many. With a separate agent the master may know them by now (R11)."""
-        if not self._store.standalone or life.waiting < 2 * self._tuning.slots:
+        kept = 0 if self.stopping else self._tuning.slots
+        if not self._store.standalone or life.waiting < 2 * kept:
             return 0
-        put_back = life.unread(min(wanted, life.waiting - self._tuning.slots))
+        put_back = life.unread(min(wanted, life.waiting - kept))
         if put_back:
             self._forgotten()
-            life.read_wanted = True
+            life.read_wanted = True  # by the next owner, where this one stops
         return put_back

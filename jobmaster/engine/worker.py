@@ -312,7 +312,7 @@ class Engine:
 
     def _close(self) -> None:
         self.runner.closed = self.fetcher.closed = self.claimer.closed = self.ownership.closed = True
-        self.sharing.closed = True
+        self.sharing.stopping = True
         self.lease.report(soon=True)
 
     async def _beat(self) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from tests.faults.workload_app import jm, note
 
@@ -25,6 +26,15 @@ async def spin_on_the_loop() -> None:
     note("start")
     while True:
         pass
+
+
+@jm.task
+def wait_for_release() -> None:
+    """Until somebody makes a file `release` in the worker's folder."""
+    note("start")
+    while not Path("release").exists():
+        time.sleep(0.01)
+    note("end")
 
 
 @jm.task
