@@ -202,6 +202,16 @@ async def test_a_bucket_that_never_had_anything_started_is_given_up_clean(cluste
     assert (await cluster.adopted(bucket)).clean
 
 
+@case("success", "give_up")
+async def test_a_bucket_that_is_given_up_shows_what_waits_in_it_and_no_ghosts(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    await cluster.renew(bucket.owner or 0, depths={bucket.id: 10_000})
+    await cluster.pushed(bucket, 2)
+    await cluster.store.give_up(bucket.fence)
+    # With separate databases nobody counts: the master shows what was published.
+    assert (await cluster.bucket_now(bucket)).depth == (2 if cluster.standalone else 10_000)
+
+
 @case("conflict", "give_up")
 async def test_only_the_owner_gives_a_bucket_up(cluster: Cluster) -> None:
     bucket = await cluster.owned()

@@ -95,6 +95,11 @@ class Buckets(MasterState):
             self._let_go(bucket, now)
             bucket.owner, bucket.status, bucket.epoch = None, BucketStatus.ACTIVE, bucket.epoch + 1
             bucket.changed_us = now
+            bucket.depth = self._left_in(bucket)
+
+    def _left_in(self, bucket: BucketRow) -> int:
+        """How much waits in a bucket that is given up: as last published, where nobody here can count it."""
+        return bucket.depth
 
     def _let_go(self, bucket: BucketRow, now: int) -> None:
         for row in self.jobs.in_bucket(bucket.id):

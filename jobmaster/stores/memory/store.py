@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from jobmaster.ports.store import Store
     from jobmaster.stores.forward import MasterSide
     from jobmaster.stores.memory.locks import Pause
+    from jobmaster.stores.memory.rows import BucketRow
     from jobmaster.stores.memory.signals import SignalHub
     from jobmaster.stores.split import AgentSide
 
@@ -75,6 +76,10 @@ class MemoryStore(MemoryMaster, MemoryAgent):
         return True
 
     # -- both halves in one transaction
+
+    def _left_in(self, bucket: BucketRow) -> int:
+        queue = self.queues.get(bucket.id)
+        return 0 if queue is None else len(queue.order)
 
     async def settle(self, fence: Fence, outcomes: Sequence[Outcome]) -> list[Settled]:
         async with self._owned_to_finish(fence):

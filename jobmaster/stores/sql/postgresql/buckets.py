@@ -10,6 +10,7 @@ from jobmaster.stores.sql.job_rows import QUEUED, STATE, State
 from jobmaster.stores.sql.postgresql.leases import ALONE, lose
 from jobmaster.stores.sql.postgresql.numbering import MOST_BUCKETS
 from jobmaster.stores.sql.postgresql.owning import ACTIVE, COMPLETING, DRAINING, Owned, own
+from jobmaster.stores.sql.postgresql.read import depths
 from jobmaster.stores.sql.postgresql.recover import Held, hold_rows, recover
 from jobmaster.stores.sql.postgresql.rows import tombstoned
 from jobmaster.stores.sql.records import BUCKET, bucket_of
@@ -52,6 +53,7 @@ GIVE_UP = """
 UPDATE jm_bucket SET owner = NULL, status = 1, epoch = epoch + 1, left_us = $2,
     clean = CASE WHEN $3 THEN clean ELSE 0 END WHERE id = $1
 """
+SET_DEPTH = "UPDATE jm_bucket SET depth = $2 WHERE id = $1"
 SET_STATUS = "UPDATE jm_bucket SET status = $2 WHERE id = $1 AND status = $3"
 
 
@@ -145,6 +147,8 @@ async def give_up(transaction: Transaction, fence: Fence) -> None:
     await hold_rows(transaction, [Held(row, row.due_us, row.key in stones) for row in queued])
     # A row that goes back to the master may have left its message here: then the next owner must ask before it starts.
     await transaction.changed(GIVE_UP, fence.bucket, transaction.now_us, not rows)
+    if transaction.standalone:  # what was published may be an earlier owner's, and nobody counts until it is adopted
+        await transaction.changed(SET_DEPTH, fence.bucket, (await depths(transaction, [fence.bucket]))[fence.bucket])
     transaction.topics.add("held")  # workers that would adopt it
 
 

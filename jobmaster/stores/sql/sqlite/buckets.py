@@ -12,7 +12,7 @@ from jobmaster.stores.sql.job_rows import CANCELLED, FAILED, HELD, QUEUED, STATE
 from jobmaster.stores.sql.records import BUCKET, bucket_of, readable
 from jobmaster.stores.sql.sqlite.fencing import TAKE_EPOCH, has_messages
 from jobmaster.stores.sql.sqlite.owning import ACTIVE, COMPLETING, DRAINING, own
-from jobmaster.stores.sql.sqlite.read import AGENT_EPOCH, first_messages, remove
+from jobmaster.stores.sql.sqlite.read import AGENT_EPOCH, depths, first_messages, remove
 from jobmaster.stores.sql.sqlite.recover import hold_row, recover
 from jobmaster.stores.sql.sqlite.rows import INSERT_JOBS, states, tombstoned
 from jobmaster.stores.sql.sqlite.transaction import chunks, marks
@@ -46,6 +46,7 @@ SELECT {STATE} FROM jm_job WHERE bucket = ? AND status IN (3, 4, 6)
 GIVE_UP = (
     "UPDATE jm_bucket SET owner = NULL, status = 1, epoch = epoch + 1, clean = clean AND ?, left_us = ? WHERE id = ?"
 )
+SET_DEPTH = "UPDATE jm_bucket SET depth = ? WHERE id = ?"
 SET_STATUS = "UPDATE jm_bucket SET status = ? WHERE id = ? AND status = ?"
 DELETE = "DELETE FROM jm_bucket WHERE id = ?"
 DELETE_AGENTS = "DELETE FROM jm_agent_bucket WHERE id = ?"
@@ -125,6 +126,8 @@ def give_up(transaction: Transaction, fence: Fence) -> None:
         hold_row(transaction, row, due_us=row.due_us, cancelled=row.key in stones)
     # A row that goes back to the master may have left its message here: then the next owner must ask before it starts.
     transaction.execute(GIVE_UP, (not rows, transaction.now_us, fence.bucket))
+    if transaction.standalone:  # what was published may be an earlier owner's, and nobody counts until it is adopted
+        transaction.execute(SET_DEPTH, (depths(transaction, [fence.bucket])[fence.bucket], fence.bucket))
     transaction.topics.add("held")  # workers that would adopt it
 
 
