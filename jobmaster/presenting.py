@@ -46,16 +46,21 @@ def job_info(record: JobRecord, names: Mapping[int, str], **payload: Any) -> Job
     )
 
 
-def attempt_info(record: AttemptRecord, names: Mapping[int, str]) -> AttemptInfo:
-    """One execution of a job."""
+def attempt_info(record: AttemptRecord, workers: Mapping[int, WorkerRecord]) -> AttemptInfo:
+    """One execution of a job. `workers`: those that are known, by id."""
+    worker = None if record.worker is None else workers.get(record.worker)
     return AttemptInfo(
         attempt=record.attempt,
         status=record.status,
-        worker=_name(record.worker, names),
+        worker=_name(record.worker, {} if worker is None else {worker.id: worker.name}),
         started_at=_moment(record.started_us),
         finished_at=_moment(record.finished_us),
         error=_error(record.error),
         reason=record.reason,
+        bucket=record.bucket,
+        host=None if worker is None else worker.host,
+        pid=None if worker is None else worker.pid,
+        lease_until=None if worker is None else as_moment(worker.lease_until_us),
     )
 
 

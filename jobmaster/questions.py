@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jobmaster.client import Client
     from jobmaster.gateway import Gateway
     from jobmaster.model.job import JobRecord
+    from jobmaster.model.worker import WorkerRecord
 
 MOST_LISTED: Final = 1_000
 ASK_AGAIN_EVERY: Final = 0.05
@@ -146,8 +147,8 @@ class Jobs:
 
     async def _attempts(self, gate: Gateway, job_id: str) -> Sequence[AttemptInfo]:
         records = await gate.questions.job_attempts(parse_key(job_id)[0])
-        names = await _worker_names(gate, [record.worker for record in records])
-        return tuple(attempt_info(record, names) for record in records)
+        workers = await _workers_by_id(gate, [record.worker for record in records])
+        return tuple(attempt_info(record, workers) for record in records)
 
     def _payload(self, record: JobRecord) -> dict[str, Any]:
         """Arguments, metadata and result as plain data; what cannot be read is said, not raised."""
@@ -333,10 +334,14 @@ async def _port_query(gate: Gateway, query: JobQuery | None) -> port.JobQuery | 
 
 
 async def _worker_names(gate: Gateway, ids: Sequence[int | None]) -> dict[int, str]:
+    return {worker: record.name for worker, record in (await _workers_by_id(gate, ids)).items()}
+
+
+async def _workers_by_id(gate: Gateway, ids: Sequence[int | None]) -> dict[int, WorkerRecord]:
     wanted = sorted({worker for worker in ids if worker is not None})
     if not wanted:
         return {}
-    return {record.id: record.name for record in await gate.questions.workers_by_id(wanted)}
+    return {record.id: record for record in await gate.questions.workers_by_id(wanted)}
 
 
 def _ids(jobs: str | Sequence[str]) -> Sequence[str]:

@@ -105,6 +105,11 @@ class AttemptInfo:
     finished_at: datetime | None
     error: JobError | None = None
     reason: str = ""
+    bucket: int | None = None
+    host: str | None = None
+    pid: int | None = None
+    lease_until: datetime | None = None
+    """Until when its worker had the lease, as far as the master knows."""
 
     def redacted(self) -> AttemptInfo:
         """A copy for people, as `JobInfo.redacted`."""

@@ -11,12 +11,14 @@ import click
 
 from jobmaster.cli.failures import FAILED, Failure
 from jobmaster.cli.invocation import Invocation, common_options, pass_invocation
+from jobmaster.cli.job_story import story
 from jobmaster.cli.output import age, compact_json, plain, printable, show_facts, show_json, show_table, stamp
 from jobmaster.model.states import CancelOutcome, JobStatus, Priority
 
 if TYPE_CHECKING:
     from jobmaster.app import JobMaster
-    from jobmaster.views import AttemptInfo, JobInfo, JobQuery
+    from jobmaster.cli.job_story import Step
+    from jobmaster.views import JobInfo, JobQuery
 
 STATUSES = {str(status).lower(): (status,) for status in JobStatus} | {
     "waiting": (JobStatus.SAVE_PENDING, JobStatus.HELD_ON_MASTER, JobStatus.ASSIGNED_TO_BUCKET, JobStatus.QUEUED),
@@ -109,11 +111,11 @@ def list_jobs(invocation: Invocation, /, limit: int, after: str | None, **given:
 @click.argument("job_id", metavar="ID")
 @pass_invocation
 def show(invocation: Invocation, /, job_id: str) -> None:
-    """Show one job: arguments, result, error, and its attempts."""
+    """Show one job: arguments, result, error, and its story: who ran it, what became of each run, and why."""
     app = invocation.app()
     job, attempts = _found(app, job_id), app.jobs.attempts(job_id)
     if invocation.as_json:
-        show_json({**plain(job), "attempts_made": attempts})
+        show_json({**plain(job), "attempts_made": attempts, "story": story(job, attempts)})
         return
     show_facts(
         [
@@ -137,8 +139,8 @@ def show(invocation: Invocation, /, job_id: str) -> None:
             ("error", f"{job.error.type}: {job.error.message}" if job.error else None),
         ]
     )
-    for attempt in attempts:
-        _show_attempt(attempt)
+    for step in story(job, attempts):
+        _show_step(step)
     if job.error and job.error.traceback:
         click.echo(f"\n{printable(job.error.traceback.rstrip(), keep_lines=True)}")
 
@@ -272,9 +274,5 @@ def _when(moment: datetime | None) -> str | None:
     return None if moment is None else f"{stamp(moment)} ({age(moment)})"
 
 
-def _show_attempt(attempt: AttemptInfo) -> None:
-    error = f"  {attempt.error.type}: {attempt.error.message}" if attempt.error else ""
-    note = f"  ({attempt.reason})" if attempt.reason else ""
-    where = f"{stamp(attempt.started_at)}  {attempt.worker or ''}"
-    text = f"  attempt {attempt.attempt}  {attempt.status}  {where}{note}{error}"
-    click.echo(printable(text))
+def _show_step(step: Step) -> None:
+    click.echo(printable(f"  {stamp(step.at) or 'now':<29}  {step.text}"))

@@ -19,7 +19,7 @@ from jobmaster.model.ids import JobKey, new_job_key
 from jobmaster.model.job import Envelope, JobState, NewJob, encode_envelope
 from jobmaster.model.states import WorkerMode
 from jobmaster.model.worker import Registration
-from jobmaster.ports.workload import Workload
+from jobmaster.ports.workload import Pool, Workload
 from jobmaster.rules.lease import LeaseTiming
 
 
@@ -96,12 +96,13 @@ async def running_engine(
     boot: int | None = None,
     lease: float = 1.0,
     archive: Any = None,
+    apart_pool: Pool | None = None,
     **tuning: Any,
 ) -> AsyncIterator[Running]:
     """An engine that has its first grant; stopped at the end where the test did not do it."""
     clock = RealClock()
     link = ThreadLink(stop=lambda _now: None, on_condemned=lambda _reason: None)
-    numbers = Tuning(**({"slots": 10, "grace": 5.0} | tuning))
+    numbers = Tuning(**({"slots": 10, "grace": 5.0, "lease": lease} | tuning))
     engine = Engine(
         store=store,
         link=link,
@@ -109,6 +110,7 @@ async def running_engine(
         workload=workload,
         async_pool=LoopPool(workload),
         sync_pool=ThreadPool(workload, size=numbers.slots),
+        apart_pool=apart_pool,
         tuning=numbers,
         registration=Registration(
             name=name,

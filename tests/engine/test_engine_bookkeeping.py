@@ -53,11 +53,11 @@ async def test_a_run_that_is_found_suspect_while_it_runs_blocks_no_later_suspect
 
     async def blames(fence: Fence, starts: Sequence[Start]) -> list[Verdict]:
         verdicts = await store.take_over(fence, starts)
-        return [msgspec.structs.replace(verdict, recoveries=1) for verdict in verdicts]
+        return [msgspec.structs.replace(verdict, recoveries=2) for verdict in verdicts]
 
     async def suspects(*arguments: Any, **options: Any) -> Claimed:
         claimed: Claimed = await store.claim(*arguments, **options)
-        jobs = [msgspec.structs.replace(job, recoveries=1) for job in claimed.jobs]
+        jobs = [msgspec.structs.replace(job, recoveries=2) for job in claimed.jobs]
         return msgspec.structs.replace(claimed, jobs=jobs)
 
     long, suspect = new_job("sleep", 1.6), new_job("at_once")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 
 import msgspec
 import pytest
 
 from jobmaster.model.bucket import NewBucket
-from jobmaster.model.ids import new_job_key
+from jobmaster.model.ids import JobKey, new_job_key
 from jobmaster.model.job import Blame
-from jobmaster.model.run import Run
+from jobmaster.model.run import End, Ended, Finished, Halt, Run
 from jobmaster.model.states import BucketStatus, CancelOutcome, JobStatus, WorkerMode
 from jobmaster.ports.store import Store
 from tests.engine.one_engine import final, new_job, push, running_engine, until
@@ -149,6 +150,28 @@ class TestCancel:
         assert (await store.cancel(job.key)).outcome is CancelOutcome.CANCELLED
 
 
+class CrashingPool:
+    """A pool in which every process dies at once, with the one run in it."""
+
+    def __init__(self) -> None:
+        self.finished: Callable[[list[Finished]], None] = lambda _finished: None
+        self.ran: list[JobKey] = []
+
+    def submit(self, runs: Sequence[Run]) -> None:
+        self.ran += [run.key for run in runs]
+        ends = [(run, Ended(End.CRASHED, reason="SIGSEGV"), time.monotonic()) for run in runs]
+        asyncio.get_running_loop().call_soon(self.finished, ends)
+
+    def halt(self, _key: JobKey, _why: Halt) -> bool:
+        return False
+
+    def stuck(self) -> list[JobKey]:
+        return []
+
+    async def close(self) -> None:
+        pass
+
+
 class TestRecovery:
     async def test_a_blamed_job_is_quarantined_after_three_crashes(self, store: Store) -> None:
         async def poison(argument: object) -> None:
@@ -157,7 +180,7 @@ class TestRecovery:
         work = FunctionWorkload(poison, at_once)
         killer, neighbour = new_job("poison", 1), new_job("at_once", 2)
         await push(store, killer, neighbour)
-        for crash in range(3):
+        for crash in range(2):
             async with running_engine(store, work, name="w", lease=1.0, boot=crash + 1, lost_every=0.1) as running:
                 await until(
                     lambda: killer.key in {entry.key for entry in running.engine.runner.running.values()}, timeout=20
@@ -165,8 +188,10 @@ class TestRecovery:
                 worker = running.engine.lease.worker
                 await running.vanish()
             await store.end_worker(worker, blame=[Blame(killer.key, "SIGSEGV")])
-        async with running_engine(store, work, name="w", lease=1.0, boot=9, lost_every=0.1):
+        apart = CrashingPool()
+        async with running_engine(store, work, name="w", lease=1.0, boot=9, lost_every=0.1, apart_pool=apart):
             states = await final(store, killer.key, neighbour.key)
+        assert apart.ran == [killer.key], "the third one is alone in a process of its own"
         assert (states[0].status, states[0].reason) == (JobStatus.FAILED, "quarantined")
         assert states[0].error is not None
         assert "SIGSEGV" in states[0].error.message

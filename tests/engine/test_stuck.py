@@ -79,7 +79,8 @@ async def test_a_blocked_run_is_handed_back_by_a_shutdown_and_blamed_for_nothing
     assert (record.status, record.recoveries, record.failures) == (JobStatus.HELD_ON_MASTER, 0, 0)
 
 
-async def test_of_two_suspects_only_one_stands_as_processing_in_the_master(store, gate):
+async def test_of_two_that_must_run_alone_only_one_stands_as_processing_in_the_master(store, gate):
+    """Where there are no processes for them, one of them at a time runs among the others."""
     started = []
 
     def careful(n):
@@ -88,12 +89,13 @@ async def test_of_two_suspects_only_one_stands_as_processing_in_the_master(store
 
     jobs = [new_job("careful", n) for n in range(2)]
     await push(store, *jobs)
-    async with running_engine(store, FunctionWorkload(careful)) as first:
-        await until(lambda: len(started) == 2)
-        await first.vanish()
-        await store.end_worker(first.engine.lease.worker, blame=[Blame(job.key, "SIGSEGV") for job in jobs])
+    for crash in (1, 2):
+        async with running_engine(store, FunctionWorkload(careful), name=f"w{crash}") as first:
+            await until(lambda crash=crash: len(started) == 2 * crash)
+            await first.vanish()
+            await store.end_worker(first.engine.lease.worker, blame=[Blame(job.key, "SIGSEGV") for job in jobs])
     async with running_engine(store, FunctionWorkload(careful), name="successor") as second:
-        await until(lambda: len(started) == 3)
+        await until(lambda: len(started) == 5)
         await until(lambda: len(second.engine.waiting) == 1)
         await until(second.engine.finisher.idle)
         counts = await store.count_jobs(JobQuery())

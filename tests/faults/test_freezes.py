@@ -18,8 +18,6 @@ on_a_server = pytest.mark.parametrize("cluster", ["postgresql"], indirect=True)
 @pytest.mark.timeout(170)
 def test_frozen_trees_under_load_lose_nothing_and_decide_once(cluster: RealCluster) -> None:
     """What a tree did not finish is started elsewhere; what it says after that is stale."""
-    # A job that ran at three of the six freezes would be quarantined, and rightly; that is not what is asked here.
-    cluster.environment["JOBMASTER_MAX_RECOVERIES"] = "20"
     workers = [cluster.start_worker("-c", "16", name=f"w{number}") for number in range(2)]
     producer = cluster.producer(STREAM.format(work=0.4))
     for freeze in range(6):

@@ -18,6 +18,8 @@ while not os.path.exists("enough"):
     time.sleep(0.002)
 """
 
+BACKLOG = "for n in range(400): print((app.work_async if n % 3 else app.work).delay(seconds=0.05).id)"
+
 
 def final_ids(cluster: RealCluster) -> set[str]:
     return {job for job, (status, _) in cluster.statuses().items() if status in (5, 7, 8)}
@@ -33,8 +35,6 @@ def finished(cluster: RealCluster, producer: Producer) -> list[str]:
 @pytest.mark.timeout(170)
 def test_eight_kills_of_whole_trees_under_load_lose_nothing_and_decide_once(cluster: RealCluster) -> None:
     """Two workers, one of them killed again and again, in turn."""
-    # A job that runs at three of the eight kills would be quarantined, and rightly; that is not what is asked here.
-    cluster.environment["JOBMASTER_MAX_RECOVERIES"] = "20"
     workers = [cluster.start_worker("-c", "16", name=f"w{number}") for number in range(2)]
     producer = cluster.producer(STREAM.format(work=0.4))
     for kill in range(8):
@@ -117,3 +117,23 @@ def test_a_second_signal_hands_running_jobs_back_at_once(cluster: RealCluster) -
     worker.process.send_signal(signal.SIGTERM)
     assert worker.process.wait(20) == 0
     assert cluster.statuses()[job][0] == 2
+
+
+@pytest.mark.fault("A14")
+@pytest.mark.timeout(60)
+def test_when_a_whole_host_dies_all_its_buckets_have_new_owners(cluster: RealCluster) -> None:
+    """Both workers at once; what they had goes to a third, of another name."""
+    dead = [cluster.start_worker("-c", "8", name=f"dead{number}") for number in range(2)]
+    ids = cluster.produce(BACKLOG)
+    wait_for(lambda: len(cluster.lines()) > 100, what=cluster.state)
+    for worker in dead:
+        worker.kill_tree()
+    running = len(cluster.lines()) - 2 * sum(line.event == "end" for line in cluster.lines())
+    heir = cluster.start_worker("-c", "8", name="heir")
+    cluster.judge(ids, extra=running + 2 * 32, timeout=30)
+    wait_for(lambda: len(owners(cluster)) <= 1, what=cluster.state)
+    assert heir.terminate() == 0
+
+
+def owners(cluster: RealCluster) -> set[int]:
+    return {owner for _, owner in cluster.place.rows("SELECT token, owner FROM jm_bucket") if owner is not None}
