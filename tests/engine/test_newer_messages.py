@@ -87,6 +87,7 @@ async def payload_of(store: Any, job: NewJob) -> bytes:
     return kept[0]
 
 
+@pytest.mark.fault("H6")
 @pytest.mark.parametrize("held", [False, True])
 async def test_a_newer_version_waits_untouched_for_a_worker_that_knows_it(
     store: Store, held: bool, monkeypatch: pytest.MonkeyPatch

@@ -59,6 +59,7 @@ def test_each_setting_that_is_agreed_on_has_a_value_here_that_breaks_it() -> Non
     assert set(OTHER_VALUES) == set(AGREED)
 
 
+@pytest.mark.fault("H7")
 @pytest.mark.parametrize(("given", "told"), OTHER_VALUES.values(), ids=OTHER_VALUES)
 def test_other_values_are_refused_with_both_while_workers_live_and_taken_when_none_does(given: Any, told: str) -> None:
     async def scenario() -> None:

@@ -260,6 +260,7 @@ def upgrade_until(statement: int, dsn: str) -> None:
     provision.upgrade(dsn)
 
 
+@pytest.mark.fault("H13")
 @pytest.mark.timeout(60)
 def test_a_kill_before_any_statement_leaves_what_the_next_migrator_completes(place: Place, released: None) -> None:
     other = place.another()
@@ -278,9 +279,61 @@ def test_a_kill_before_any_statement_leaves_what_the_next_migrator_completes(pla
     assert place.shape() == other.shape()
 
 
+# -- indexes on tables in use
+
+ATTACHED = """
+SELECT count(*), count(x.indexrelid) FILTER (WHERE x.indisvalid) FROM pg_inherits p LEFT JOIN (
+    pg_inherits i JOIN pg_index x ON x.indexrelid = i.inhrelid AND i.inhparent = 'jm_job_note'::regclass)
+    ON x.indrelid = p.inhrelid
+WHERE p.inhparent = 'jm_job'::regclass
+"""
+IS_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid IN ('jm_job_note'::regclass, 'jm_message_note'::regclass)"
+
+
+@pytest.mark.backend("postgresql")
+def test_an_index_on_jobs_reaches_all_weeks_those_that_come_and_those_whose_index_was_cut_short(
+    postgres_databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    week_us = 7 * 86_400_000_000
+
+    def make_weeks(now_us: int) -> None:
+        use(place, lambda store: store.purge(before_us=1, limit=10), clock_us=lambda: now_us)
+
+    def all_have_it() -> bool:
+        parts, valid = place.rows(ATTACHED)[0]
+        assert parts > 3
+        return parts == valid and place.rows(IS_VALID) == [(True,), (True,)]
+
+    with contextlib.ExitStack() as undo:
+        place = server_place(postgres_databases, undo)
+        make_weeks(2_900 * week_us)
+        release(monkeypatch)
+        provision.upgrade(place.dsn, expand_only=True)
+        assert all_have_it()
+
+        # What a migrator leaves that ended while it built: the whole without its parts, and an index that is no good.
+        week = place.rows("SELECT min(inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'jm_job'::regclass")
+        for statement in (
+            "DROP INDEX jm_job_note",
+            "CREATE INDEX jm_job_note ON ONLY jm_job (note) WHERE note <> ''",
+            f"CREATE INDEX {week[0][0]}_job_note ON {week[0][0]} (note) WHERE note <> ''",
+            f"UPDATE pg_index SET indisvalid = false WHERE indexrelid IN ('{week[0][0]}_job_note'::regclass, "
+            "'jm_message_note'::regclass)",
+            "UPDATE jm_schema SET version_num = '0002'",
+        ):
+            place.rows(statement)
+        assert not all_have_it()
+        make_weeks(2_950 * week_us)
+        provision.upgrade(place.dsn, expand_only=True)
+        assert all_have_it()
+        make_weeks(2_970 * week_us)
+        assert all_have_it()
+
+
 # -- locks
 
 
+@pytest.mark.fault("H5")
 @pytest.mark.backend("postgresql")
 def test_nobody_waits_behind_a_migration_that_waits(
     postgres_databases: Databases, monkeypatch: pytest.MonkeyPatch
