@@ -93,6 +93,7 @@ async def test_the_same_push_twice_at_once_stores_one_message(cluster: Cluster) 
 
 
 @case("race", "push", "close")
+@pytest.mark.fault("D11")
 async def test_a_push_beside_a_close_is_stored_or_refused_never_lost(cluster: Cluster) -> None:
     other = await cluster.other()
     for _ in range(5):

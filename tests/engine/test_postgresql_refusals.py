@@ -67,6 +67,7 @@ async def test_a_user_that_may_not_make_tables_is_told_so(postgres_databases: Da
         postgres_databases.remove(dsn)
 
 
+@pytest.mark.fault("C6")
 async def test_sessions_that_take_no_writes_are_not_kept(postgres_database: str) -> None:
     """After a failover the address may name the old primary for a while, which is a standby now."""
     store = await PostgresStore.open(postgres_database, rules=MasterRules())

@@ -32,6 +32,8 @@ def stores_of(item: pytest.Item) -> tuple[str, ...]:
     marked = {mark.args[0] for mark in item.iter_markers("backend")}
     if not marked and hasattr(item, "callspec"):
         marked = set(item.callspec.id.split("-"))
+    if "pgbouncer" in marked:
+        marked.add("postgresql")
     return tuple(store for store in _stores if store in marked)
 
 

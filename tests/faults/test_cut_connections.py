@@ -6,13 +6,13 @@ Workers and producers reach the server through a proxy; the test itself reads th
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.faults.places import PostgresPlace
+from tests.faults.postgres_verbs import verb_of
 from tests.faults.real_cluster import Producer, RealCluster, Worker, wait_for
 from tests.servers.fault_proxy import AFTER, BEFORE, End, FaultProxy
 from tests.servers.launcher import ServerError
@@ -66,24 +66,20 @@ def more_runs(cluster: RealCluster, number: int, *, timeout: float = 60) -> None
     wait_for(lambda: len(cluster.lines()) > seen + 2 * number, timeout=timeout, what=cluster.workers[0].text)
 
 
-def all_is_well(cluster: RealCluster, producer: Producer, *, at_least: int) -> Counter[str]:
-    """Everything that was accepted has succeeded, by one step into a final status; how often each job ran."""
+def all_is_well(cluster: RealCluster, producer: Producer, *, at_least: int) -> None:
+    """Everything that was accepted has succeeded, by one step into a final status, and nothing else was stored."""
     (cluster.folder / "enough").touch()
     said = producer.finished()
     unknown = said.count("OutcomeUnknown")
     accepted = {word for word in said if word[0].islower() or word[0].isdigit()}
     assert len(accepted) >= at_least
     wait_for(lambda: not waiting(cluster, accepted), timeout=60, what=lambda: told(cluster, accepted))
+    cluster.judge(accepted, extra=None)
     statuses = cluster.statuses()
     assert set(statuses.values()) == {(5, "")}
     assert len(set(statuses) - accepted) <= unknown, "of what was refused for certain nothing was stored"
-    moves = cluster.audit()
-    assert all(len(steps) == 1 for steps in moves.values()), "one step into a final status, and none out of it"
-    ended = Counter(line.job for line in cluster.lines() if line.event == "end")
-    assert accepted <= set(ended), "what succeeded has run to its end"
     for worker in cluster.workers:
         assert worker.terminate() == 0
-    return ended
 
 
 def waiting(cluster: RealCluster, accepted: set[str]) -> set[str]:
@@ -96,6 +92,7 @@ def told(cluster: RealCluster, accepted: set[str]) -> str:
     return f"{len(waiting(cluster, accepted))} wait\n{cluster.workers[0].text()}"
 
 
+@pytest.mark.fault("C4")
 def test_commits_that_are_cut_before_and_after_they_happen_lose_nothing_and_decide_once(
     cluster: RealCluster, proxy: FaultProxy
 ) -> None:
@@ -112,9 +109,12 @@ def test_commits_that_are_cut_before_and_after_they_happen_lose_nothing_and_deci
     wait_for(lambda: len(proxy.cuts) >= 60, timeout=90, what=cluster.workers[0].text)
     for moment in (AFTER, BEFORE):
         proxy.cut_when(moment, None)
+    for verb, number in proxy.cuts_by(verb_of).items():
+        cluster.score.struck(f"cut of {verb or 'another verb'}", number)
     all_is_well(cluster, producer, at_least=200)
 
 
+@pytest.mark.fault("C3")
 def test_connections_that_are_reset_are_made_again(cluster: RealCluster, proxy: FaultProxy) -> None:
     cluster.start_worker("-c", "16")
     producer = cluster.producer(STREAM)
@@ -122,8 +122,10 @@ def test_connections_that_are_reset_are_made_again(cluster: RealCluster, proxy: 
         more_runs(cluster, 60)
         if round_ % 2:
             proxy.cut_all()
+            cluster.struck("reset of all connections")
         else:
             cluster.place.close()
+            cluster.struck("end of all sessions")
             end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
             execute(
                 cluster.place.url, f"{end} AND datname = current_database() AND application_name <> 'jobmaster-tests'"
@@ -131,7 +133,10 @@ def test_connections_that_are_reset_are_made_again(cluster: RealCluster, proxy: 
     all_is_well(cluster, producer, at_least=200)
 
 
-@pytest.mark.parametrize("lost", ["both", "answers"])
+@pytest.mark.parametrize(
+    "lost",
+    [pytest.param("both", marks=pytest.mark.fault("E4")), pytest.param("answers", marks=pytest.mark.fault("E3"))],
+)
 def test_a_worker_that_hears_nothing_loses_its_jobs_to_another_and_decides_none_when_it_is_back(
     cluster: RealCluster, proxy: FaultProxy, lost: str
 ) -> None:
@@ -141,6 +146,7 @@ def test_a_worker_that_hears_nothing_loses_its_jobs_to_another_and_decides_none_
     producer = cluster.producer(STREAM)
     wait_for(lambda: ran_in(cluster, cut_off) > 30, timeout=60, what=cut_off.text)
     proxy.stall(to_server=lost == "both")
+    cluster.struck("silence" if lost == "both" else "loss of answers", [process.pid for process in cut_off.tree()])
     more_runs(cluster, 60)
     accepted = {word for word in producer.output.read_text().split()[:-1] if word != "OutcomeUnknown"}
     wait_for(lambda: not accepted & waiting(cluster, accepted), timeout=60, what=cluster.workers[1].text)
@@ -156,6 +162,7 @@ def ran_in(cluster: RealCluster, worker: Worker) -> int:
     return sum(line.pid in processes for line in cluster.lines())
 
 
+@pytest.mark.fault("C1")
 def test_a_durable_server_that_is_killed_loses_nothing_that_was_accepted(tmp_path: Path) -> None:
     try:
         server = PostgresServer(durable=True).start()
@@ -170,4 +177,5 @@ def test_a_durable_server_that_is_killed_loses_nothing_that_was_accepted(tmp_pat
                 more_runs(cluster, 60)
                 cluster.place.close()
                 server.restart(kill=True)
+                cluster.struck("kill of the server")
             all_is_well(cluster, producer, at_least=100)

@@ -91,6 +91,7 @@ async def test_only_the_owner_can_read_what_we_make(tmp_path: Path) -> None:
 
 
 @in_loop
+@pytest.mark.fault("D14")
 async def test_an_acknowledgement_survives_a_power_cut(tmp_path: Path) -> None:
     async with opened(tmp_path / "a.db") as store:
         durability = await store.durability()

@@ -89,6 +89,7 @@ async def test_a_cancelled_caller_is_not_written_if_it_was_not_begun(tmp_path: P
 
 
 @in_loop
+@pytest.mark.fault("D14")
 async def test_a_lock_that_is_held_for_long_makes_the_store_unavailable_and_nothing_is_stored(tmp_path: Path) -> None:
     async with opened(tmp_path / "a.db", timeout=0.2) as store:
         bucket = await owned_bucket(store)
@@ -105,6 +106,7 @@ async def test_a_lock_that_is_held_for_long_makes_the_store_unavailable_and_noth
 
 
 @in_loop
+@pytest.mark.fault("D14")
 async def test_a_lock_that_is_held_for_a_moment_is_waited_for(tmp_path: Path) -> None:
     async with opened(tmp_path / "a.db", timeout=5) as store:
         bucket = await owned_bucket(store)
@@ -235,6 +237,7 @@ def test_while_it_runs_each_fault_is_unavailability_with_a_next_step(code: int, 
         raise answer
 
 
+@pytest.mark.fault("D14")
 @pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
 @in_loop
 async def test_nothing_is_acknowledged_into_a_file_that_is_gone(tmp_path: Path, replaced: bool) -> None:

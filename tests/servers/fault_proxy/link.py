@@ -124,12 +124,8 @@ class Link:
         back: asyncio.StreamWriter,
     ) -> None:
         held = bytearray()
-        while True:
-            due, data = await queue.get()
-            if (wait := due - asyncio.get_running_loop().time()) > 0:
-                await asyncio.sleep(wait)
-            await self._line.passage(direction, len(data))
-            if not data:
+        while data := await self._arrived(queue, direction):
+            if onward.is_closing():
                 return
             if self._line.resets_now():
                 self.cut(server_stays=False)
@@ -148,6 +144,14 @@ class Link:
                         return  # what has arrived, arrives; then both sides see an end
                     held.clear()
             await onward.drain()
+
+    async def _arrived(self, queue: asyncio.Queue[tuple[float, bytes]], direction: str) -> bytes:
+        """The next packet, when it is time; empty at the end."""
+        due, data = await queue.get()
+        if (wait := due - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(wait)
+        await self._line.passage(direction, len(data))
+        return data
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
