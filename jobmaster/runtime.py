@@ -232,6 +232,7 @@ def tuning_of(settings: Settings, plan: WorkerPlan) -> Tuning:
 
     return Tuning(
         slots=plan.slots,
+        lease=settings.lease,
         max_recoveries=settings.max_recoveries,
         mode=WorkerMode[plan.mode],
         cluster_mode=settings.cluster_mode,

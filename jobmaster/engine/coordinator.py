@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from jobmaster.engine.silences import Silences
 from jobmaster.model.versions import names_to_route
 from jobmaster.ports.answers import Refused
 
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
 
     from jobmaster.engine.lease import Lease
     from jobmaster.engine.persistence import Backoff
+    from jobmaster.engine.store_clock import StoreClock
     from jobmaster.engine.tuning import Tuning
     from jobmaster.model.bucket import Bucket
+    from jobmaster.model.worker import Grant
     from jobmaster.ports.clock import Clock
     from jobmaster.ports.store import Store
 
@@ -34,6 +37,7 @@ class Coordinator:
         tuning: Tuning,
         store: Store,
         clock: Clock,
+        store_clock: StoreClock,
         lease: Lease,
         tasks: Callable[[], Sequence[str]],
         random: Callable[[], float],
@@ -42,10 +46,15 @@ class Coordinator:
         self._tuning = tuning
         self._store = store
         self._clock = clock
+        self._silences = Silences(clock=clock, store_clock=store_clock, lease=tuning.lease)
         self._lease = lease
         self._tasks = tasks
         self._random = random
         self._pauses = pauses
+
+    def granted(self, grant: Grant) -> None:
+        """The store has answered a renewal."""
+        self._silences.answered(grant.now_us)
 
     async def mark_lost(self) -> None:
         """R15: buckets of ended leases become Lost, and this worker asks at once for what it may adopt."""
@@ -60,7 +69,7 @@ class Coordinator:
         await self._every(self._tuning.sweep_every, "drain", self._drain)
 
     async def _mark_lost(self) -> None:
-        lost = await self._store.mark_lost()
+        lost = await self._store.mark_lost(as_of_us=self._silences.as_of_us())
         for bucket in lost:
             logger.warning(
                 "bucket_lost bucket=%d lane=%s priority=%d epoch=%d",

@@ -13,6 +13,7 @@ class Tuning(msgspec.Struct, frozen=True):
     """Durations are seconds. See `docs/settings.md` for the settings behind them."""
 
     slots: int = 20
+    lease: float = 10.0
     max_recoveries: int = 3
     """One short of so many deaths a job runs in a process of its own, and the next one quarantines it."""
     mode: WorkerMode = WorkerMode.FULL

@@ -183,6 +183,7 @@ class Engine:
             tuning=tuning,
             store=store,
             clock=clock,
+            store_clock=self.store_clock,
             lease=self.lease,
             tasks=tasks,
             random=self._random.random,
@@ -237,6 +238,7 @@ class Engine:
         self.lease.on_new = self.intake.add
         self.lease.on_dropped = self._dropped
         self.lease.granted += [self._granted, self.ownership.granted, self.sharing.granted, self.commands.granted]
+        self.lease.granted.append(self.coordinator.granted)
 
     # ---------------------------------------------------------------- life of the engine
 

@@ -5,8 +5,8 @@ repeat; `Fenced` means that the caller lost the bucket and nothing was changed.
 
 Words (docs/protocol.md): *own(b)*: the bucket's row is held shared and (owner, epoch) are the fence's. *mine(row)*:
 `row.bucket = bucket and row.gen = gen`. *hold(row)*: a tombstone exists ? Cancelled : HeldOnMaster, no bucket, gen + 1.
-*recover(row)*: Processing and at-most-once: Failed (reason "worker lost"); else hold, due now or as late as it was,
-suspect; only if it was Processing (and not excused) or is blamed `recoveries + 1`, and when that reaches
+*recover(row)*: Processing and at-most-once: Failed (reason "worker lost"); else hold, due when it was (so that what had
+its turn goes before what waits behind it), suspect; only if it was Processing (and not excused) or is blamed `recoveries + 1`, and when that reaches
 `max_recoveries` Failed (reason "quarantined"). A recovery of a Processing row also counts its attempt (`attempts`
 stands) and leaves an attempt record with reason "worker lost", whose error has the blame.
 
@@ -194,8 +194,15 @@ class MasterStore(Protocol):
         """
         ...
 
-    async def mark_lost(self, *, limit: int = 100) -> list[Bucket]:
-        """R15: Active, Completing and Draining buckets whose owner's lease has ended: owner NULL, epoch + 1, Lost."""
+    async def mark_lost(self, *, limit: int = 100, as_of_us: int | None = None) -> list[Bucket]:
+        """R15: Active, Completing and Draining buckets whose owner's lease has ended: owner NULL, epoch + 1, Lost.
+
+        Args:
+            limit: how many at most.
+            as_of_us: leases that ran out later are not judged, because their owners may not have been able to renew
+                them: the store may not have answered since (this call may have waited for that, too). None: now.
+                A worker that was ended, or whose process is known to be gone, has lost its buckets in any case.
+        """
         ...
 
     # -- buckets
@@ -220,7 +227,8 @@ class MasterStore(Protocol):
     async def give_up(self, fence: Fence) -> None:
         """R22': own(b), exclusively. The bucket's Queued rows: hold (not suspect by it); owner NULL, Active, epoch + 1.
 
-        It stays clean if it was, and if no row pointed at it. A repeat is Fenced: it is done.
+        It stays clean if it was, and if no row pointed at it. Where its messages are here, too, its depth is what they
+        are now: nobody publishes one until somebody owns it. A repeat is Fenced: it is done.
         """
         ...
 

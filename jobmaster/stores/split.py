@@ -125,8 +125,8 @@ class SplitStore(MasterForward):
             self._learn(grant.buckets)
         return grants
 
-    async def mark_lost(self, *, limit: int = 100) -> list[Bucket]:
-        return self._learn(await self.master.mark_lost(limit=limit))
+    async def mark_lost(self, *, limit: int = 100, as_of_us: int | None = None) -> list[Bucket]:
+        return self._learn(await self.master.mark_lost(limit=limit, as_of_us=as_of_us))
 
     async def claim_drain(self, worker: int, *, agent: str, older_us: int) -> Bucket | None:
         bucket = await self.master.claim_drain(worker, agent=agent, older_us=older_us)

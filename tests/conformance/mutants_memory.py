@@ -100,7 +100,7 @@ PATCHED = [
     patched(
         "R15 the lease is judged",
         "test_lost_workers.test_the_buckets_of_a_silent_worker_are_lost_when_its_lease_has_ended",
-        instead(Leases, "_lease_ended", lambda _, bucket: bucket.owner is not None),
+        instead(Leases, "_lease_ended", lambda _, bucket, _as_of_us: bucket.owner is not None),
     ),
     patched(
         "evidence about what is still the worker's",

@@ -28,6 +28,21 @@ async def test_the_buckets_of_a_silent_worker_are_lost_when_its_lease_has_ended(
     assert (await cluster.bucket_now(alive)).epoch == 1
 
 
+async def test_nobody_is_judged_by_a_time_in_which_nobody_could_renew(cluster: Cluster) -> None:
+    before, during, ended = [await cluster.owned(name) for name in ("before", "during", "ended")]
+    cluster.later(4)
+    await cluster.renew(during.owner or 0)
+    await cluster.renew(ended.owner or 0)
+    await cluster.store.end_worker(ended.owner or 0)
+    cluster.later(20)
+    asked_us = cluster.now_us - 15 * SECOND
+    assert await cluster.store.mark_lost(as_of_us=asked_us) == []
+    (lost,) = await cluster.store.mark_lost(as_of_us=asked_us + 2 * SECOND)
+    assert lost.id == before.id
+    (lost,) = await cluster.store.mark_lost(as_of_us=cluster.now_us + 100 * SECOND)
+    assert lost.id == during.id
+
+
 @case("conflict", "mark_lost")
 async def test_buckets_without_an_owner_are_not_lost(cluster: Cluster) -> None:
     await cluster.store.offer_bucket(cluster.new_bucket())

@@ -71,7 +71,7 @@ def statements(keys: list[bytes]) -> dict[str, Case]:
         "hold free": (renewal.HOLD_FREE, (owned, 2), BUCKETS),
         "adopt": (renewal.ADOPT, (owned, owned, NOW), BUCKETS),
         "depths": (renewal.SET_DEPTHS, (owned, owned, owned), BUCKETS),
-        "suspects": (leases.SUSPECTS, (NOW,), 2 * BUCKETS + ENGINES),
+        "suspects": (leases.SUSPECTS, (NOW, None), 2 * BUCKETS + ENGINES),
         "hold suspects": (leases.HOLD_SUSPECTS, (owned, BUCKETS), BUCKETS),
         "hold owners": (leases.HOLD_OWNERS, (workers,), ENGINES),
         "running": (leases.RUNNING, (1,), OPEN * BUCKETS),

@@ -77,6 +77,7 @@ class Config:
         """An engine's numbers: small buffers, so that hand-over and reading on happen; quick chores."""
         return Tuning(
             slots=self.slots,
+            lease=self.lease,
             lanes=lanes,
             buckets=dict.fromkeys(self.priorities, 1),
             agent=agent,

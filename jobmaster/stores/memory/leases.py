@@ -177,23 +177,25 @@ class Leases(MasterState):
         row = self.jobs.get(key)
         return row is None or (row.status in OPEN and row.worker == worker)
 
-    async def mark_lost(self, *, limit: int = 100) -> list[Bucket]:
+    async def mark_lost(self, *, limit: int = 100, as_of_us: int | None = None) -> list[Bucket]:
         self._begin()
         lost: list[Bucket] = []
         for bucket in list(self.buckets.values()):
-            if len(lost) < limit and self._lease_ended(bucket):
+            if len(lost) < limit and self._lease_ended(bucket, as_of_us):
                 async with bucket.lock.exclusive():
                     # Judged again by the clock that is read after the lock is held: the owner may have renewed.
-                    if self._lease_ended(bucket):
+                    if self._lease_ended(bucket, as_of_us):
                         lose(bucket, self._begin())
                         lost.append(bucket.seen())
         return lost
 
-    def _lease_ended(self, bucket: BucketRow) -> bool:
+    def _lease_ended(self, bucket: BucketRow, as_of_us: int | None) -> bool:
         if bucket.owner is None or bucket.status not in LOSABLE or self.buckets.get(bucket.id) is not bucket:
             return False
         worker = self.workers.get(bucket.owner)
-        return worker is None or worker.lease_until_us <= self._begin()
+        now_us = self._begin()
+        judged_us = now_us if as_of_us is None else min(now_us, as_of_us)
+        return worker is None or worker.ended or worker.lease_until_us <= judged_us
 
 
 def is_free(bucket: BucketRow) -> bool:

@@ -280,12 +280,12 @@ class LeaseEarly(Leases):
 
     _judged: frozenset[int] = frozenset()
 
-    async def mark_lost(self, *, limit: int = 100) -> list[Bucket]:
+    async def mark_lost(self, *, limit: int = 100, as_of_us: int | None = None) -> list[Bucket]:
         judge = super()._lease_ended
-        self._judged = frozenset(bucket.id for bucket in self.buckets.values() if judge(bucket))
-        return await super().mark_lost(limit=limit)
+        self._judged = frozenset(bucket.id for bucket in self.buckets.values() if judge(bucket, as_of_us))
+        return await super().mark_lost(limit=limit, as_of_us=as_of_us)
 
-    def _lease_ended(self, bucket: BucketRow) -> bool:
+    def _lease_ended(self, bucket: BucketRow, as_of_us: int | None) -> bool:
         return bucket.id in self._judged and bucket.owner is not None
 
 

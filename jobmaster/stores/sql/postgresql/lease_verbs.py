@@ -31,13 +31,14 @@ class LeaseVerbs(Handle):
     async def end_worker(self, worker: int, *, blame: Sequence[Blame] | None = None) -> None:
         await self._write(lambda tx: leases.end_worker(tx, worker, blame))
 
-    async def mark_lost(self, *, limit: int = 100) -> list[Bucket]:
-        found = await self._read(leases.suspects)
+    async def mark_lost(self, *, limit: int = 100, as_of_us: int | None = None) -> list[Bucket]:
+        found = await self._read(lambda tx: leases.suspects(tx, as_of_us))
         if not found:
             return []
         # One whose writes do not end (its process was stopped in the middle) must not keep the others from being lost.
-        lost = await self._write(lambda tx: leases.mark_lost(tx, found, limit, patiently=False))
-        return lost or await self._write(lambda tx: leases.mark_lost(tx, found, limit, patiently=True))
+        judged = leases.Judged(found, limit, as_of_us)
+        lost = await self._write(lambda tx: leases.mark_lost(tx, judged, patiently=False))
+        return lost or await self._write(lambda tx: leases.mark_lost(tx, judged, patiently=True))
 
     # -- buckets
 

@@ -54,7 +54,7 @@ WHERE id = ANY($1::bigint[]) RETURNING {BUCKET}
 SUSPECTS = f"""
 SELECT b.id FROM jm_bucket b LEFT JOIN jm_worker w ON w.id = b.owner
 WHERE b.owner IS NOT NULL AND b.status IN (1, 2, 4)
-    AND (w.id IS NULL OR w.ended = 1 OR w.lease_until_us <= coalesce($1::bigint, {CLOCK}))
+    AND (w.id IS NULL OR w.ended = 1 OR w.lease_until_us <= least($2::bigint, coalesce($1::bigint, {CLOCK})))
 ORDER BY b.id
 """
 HOLD_SUSPECTS = """
@@ -126,23 +126,31 @@ async def lose(transaction: Transaction, buckets: Sequence[int]) -> list[Bucket]
     return sorted((bucket_of(row) for row in rows), key=lambda bucket: bucket.id)
 
 
-async def suspects(transaction: Transaction) -> list[int]:
+class Judged(NamedTuple):
+    """Buckets whose loss is to be judged: how many may be lost, and by which moment their owners' leases are over."""
+
+    buckets: Sequence[int]
+    limit: int
+    as_of_us: int | None
+
+
+async def suspects(transaction: Transaction, as_of_us: int | None) -> list[int]:
     """Buckets whose owner's lease seems to be over, looked at without any lock."""
     clock = transaction.setting.clock_us
-    return [row[0] for row in await transaction.rows(SUSPECTS, None if clock is None else clock())]
+    return [row[0] for row in await transaction.rows(SUSPECTS, None if clock is None else clock(), as_of_us)]
 
 
-async def mark_lost(transaction: Transaction, buckets: Sequence[int], limit: int, *, patiently: bool) -> list[Bucket]:
+async def mark_lost(transaction: Transaction, judged: Judged, *, patiently: bool) -> list[Bucket]:
     """R15, for `suspects`.
 
     Args:
         transaction: as always.
-        buckets: whose loss is to be judged.
-        limit: how many may be lost at most.
+        judged: what they are.
         patiently: wait for writes in a bucket's name that are under way; else such a bucket is passed over.
     """
-    held = await transaction.rows(HOLD_SUSPECTS + ("" if patiently else "SKIP LOCKED"), list(buckets), limit)
-    living = await _living(transaction, {owner for _, owner in held})
+    hold = HOLD_SUSPECTS + ("" if patiently else "SKIP LOCKED")
+    held = await transaction.rows(hold, list(judged.buckets), judged.limit)
+    living = await _living(transaction, {owner for _, owner in held}, judged.as_of_us)
     return await lose(transaction, [bucket for bucket, owner in held if owner not in living])
 
 
@@ -152,8 +160,8 @@ class _Lease(NamedTuple):
     until_us: int
 
 
-async def _living(transaction: Transaction, owners: Iterable[int]) -> set[int]:
-    """Those whose lease is not over, by the clock as it is once all rows are held.
+async def _living(transaction: Transaction, owners: Iterable[int], as_of_us: int | None) -> set[int]:
+    """Those whose lease is not over, by the clock as it is once all rows are held, or as of an earlier moment.
 
     Whose row somebody else holds is being renewed or registered anew at this moment. Nobody waits for that: who
     renews may wait for a bucket that is held here.
@@ -163,4 +171,5 @@ async def _living(transaction: Transaction, owners: Iterable[int]) -> set[int]:
     missed = wanted - {lease.worker for lease in leases}
     busy = {row[0] for row in await transaction.rows(KNOWN_OWNERS, sorted(missed))} if missed else set()
     now_us = await transaction.tick()
-    return busy | {lease.worker for lease in leases if not lease.ended and lease.until_us > now_us}
+    judged_us = now_us if as_of_us is None else min(now_us, as_of_us)
+    return busy | {lease.worker for lease in leases if not lease.ended and lease.until_us > judged_us}

@@ -192,11 +192,11 @@ def _hear(transaction: Transaction, worker: int, blame: Sequence[Blame]) -> None
         transaction.execute(ADD_BLAME, (worker, key, reason, transaction.now_us))
 
 
-def mark_lost(transaction: Transaction, limit: int) -> tuple[list[Bucket], list[int]]:
+def mark_lost(transaction: Transaction, limit: int, as_of_us: int | None) -> tuple[list[Bucket], list[int]]:
     """R15: the buckets, and the workers that were ended because their process is gone: they can't come back."""
     lost: list[Bucket] = []
     ended: list[int] = []
-    for worker, gone in lost_owners(transaction):
+    for worker, gone in lost_owners(transaction, as_of_us):
         if gone:
             transaction.execute(END_LEASE, (transaction.now_us, worker))
             ended.append(worker)
@@ -206,11 +206,12 @@ def mark_lost(transaction: Transaction, limit: int) -> tuple[list[Bucket], list[
     return lost, ended
 
 
-def lost_owners(transaction: Transaction) -> list[tuple[int, bool]]:
+def lost_owners(transaction: Transaction, as_of_us: int | None) -> list[tuple[int, bool]]:
     """Owners of buckets whose lease has ended, each with: is its process gone (as its lock file says)."""
     found = []
+    judged_us = transaction.now_us if as_of_us is None else min(transaction.now_us, as_of_us)
     for worker, until, ended in transaction.rows(OWNERS):
-        over = until is None or ended or until <= transaction.now_us
+        over = until is None or ended or until <= judged_us
         gone = not over and transaction.setting.gone(worker)
         if over or gone:
             found.append((worker, gone))

@@ -127,10 +127,10 @@ class MasterVerbs(Handle):
         await self._write(lambda tx: leases.end_worker(tx, worker, blame))
         self._forget_presence(worker)
 
-    async def mark_lost(self, *, limit: int = 100) -> list[Bucket]:
-        if not await self._read(leases.lost_owners):
+    async def mark_lost(self, *, limit: int = 100, as_of_us: int | None = None) -> list[Bucket]:
+        if not await self._read(lambda tx: leases.lost_owners(tx, as_of_us)):
             return []
-        lost, gone = await self._write(lambda tx: leases.mark_lost(tx, limit))
+        lost, gone = await self._write(lambda tx: leases.mark_lost(tx, limit, as_of_us))
         for worker in gone:
             self._forget_presence(worker)
         return lost

@@ -1,0 +1,50 @@
+"""Whose lease may be called over after the store did not answer: nobody could renew meanwhile (R15).
+
+When the store answers again, owners that live renew within moments, and one that judged them first would have their
+runs repeated. So leases are judged as of the last answer before the silence, until a whole lease has passed after it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jobmaster.engine.store_clock import StoreClock
+    from jobmaster.ports.clock import Clock
+
+
+class Silences:
+    """What one worker knows of the store's silences, by the answers to its renewals.
+
+    Args:
+        clock: of this process.
+        store_clock: the store's, as it is known here.
+        lease: seconds. A silence of half of it may have kept another owner from renewing in time.
+    """
+
+    def __init__(self, *, clock: Clock, store_clock: StoreClock, lease: float) -> None:
+        self._clock = clock
+        self._store_clock = store_clock
+        self._lease_ns = round(lease * 1e9)
+        self._answered_ns: int | None = None
+        self._answered_us = 0
+        self._silent_since_us = 0
+        self._patient_until_ns = 0
+
+    def answered(self, now_us: int) -> None:
+        """The store has answered; its time was `now_us`."""
+        now_ns = self._clock.trust_ns()
+        if self._is_silent(now_ns):
+            self._silent_since_us = self._answered_us
+            self._patient_until_ns = now_ns + self._lease_ns
+        self._answered_ns, self._answered_us = now_ns, now_us
+
+    def as_of_us(self) -> int:
+        """Leases that were over then, by the store's clock, are over: what is asked now may wait for its answer."""
+        now_ns = self._clock.trust_ns()
+        if self._is_silent(now_ns):
+            return self._answered_us
+        return self._silent_since_us if now_ns < self._patient_until_ns else self._store_clock.now_us()
+
+    def _is_silent(self, now_ns: int) -> bool:
+        return self._answered_ns is not None and now_ns - self._answered_ns > self._lease_ns // 2
