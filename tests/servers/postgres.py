@@ -30,7 +30,7 @@ QUICK = {
     "max_wal_senders": "0",
     "autovacuum": "off",
 }
-"""For tests of behaviour: nothing has to survive a power cut. A killed process loses nothing all the same."""
+"""For tests of behaviour: nothing has to survive a power cut, nor the last half second the server's own death."""
 
 
 class PostgresServer(Server):

@@ -260,6 +260,14 @@ class Direct:
         return connection.pgconn
 
     def _open(self) -> Connection[Any]:
+        try:
+            return self._opened()
+        except OSError as error:  # no descriptor is left, not even to import the driver
+            raise StoreUnavailable(
+                f"{self._place.dsn} cannot be used from threads now ({error}). Nothing was stored."
+            ) from error
+
+    def _opened(self) -> Connection[Any]:
         import psycopg
 
         timeout = self._place.timeout

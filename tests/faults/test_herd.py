@@ -1,0 +1,88 @@
+"""Many workers that start together, and all wake on one signal, do not run over their store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobmaster.model.states import JobStatus, Priority
+from jobmaster.ports.master import MasterRules
+from jobmaster.stores.sql.postgresql.store import PostgresStore
+from jobmaster.stores.sql.sqlite.store import SqliteStore
+from tests.engine.one_engine import Running, final, new_job, running_engine
+from tests.engine.pool_workload import FunctionWorkload
+from tests.engine.wrapped_store import Wrapped
+from tests.faults.score import DEFAULTS, of_the_test
+
+pytestmark = pytest.mark.timeout(90)
+
+WORKERS = 60 if DEFAULTS else 8
+SECONDS = 10.0 if DEFAULTS else 2.0
+
+
+async def nothing(argument: object) -> None:
+    pass
+
+
+class Herd:
+    """Engines with a store each, all on one loop; their claims are counted."""
+
+    def __init__(self, address: str, stack: contextlib.AsyncExitStack) -> None:
+        self._address = address
+        self._stack = stack
+        self.claims: list[tuple[int, float]] = []
+
+    async def open(self) -> Any:
+        kind, address = (
+            (PostgresStore, self._address) if self._address.startswith("postgresql") else (SqliteStore, self._address)
+        )
+        store = await kind.open(address, rules=MasterRules(lease_us=10_000_000))
+        self._stack.push_async_callback(store.close_store)
+        return store
+
+    async def join(self, number: int) -> Running:
+        store = await self.open()
+
+        async def claim(*values: Any, **options: Any) -> Any:
+            self.claims.append((number, time.monotonic()))
+            return await store.claim(*values, **options)
+
+        engine = running_engine(Wrapped(store, claim=claim), FunctionWorkload(nothing), name=f"w{number}", lease=10.0)
+        return await self._stack.enter_async_context(engine)
+
+    async def busiest(self, seconds: float) -> int:
+        """How many claims the worker that claims most makes from now on."""
+        begun = len(self.claims)
+        await asyncio.sleep(seconds)
+        workers = [number for number, _ in self.claims[begun:]]
+        return max((workers.count(number) for number in set(workers)), default=0)
+
+
+@pytest.mark.fault("G2")
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+def test_a_herd_that_starts_and_wakes_together_claims_twice_a_second_at_most(
+    backend: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    address = request.getfixturevalue("postgres_database") if backend == "postgresql" else str(tmp_path / "herd.db")
+    asyncio.run(start_and_wake(address))
+
+
+async def start_and_wake(address: str) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        herd = Herd(address, stack)
+        master = await herd.open()
+        await asyncio.gather(*(herd.join(number) for number in range(WORKERS)))
+        of_the_test().struck("start of a herd", WORKERS)
+        assert len(herd.claims) <= WORKERS * (len(Priority) + 2), "one for each bucket that is new"
+        assert await herd.busiest(SECONDS) <= 2 * SECONDS
+        waking = asyncio.create_task(herd.busiest(1.0))
+        job = new_job("nothing")
+        await master.hold([job])
+        (state,) = await final(master, job.key)
+        assert (state.status, state.attempts) == (JobStatus.SUCCEEDED, 1)
+        assert await waking <= 2, "one wakes all, and each looks once"
