@@ -119,4 +119,5 @@ def outcome_with(
         error=ended.error if ended else None,
         reason=reason,
         checkpoint=(ended.checkpoint if ended else None) or entry.checkpoint,
+        recovered=ended is not None and ended.end is End.CRASHED and status is JobStatus.HELD_ON_MASTER,
     )

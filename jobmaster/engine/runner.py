@@ -397,9 +397,12 @@ class Runner:
             held = outcome_with(entry, JobStatus.HELD_ON_MASTER, finished_us=finished_us)
             self._finisher.hand_back(entry, held)
             return
-        if ended.end is End.CRASHED and self._must_be_apart(entry):
-            self._quarantine(entry, ended, finished_us)
-            return
+        if ended.end is End.CRASHED:
+            if entry.envelope.at_most_once:
+                ended = Ended(End.RAISED, error=ended.error, reason=reasons.WORKER_LOST, retryable=False)
+            elif entry.recoveries + 1 >= self._tuning.max_recoveries:
+                self._quarantine(entry, ended, finished_us)
+                return
         assert entry.policy is not None  # noqa: S101 - it has run
         cancelled = entry.key in self.cancelled
         outcome = after_run(

@@ -200,7 +200,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """How an attempt ended (R12).
 
     `status` is a final status, or HeldOnMaster for another attempt, `delay_us` after the store's now.
-    `failures` counts spent retries, this one included.
+    `failures` counts spent retries, this one included. `recovered`, with HeldOnMaster: the process that ran it died; that
+    is a recovery, and no failure.
     """
 
     key: JobKey
@@ -219,6 +220,7 @@ class Outcome(msgspec.Struct, frozen=True):
     error: ErrorInfo | None = None
     reason: str = ""
     checkpoint: bytes | None = None
+    recovered: bool = False
 
 
 def result_until_us(envelope: Envelope, result: bytes | None, finished_us: int | None) -> int | None:

@@ -50,6 +50,8 @@ def after(ended: Ended, *, failures: int, max_retries: int, backoff: Backoff, ra
         return Next(status, failures, 0, ended.reason or reason)
     if ended.end is End.REQUEUED:
         return Next(JobStatus.HELD_ON_MASTER, failures, 0, ended.reason)
+    if ended.end is End.CRASHED:  # a recovery: it is counted as such, and spends no retry
+        return Next(JobStatus.HELD_ON_MASTER, failures, 0, reasons.WORKER_LOST)
     spent = failures + 1
     limit = max_retries if ended.max_retries is None else ended.max_retries
     if not ended.retryable or spent > limit:
@@ -60,4 +62,4 @@ def after(ended: Ended, *, failures: int, max_retries: int, backoff: Backoff, ra
 
 
 def _reason(end: End) -> str:
-    return {End.TIMED_OUT: reasons.TIMED_OUT, End.CRASHED: reasons.CRASHED}.get(end, "")
+    return reasons.TIMED_OUT if end is End.TIMED_OUT else ""

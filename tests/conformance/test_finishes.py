@@ -9,6 +9,7 @@ import pytest
 from jobmaster.model.job import ErrorInfo
 from jobmaster.model.states import JobStatus
 from jobmaster.ports.answers import Fenced
+from jobmaster.ports.master import ClaimRequest
 from tests.conformance.cases import case
 from tests.conformance.cluster import NOON, SECOND, Cluster, outcome_of, start_of
 
@@ -153,6 +154,22 @@ async def test_a_retry_whose_reply_was_lost_is_not_applied_twice(cluster: Cluste
     row = await cluster.row(message.key)
     assert (row.gen, row.attempts, row.failures) == (1, 1, 1)
     assert len(await cluster.store.job_attempts(message.key)) == 1
+
+
+async def test_a_run_whose_process_died_is_a_recovery_with_or_without_a_row(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    for number, message in enumerate([await cluster.running(bucket), await cluster.message(bucket)]):
+        crash = outcome_of(
+            message, JobStatus.HELD_ON_MASTER, error=BOOM, reason="worker lost", failures=2, recovered=True
+        )
+        for _ in range(2):  # its reply may be lost
+            await cluster.store.finish(bucket.fence, [crash])
+        row = await cluster.row(message.key)
+        assert (row.status, row.attempts, row.failures, row.recoveries) == (JobStatus.HELD_ON_MASTER, 1, 2, 1), number
+        (attempt,) = await cluster.store.job_attempts(message.key)
+        assert (attempt.attempt, attempt.reason, attempt.error) == (1, "worker lost", BOOM)
+    claimed = await cluster.store.claim([ClaimRequest(bucket.fence, bucket.lane, bucket.priority, 9)], window_us=0)
+    assert [(job.suspect, job.recoveries) for job in claimed.jobs] == [(True, 1)] * 2
 
 
 @case("race", "finish")

@@ -108,11 +108,14 @@ class TestRetry:
         decision = decide(end(kind))
         assert (decision.status, decision.failures, decision.reason) == (status, 0, reason)
 
-    @pytest.mark.parametrize("kind", [End.RAISED, End.TIMED_OUT, End.CRASHED, End.RETRY])
+    @pytest.mark.parametrize("kind", [End.RAISED, End.TIMED_OUT, End.RETRY])
     def test_a_failure_is_repeated_until_the_retries_are_spent(self, kind: End) -> None:
         assert decide(end(kind), failures=2).status is JobStatus.HELD_ON_MASTER
         assert decide(end(kind), failures=3).status is JobStatus.FAILED
         assert decide(end(kind), failures=3).failures == 4
+
+    def test_a_process_that_died_spends_no_retry_and_is_not_waited_for(self) -> None:
+        assert decide(end(End.CRASHED), failures=3) == (JobStatus.HELD_ON_MASTER, 3, 0, "worker lost")
 
     def test_delays_grow_by_the_factor_up_to_the_cap(self) -> None:
         delays = [backoff_us(BACKOFF, failures=n, random=lambda: 1.0) / 1e6 for n in range(1, 7)]

@@ -165,6 +165,8 @@ class Runs(MasterState):
             self._record_attempt(row, status, finished_us=finished, error=error, reason=reason)
         if outcome.status is JobStatus.HELD_ON_MASTER:
             self.jobs.change(row, envelope=outcome.envelope)
+            if outcome.recovered:
+                self.jobs.change(row, recoveries=row.recoveries + 1, suspect=True)
             self._hold(row, now, due_us=now + outcome.delay_us, reason=reason)
         else:
             self.jobs.change(row, status=outcome.status, finished_us=finished, touched_us=now, reason=reason)

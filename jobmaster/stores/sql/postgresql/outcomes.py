@@ -40,9 +40,10 @@ FINISH = Change(
     f"status = excluded.status, result_until_us = excluded.result_until_us, {RUN}",
 )
 AGAIN = Change(
-    ("status", "due_us", *RUN_NAMES, "task"),
+    ("status", "due_us", *RUN_NAMES, "task", "recoveries", "suspect"),
     f"""status = excluded.status, bucket = NULL, gen = jm_job.gen + 1, nonce = NULL, due_us = excluded.due_us, {RUN},
-    task = excluded.task""",
+    task = excluded.task, recoveries = jm_job.recoveries + excluded.recoveries,
+    suspect = greatest(jm_job.suspect, excluded.suspect)""",
 )
 
 
@@ -118,7 +119,8 @@ class _Batch:
         if outcome.status is JobStatus.HELD_ON_MASTER:
             status, ended = (CANCELLED, now_us) if outcome.key in self._stones else (HELD, None)
             waits = (ended, outcome.result, error, outcome.checkpoint, outcome.envelope.task)
-            self._again.append((outcome.key, status, now_us + outcome.delay_us, *run, *waits))
+            crash = (int(outcome.recovered), int(outcome.recovered))
+            self._again.append((outcome.key, status, now_us + outcome.delay_us, *run, *waits, *crash))
             return
         finished_us = outcome.finished_us or now_us
         until = result_until_us(outcome.envelope, outcome.result, finished_us)
@@ -143,6 +145,8 @@ class _Batch:
             finished_us=(now_us if cancelled else None) if again else finished_us,
             attempts=outcome.attempt,
             failures=outcome.failures,
+            recoveries=int(outcome.recovered),
+            suspect=outcome.recovered,
             reason=cleaned_reason(outcome.reason),
             worker=self._fence.owner,
             result=outcome.result,

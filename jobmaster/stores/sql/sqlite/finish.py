@@ -27,7 +27,7 @@ UPDATE jm_job SET status = ?, finished_us = ?, touched_us = ?, reason = ?, worke
 AGAIN = """
 UPDATE jm_job SET status = ?, bucket = NULL, gen = gen + 1, nonce = NULL, due_us = ?, touched_us = ?, reason = ?,
     worker = ?, attempts = ?, failures = ?, started_us = ?, finished_us = ?, result = ?, error = ?,
-    checkpoint = coalesce(?, checkpoint), task = ?
+    checkpoint = coalesce(?, checkpoint), task = ?, recoveries = recoveries + ?, suspect = max(suspect, ?)
 WHERE id = ?
 """
 
@@ -90,6 +90,8 @@ def _new_row(transaction: Transaction, fence: Fence, outcome: Outcome, *, cancel
         finished_us=(now_us if cancelled else None) if again else finished_us,
         attempts=outcome.attempt,
         failures=outcome.failures,
+        recoveries=int(outcome.recovered),
+        suspect=outcome.recovered,
         reason=cleaned(outcome.reason),
         worker=fence.owner,
         result=outcome.result,
@@ -105,7 +107,8 @@ def _update(transaction: Transaction, fence: Fence, outcome: Outcome, *, cancell
     if outcome.status is JobStatus.HELD_ON_MASTER:
         status, ended = (CANCELLED, now_us) if cancelled else (HELD, None)
         values = (status, now_us + outcome.delay_us, now_us, reason, *run, ended, outcome.result, error)
-        transaction.execute(AGAIN, (*values, outcome.checkpoint, outcome.envelope.task, outcome.key))
+        crash = (outcome.recovered, outcome.recovered)
+        transaction.execute(AGAIN, (*values, outcome.checkpoint, outcome.envelope.task, *crash, outcome.key))
         return
     finished_us = outcome.finished_us or now_us
     until = result_until_us(outcome.envelope, outcome.result, finished_us)
