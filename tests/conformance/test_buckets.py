@@ -76,7 +76,7 @@ async def test_the_adopter_recovers_what_the_old_owner_had_in_memory(cluster: Cl
     adopted = await cluster.adopted(bucket)
     assert await cluster.store.recover_before(adopted.fence, adopted_us=adopted.adopted_us, limit=10) == 2
     waiting, ran = await cluster.row(queued.key), await cluster.row(running.key)
-    assert (waiting.status, waiting.recoveries, waiting.due_us) == (JobStatus.HELD_ON_MASTER, 0, cluster.now_us)
+    assert (waiting.status, waiting.recoveries, waiting.due_us) == (JobStatus.HELD_ON_MASTER, 0, queued.due_us)
     assert (ran.status, ran.recoveries, ran.attempts) == (JobStatus.HELD_ON_MASTER, 1, 1)
     (attempt,) = await cluster.store.job_attempts(running.key)
     assert (attempt.attempt, attempt.status, attempt.reason) == (1, JobStatus.FAILED, "worker lost")

@@ -192,6 +192,11 @@ class SideLog:
         self.read()
         return {job for job, pid in self.running if pid in processes}
 
+    def still_running(self, jobs: set[str]) -> set[str]:
+        """Those of the jobs that run."""
+        self.read()
+        return jobs & {job for job, _ in self.running}
+
     def forget(self, processes: set[int]) -> None:
         """These processes are dead."""
         self.running = {key: line for key, line in self.running.items() if key[1] not in processes}
