@@ -57,8 +57,8 @@ def main() -> None:
                 workers[strike % 2] = cluster.start_worker("-c", "80", name=f"w{strike % 2}x{strike}")
             times = restarts(trial, interrupted, struck_at)
             (after_tree if whole else after_engine).extend(times)
-            # Who goes down twice runs in a process of its own from then on; a strike of its own for each.
-            trial.until(lambda interrupted=interrupted: not trial.log.still_running(interrupted), timeout=60, what="ends")
+            # Who goes down twice runs in a process of its own from then on: a strike of its own for each.
+            trial.until(lambda jobs=interrupted: not trial.log.still_running(jobs), timeout=60, what="their ends")
         waited = trial.waiting()
         trial.enough()
         told = trial.judge(timeout=600)
