@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -92,17 +93,25 @@ class Checkup:
             return
         self._check("workers", partial(cluster.workers, app))
         self._check("buckets", partial(cluster.buckets, app))
-        self._check("unroutable", partial(jobs.unroutable, app))
+        # In a large table these may take their time, which is no fault.
+        self._check("unroutable", partial(jobs.unroutable, app), late=State.WARNING)
         self._check("quarantined", partial(jobs.quarantined, self._examined["master"]))
-        self._check("waiting", partial(jobs.waiting, app, self._examined))
-        self._check("jobs", partial(jobs.counts, app))
+        self._check("waiting", partial(jobs.waiting, app, self._examined), late=State.WARNING)
+        self._check("jobs", partial(jobs.counts, app), late=State.WARNING)
 
     def _is_unreachable(self) -> bool:
         return any(finding.is_unreachable for finding in self.findings)
 
-    def _check(self, name: str, look: Look, *, store: str = "") -> bool:
-        """Make a check within its time. False: it found a fault, or failed."""
+    def _check(self, name: str, look: Look, *, store: str = "", late: State = State.FAULT) -> bool:
+        """Make a check within its time; `late` is how bad it is that no answer came. False: a fault was found."""
         found = self._within_time(name, look, store)
+        if late is not State.FAULT:
+            found = [
+                replace(one, state=late, fact=f"not known: {one.fact}", is_unreachable=False)
+                if one.is_unreachable
+                else one
+                for one in found
+            ]
         self._add(found)
         return all(finding.state is not State.FAULT for finding in found)
 

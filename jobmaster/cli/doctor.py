@@ -46,6 +46,8 @@ def doctor(invocation: Invocation, /) -> None:
 
 
 def _give_up(invocation: Invocation, checkup: Checkup) -> None:
+    if sys.__stdout__ is not None:  # while the app is imported, what is printed goes to stderr
+        sys.stdout = sys.__stdout__
     advice = "The line before shows where. Is a server frozen, or does a module of the app wait for something?"
     checkup.findings.append(Finding("doctor", State.FAULT, f"not done within {ALL_WITHIN:g} s", advice))
     if not invocation.as_json:

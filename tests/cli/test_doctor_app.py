@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
+import subprocess
 import sys
 from pathlib import Path
 
@@ -181,6 +183,7 @@ class TestApp:
             ("aiomysql", "mysql://shop@127.0.0.1:1/shop", "mysql"),
             ("aioodbc", "mssql://shop@127.0.0.1:1/shop", "sqlserver"),
         ],
+        ids=["P", "M", "S"],
     )
     def test_a_driver_that_is_missing(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, dsn: str, extra: str
@@ -248,17 +251,37 @@ class TestApp:
         assert visit.one("app").fact == "cluster visited"
 
 
-def test_a_driver_that_holds_the_end_up_does_not(terminal: Terminal) -> None:
-    """A server that takes connections and says nothing: each line comes in its time, and the program ends."""
-    import socket
-    import time
+def hurried(terminal: Terminal, change: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`jobmaster doctor` with other limits of time."""
+    program = (
+        "from jobmaster.cli import checkup, doctor, main\nfrom jobmaster.cli.checks import installation\n"
+        f"import sys\n{change}\nsys.argv = ['jobmaster', '-A', 'shop', 'doctor', *sys.argv[1:]]\nmain()"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program], cwd=terminal.folder, env=terminal.environment | environment,
+        capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
 
+
+def test_a_server_that_takes_connections_and_says_nothing(terminal: Terminal) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        began = time.monotonic()
-        told = lines(terminal, code=3, JOBMASTER_MASTER=f"postgresql://shop@127.0.0.1:{port}/shop")
-        took = time.monotonic() - began
+        master = f"postgresql://shop@127.0.0.1:{silent.getsockname()[1]}/shop"
+        given_up = hurried(terminal, "checkup.QUESTION_WITHIN = 0.5", JOBMASTER_MASTER=master)
+        left = hurried(terminal, "checkup.CHECK_WITHIN = 0.5", JOBMASTER_MASTER=master)
 
-    assert "FAIL  master" in told
-    assert "did not answer in time" in told or "no answer within" in told
-    assert took < 20
+    assert (given_up.returncode, left.returncode) == (3, 3), left.stderr
+    assert "did not answer in time" in given_up.stdout
+    assert "no answer within 0.5 s" in left.stdout
+    assert "1 faults" in left.stdout
+    assert "Traceback" not in given_up.stderr + left.stderr
+
+
+def test_an_import_that_cannot_be_interrupted_ends_with_the_whole(terminal: Terminal) -> None:
+    program = "import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])\ntime.sleep(60)\n"
+    terminal.write("shop.py", program)
+
+    done = hurried(terminal, "installation.IMPORT_WITHIN = 0.2; doctor.ALL_WITHIN = 1.0")
+
+    assert done.returncode == 1
+    assert "FAIL  doctor         not done within 1 s" in done.stdout
+    assert "ok    python" in done.stdout

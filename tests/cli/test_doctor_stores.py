@@ -224,6 +224,21 @@ class TestPostgresql:
         assert visit.stuck
         assert "no answer within 0.5 s" in visit.troubles()["master"]
 
+    def test_a_table_that_is_locked_leaves_the_rest_known(
+        self, tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("jobmaster.cli.checkup.QUESTION_WITHIN", 1.0)
+        monkeypatch.setattr("jobmaster.cli.checkup.CHECK_WITHIN", 2.0)
+        with psycopg.connect(database) as session:
+            session.execute("LOCK TABLE jm_job IN ACCESS EXCLUSIVE MODE")
+            visit = consult(tmp_path, master=database, accept_timeout=0.5)
+
+        troubles = visit.troubles()
+        assert troubles.keys() == {"workers", "unroutable", "quarantined", "waiting", "jobs"}
+        assert {check for check, told in troubles.items() if "WARNING not known" in told} == troubles.keys() - {
+            "workers"
+        }
+
     def test_an_agent_is_looked_at_like_the_master(self, tmp_path: Path, server: PostgresServer, database: str) -> None:
         set_on_server(server, "fsync", "off")
         agents = [{"name": "fast", "url": database}]

@@ -135,8 +135,9 @@ async def _examine(connection: asyncpg.Connection[Any], timeout: float) -> Exami
         connections=Connections(used=used, usable=usable),
         transactions=tuple(OpenTransaction(*row) for row in await rows(TRANSACTIONS)),
         sees_all=sees_all,
-        waiting=await _waiting(connection, now_us, timeout) if can_ask else None,
-        quarantined=await _quarantined(connection, now_us, timeout) if can_ask else None,
+        # Of tables that may be large: they get less time, so that all the rest is told in any case.
+        waiting=await _waiting(connection, now_us, timeout / 4) if can_ask else None,
+        quarantined=await _quarantined(connection, now_us, timeout / 4) if can_ask else None,
     )
 
 
