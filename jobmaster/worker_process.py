@@ -19,6 +19,7 @@ import msgspec
 from jobmaster.context import running_job
 from jobmaster.engine.entry import Introduction
 from jobmaster.engine.loop_watch import LoopWatch
+from jobmaster.engine.pools.apart import ApartPool
 from jobmaster.engine.pools.processes import PoolLaunch, ProcessPool
 from jobmaster.engine.wear import Wear
 from jobmaster.errors import ConfigurationError, JobMasterError, StoreUnavailable
@@ -114,14 +115,14 @@ def _prepared(app: JobMaster, told: EngineOrder) -> Prepared:
 
 
 def _wear(made: Engine, plan: WorkerPlan) -> Wear:
-    pool = made.sync_pool if isinstance(made.sync_pool, ProcessPool) else None
+    pools = [pool for pool in made.pools if isinstance(pool, (ProcessPool, ApartPool))]
     counts = made.runner.counts
     return Wear(
         made,
         max_tasks=plan.max_tasks_per_child,
         max_memory=plan.max_memory_per_child,
-        runs=lambda: counts["started"] - (0 if pool is None else pool.begun),
-        pool=pool,
+        runs=lambda: counts["started"] - sum(pool.begun for pool in pools),
+        pools=pools,
     )
 
 

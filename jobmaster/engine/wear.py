@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -59,9 +59,9 @@ class Wear:
     Args:
         engine: which.
         max_tasks: runs in the engine's own process; None: no limit.
-        max_memory: resident memory in MiB, of the engine's process and of each process of `pool`; None: no limit.
+        max_memory: resident memory in MiB, of the engine's process and of each process of `pools`; None: no limit.
         runs: how many runs the engine's own process has begun.
-        pool: where the sync tasks run, if that is elsewhere.
+        pools: those whose runs happen in other processes.
         resident: see `resident_bytes`.
     """
 
@@ -72,14 +72,14 @@ class Wear:
         max_tasks: int | None,
         max_memory: int | None,
         runs: Callable[[], int],
-        pool: ProcessesOfPool | None = None,
+        pools: Sequence[ProcessesOfPool] = (),
         resident: Callable[[], int | None] = resident_bytes,
     ) -> None:
         self._engine = engine
         self._max_tasks = max_tasks
         self._most = None if max_memory is None else max_memory * MIB
         self._runs = runs
-        self._pool = pool
+        self._pools = pools
         self._resident = resident
         self._told = False
         self._condemned = False
@@ -105,8 +105,8 @@ class Wear:
             self._look_at_memory(self._most)
 
     def _look_at_memory(self, most: int) -> None:
-        if self._pool is not None:
-            self._pool.limit_memory(most=most, too_much=round(most * TOO_MUCH))
+        for pool in self._pools:
+            pool.limit_memory(most=most, too_much=round(most * TOO_MUCH))
         held = self._resident()
         if held is None:
             return

@@ -96,8 +96,7 @@ class Engine:
         self._clock = clock
         self._tuning = tuning
         self._registration = registration
-        self.sync_pool = sync_pool
-        self._pools = (async_pool, sync_pool, *(() if apart_pool is None else (apart_pool,)))
+        self.pools = (async_pool, sync_pool, *(() if apart_pool is None else (apart_pool,)))
         self._random = random_module.Random(seed)  # noqa: S311 - jitter and nonces, no secrets
         self._stopping: asyncio.Event = asyncio.Event()
         self._stop_by = math.inf
@@ -211,7 +210,7 @@ class Engine:
             lease=self.lease,
             runner=self.runner,
             starter=self.starter,
-            pools=self._pools,
+            pools=self.pools,
             condemn=self.condemn,
         )
         self.graceful_stop = GracefulStop(
@@ -262,7 +261,7 @@ class Engine:
         finally:
             for subscription in subscriptions:
                 subscription.close()
-            for pool in self._pools:
+            for pool in self.pools:
                 await pool.close()
 
     def stop(self, grace: float) -> None:

@@ -86,7 +86,7 @@ def test_where_nobody_knows_the_memory_nothing_happens() -> None:
 def test_each_process_of_the_pool_has_the_limit_for_itself() -> None:
     pool = Pool()
 
-    Wear(Engine(), max_tasks=None, max_memory=100, runs=lambda: 0, pool=pool, resident=lambda: 0).look()
+    Wear(Engine(), max_tasks=None, max_memory=100, runs=lambda: 0, pools=[pool], resident=lambda: 0).look()
 
     assert pool.limits == [(100, 200)]
 

@@ -136,6 +136,6 @@ def test_a_process_that_grows_too_large_is_replaced_after_its_run(shop: RealClus
     shop.judge(second, extra=0)
     assert len({line.pid for line in shop.lines()}) == 2
     third = run(shop, "print(tasks.keep_memory.options(max_retries=0).delay(300, 60).id)")
-    shop.judge(third, extra=0, statuses={7})
+    shop.judge(third, extra=None, statuses={7})
     assert "max_memory_per_child is 120" in worker.text()
     assert worker.terminate() == 0

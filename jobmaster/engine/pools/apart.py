@@ -32,6 +32,8 @@ class ApartPool:
 
     def __init__(self, launch: PoolLaunch, *, random: Callable[[], float], idle: float = IDLE_S) -> None:
         self.finished: Callable[[list[Finished]], None] = lambda _finished: None
+        self.begun = 0
+        """How many runs were submitted."""
         self._launch = launch
         self._random = random
         self._idle_s = idle
@@ -43,6 +45,7 @@ class ApartPool:
 
     def submit(self, runs: Sequence[Run]) -> None:
         """See `Pool.submit`."""
+        self.begun += len(runs)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -59,6 +62,11 @@ class ApartPool:
     def stuck(self) -> list[JobKey]:
         """See `Pool.stuck`."""
         return [key for cell in self._busy.values() for key in cell.stuck()]
+
+    def limit_memory(self, *, most: int, too_much: int) -> None:
+        """See `ProcessPool.limit_memory`."""
+        for cell in [*self._busy.values(), *self._free]:
+            cell.limit_memory(most=most, too_much=too_much)
 
     async def close(self) -> None:
         """See `Pool.close`."""
