@@ -14,6 +14,7 @@ import pytest
 from tests.faults.places import PostgresPlace
 from tests.faults.postgres_verbs import verb_of
 from tests.faults.real_cluster import Producer, RealCluster, Worker, wait_for
+from tests.faults.score import DEFAULTS
 from tests.servers.fault_proxy import AFTER, BEFORE, End, FaultProxy
 from tests.servers.launcher import ServerError
 from tests.servers.postgres import PostgresServer, execute
@@ -173,7 +174,7 @@ def test_a_durable_server_that_is_killed_loses_nothing_that_was_accepted(tmp_pat
         for cluster in made(tmp_path, dsn, dsn):
             cluster.start_worker("-c", "16")
             producer = cluster.producer(STREAM)
-            for _ in range(3):
+            for _ in range(3 if DEFAULTS else 2):
                 more_runs(cluster, 60)
                 cluster.place.close()
                 server.restart(kill=True)
