@@ -22,6 +22,7 @@ from tests.faults.real_cluster import ROOT, RealCluster, Worker, wait_for
 from tests.faults.test_process_death import (
     FAILED,
     SUCCEEDED,
+    final,
     histories,
     in_memory,
     only_what_was_struck_began_again,
@@ -74,10 +75,6 @@ def free_to_write(cluster: RealCluster) -> bool:
     return True
 
 
-def all_final(cluster: RealCluster, jobs: Collection[str]) -> bool:
-    return set(jobs) <= {job for job, (status, _) in cluster.statuses().items() if status in {SUCCEEDED, FAILED}}
-
-
 def begun_in(cluster: RealCluster, processes: Collection[psutil.Process], *events: str) -> set[str]:
     """The jobs whose runs were begun in these processes; with `events`, and came to one of these ends."""
     pids = {process.pid for process in processes}
@@ -99,7 +96,7 @@ def test_who_stood_still_past_its_lease_decides_and_starts_nothing(cluster: Real
     cluster.start_worker("-c", "3", name="second")
     wait_for(lambda: sum(line.event == "start" for line in cluster.lines()) >= 4, what=cluster.state)
     (cluster.folder / "open").touch()
-    wait_for(lambda: all_final(cluster, [*running, *waiting]), what=cluster.state)
+    wait_for(lambda: {*running, *waiting} <= final(cluster), what=cluster.state)
     go_on(stopped)
     # Its runs end, or are ended, and nothing that it says about them counts; it stops as cleanly as any other.
     wait_for(lambda: all_over(cluster, tree), what=cluster.state)
@@ -164,7 +161,7 @@ def test_a_machine_that_slept_past_its_lease_knows_it_when_it_wakes(cluster: Rea
     cluster.start_worker("-c", "1", name="second")
     wait_for(lambda: sum(line.event == "start" for line in cluster.lines()) >= 4, what=cluster.state)
     (cluster.folder / "open").touch()
-    wait_for(lambda: all_final(cluster, [*running, *waiting]), what=cluster.state)
+    wait_for(lambda: {*running, *waiting} <= final(cluster), what=cluster.state)
     # Its slots are free at once, and what waits in its memory would start if it trusted its lease.
     go_on(tree)
     wait_for(lambda: all_over(cluster, tree), what=cluster.state)
@@ -219,7 +216,7 @@ def test_a_write_whose_writer_paused_after_its_look_at_the_lease_is_refused_by_t
     cluster.start_worker("-c", "4", name="second")
     for gate in "now", "open":
         (cluster.folder / gate).touch()
-    wait_for(lambda: all_final(cluster, [*running, *once]), what=cluster.state)
+    wait_for(lambda: {*running, *once} <= final(cluster), what=cluster.state)
     # The engine first: its write reaches the store before it can hear that its lease has ended.
     go_on(reversed(tree))
     wait_for(lambda: all_over(cluster, tree), what=cluster.state)

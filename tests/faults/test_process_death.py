@@ -70,12 +70,7 @@ for ids in {calls!r}:
 
 
 @pytest.mark.fault("A1", "A2")
-@pytest.mark.parametrize("read", [False, True], ids=["unread", "run"])
-def test_a_producer_that_dies_has_stored_nothing_or_once_and_may_repeat_its_calls(
-    cluster: RealCluster, read: bool
-) -> None:
-    if read:
-        cluster.start_worker("-c", "4")
+def test_a_producer_that_dies_has_stored_nothing_or_once_and_may_repeat_its_calls(cluster: RealCluster) -> None:
     before, after, lost = "push.before=kill@3*9", "push.after=kill@3*9", "push.after=lose@3*2"
     armed = {"before": before, "after": after, "lost": lost, "before, many": before, "after, many": after}
     calls = {name: [[str(uuid.uuid4()) for _ in range(1 + 29 * ("many" in name))] for _ in range(4)] for name in armed}
@@ -98,14 +93,14 @@ def test_a_producer_that_dies_has_stored_nothing_or_once_and_may_repeat_its_call
         else:
             accepted |= doubtful
     assert accepted <= known(cluster), "what was stored before the producer died is there"
-    if read:
-        cluster.judge(accepted)
     again = [call for own in calls.values() for call in own]
+    # While the first message waits, and when its job has long been done.
     cluster.produce(ASK.format(calls=again))
-    if not read:
-        cluster.start_worker("-c", "4")
+    cluster.start_worker("-c", "4")
     cluster.judge({job for call in again for job in call})
+    cluster.produce(ASK.format(calls=again))
     wait_for(lambda: not messages(cluster), what=cluster.state)
+    cluster.judge({job for call in again for job in call})
 
 
 def known(cluster: RealCluster) -> set[str]:
@@ -139,19 +134,10 @@ def test_an_engine_that_dies_at_a_point_under_load_repeats_only_what_ran_in_it(
     dies_under_load(cluster, points)
 
 
-@pytest.mark.parametrize(
-    "points",
-    [
-        # The master has it, the agent's message is still there: the redelivered message starts nothing.
-        pytest.param("start.after=kill@4, finish.after=kill@9", marks=pytest.mark.fault("A4", "A11")),
-        pytest.param("read.after=kill@12, finish.before=kill@9", marks=pytest.mark.fault("A3", "A10")),
-    ],
-    ids=["A4-A11", "A3-A10"],
-)
-def test_an_engine_that_dies_between_master_and_agent_repeats_only_what_ran_in_it(
-    split_cluster: RealCluster, points: str
-) -> None:
-    dies_under_load(split_cluster, points)
+@pytest.mark.fault("A4", "A11")
+def test_an_engine_that_dies_between_master_and_agent_repeats_only_what_ran_in_it(split_cluster: RealCluster) -> None:
+    """The master has it, and the agent's message is still there: redelivered, it starts nothing."""
+    dies_under_load(split_cluster, "start.after=kill@4, finish.after=kill@9")
 
 
 def dies_under_load(cluster: RealCluster, points: str) -> None:
@@ -201,14 +187,12 @@ def decoded(value: object) -> Any:
 @pytest.mark.parametrize("whole_tree", [False, True], ids=["engine", "tree"])
 def test_what_waited_in_memory_runs_once_and_only_what_ran_is_counted(cluster: RealCluster, whole_tree: bool) -> None:
     worker = cluster.start_worker("-c", "2")
-    running = cluster.produce("for _ in range(2): print(app.gated.delay(gate='open').id)")
-    wait_for(lambda: len(cluster.lines()) == 2, what=cluster.state)
-    waiting = cluster.produce(
-        "from itertools import repeat\n"
+    jobs = cluster.produce(
+        "for _ in range(2): print(app.gated.delay(gate='open').id)\n"
         "for held in ['agent', 'master']:\n"
-        "    jobs = app.jm.enqueue_many(repeat(app.work.options(durability=held).job(), 150))\n"
-        "    print(*[job.id for job in jobs])"
+        "    print(*[job.id for job in app.jm.enqueue_many([app.work.options(durability=held).job()] * 150)])"
     )
+    running, waiting = jobs[:2], jobs[2:]
     wait_for(lambda: in_memory(cluster) == len(waiting), what=cluster.state)
     wait_for(lambda: {cluster.statuses().get(job) for job in running} == {(PROCESSING, "")}, what=cluster.state)
     worker.kill_tree() if whole_tree else worker.kill_engine()
@@ -240,17 +224,16 @@ def test_what_was_recorded_as_started_starts_again_only_where_it_may(
 ) -> None:
     if agent == "separate":
         request.getfixturevalue("split_cluster")
-        cluster.start_worker("-c", "2", name="first").kill_tree()
     cluster.arm("take_over.after=kill" if agent == "here" else "start.after=kill")
-    running, once, guarded = (
-        cluster.produce(f"for _ in range(3): print(app.{call}.id)")
-        for call in (
-            "gated.delay(gate='open')",
-            "once.delay()",
-            "work.options(job_id=str(__import__('uuid').uuid4())).delay()",
-        )
-    )
     cluster.start_worker("-c", "16")
+    # In one batch, so that the first of these calls asks for all of them.
+    jobs = cluster.produce(
+        "import uuid\n"
+        "gated, guarded = app.gated.job(gate='open'), lambda: app.work.options(job_id=str(uuid.uuid4())).job()\n"
+        "jobs = app.jm.enqueue_many([gated, gated, gated, *[app.once.job()] * 3, *[guarded() for _ in range(3)]])\n"
+        "print(*[job.id for job in jobs])"
+    )
+    running, once, guarded = jobs[:3], jobs[3:6], jobs[6:]
     wait_for(cluster.strikes, what=cluster.state)
     (cluster.folder / "open").touch()
     cluster.judge([*running, *once, *guarded], extra=3, statuses={SUCCEEDED, FAILED})
@@ -266,37 +249,56 @@ def test_what_was_recorded_as_started_starts_again_only_where_it_may(
 def test_a_retry_that_a_death_interrupts_is_lost_or_stored_as_a_whole(cluster: RealCluster) -> None:
     # In the first process the retry is not stored, in the second one it is, the third one runs it.
     cluster.arm("settle.before=kill, settle.after=kill")
-    jobs = cluster.produce("for _ in range(6): print(app.fails_once.delay().id)")
+    jobs = cluster.produce(
+        "jobs = app.jm.enqueue_many([app.fails_once.job()] * 6 + [app.gated.job(gate='open')] * 2)\n"
+        "print(*[job.id for job in jobs])"
+    )
     cluster.start_worker("-c", "8")
-    running = cluster.produce("for _ in range(2): print(app.gated.delay(gate='open').id)")
     wait_for(lambda: len(cluster.strikes()) == 2, what=cluster.state)
     (cluster.folder / "open").touch()
-    cluster.judge([*jobs, *running], extra=None)
+    cluster.judge(jobs, extra=None)
     only_what_was_struck_began_again(cluster, cluster.strikes())
-    assert {attempts(cluster)[job][1] for job in jobs} == {1}, "the failure counts once"
+    assert {attempts(cluster)[job][1] for job in jobs[:6]} == {1}, "the failure counts once"
 
 
 # ------------------------------------------------------------------------------------------ processes of the pool
 
 
-@pytest.mark.fault("A16")
+BAD_NEIGHBOURS = """
+for how in "SIGSEGV", "3":
+    print(app.ends_its_process.delay(how=how).id)
+print(app.wants_too_much.delay(megabytes=64).id)
+print(app.crash.delay().id)
+print(app.gated.delay(gate="open").id)
+print(*[job.id for job in app.jm.enqueue_many([app.work.job()] * 20)])
+"""
+
+
+@pytest.mark.fault("A16", "A17")
 def test_a_pool_process_that_dies_takes_only_its_job_with_it(cluster: RealCluster) -> None:
-    worker = cluster.start_worker("-c", "4", "-P", "processes")
-    siblings = cluster.produce("for _ in range(2): print(app.gated.delay(gate='open').id)")
-    wait_for(lambda: len(cluster.lines()) == 2, what=cluster.state)
-    ends = {"SIGSEGV": "SIGSEGV", "SIGKILL": "SIGKILL", "3": "exit 3"}
-    lost = cluster.produce(f"for how in {list(ends)}: print(app.ends_its_process.delay(how=how).id)")
-    (starved,) = cluster.produce("print(app.wants_too_much.delay(megabytes=64).id)")
-    others = cluster.produce("for _ in range(20): print(app.work.delay().id)")
-    cluster.judge(others)
-    wait_for(lambda: len(pool(worker)) == 4, what=cluster.state)
+    """At most once: lost. At least once: it runs again, and what kills its process every time is quarantined."""
+    worker = cluster.start_worker("-c", "3", "-P", "processes")
+    jobs = cluster.produce(BAD_NEIGHBOURS)
+    lost, starved, poison, sibling, others = jobs[:2], jobs[2], jobs[3], jobs[4], jobs[5:]
+    deadly = {*lost, poison}
+    wait_for(lambda: deadly <= final(cluster), what=cluster.state)
+    for line in cluster.lines():
+        if line.job in deadly:
+            cluster.struck("kill of a pool's process", [line.pid], line.at)
+    cluster.judge([*jobs[:4], *others], statuses={SUCCEEDED, FAILED}, extra=2)
+    wait_for(lambda: len(pool(worker)) >= 3, what=cluster.state)
     (cluster.folder / "open").touch()
-    cluster.judge([*lost, starved, *siblings, *others], statuses={SUCCEEDED, FAILED})
-    statuses = cluster.statuses()
-    assert [statuses[job] for job in lost] == [(FAILED, reason) for reason in ends.values()]
-    assert statuses[starved][0] == FAILED
-    assert {statuses[job][0] for job in [*siblings, *others]} == {SUCCEEDED}
-    assert {attempts(cluster)[job] for job in [*siblings, *others]} == {(1, 0, 0)}
+    cluster.judge([sibling, *others])
+    statuses, counted = cluster.statuses(), attempts(cluster)
+    assert {statuses[job] for job in lost} == {(FAILED, "worker lost")}
+    assert (statuses[starved][0], counted[starved]) == (FAILED, (1, 1, 0)), "no memory is an error like any other"
+    assert (statuses[poison], counted[poison][:2]) == ((FAILED, "quarantined"), (3, 0)), "that spent no retry"
+    assert {counted[job] for job in [sibling, *others]} == {(1, 0, 0)}
+
+
+def final(cluster: RealCluster) -> set[str]:
+    """The jobs that have succeeded or failed."""
+    return {job for job, (status, _) in cluster.statuses().items() if status in {SUCCEEDED, FAILED}}
 
 
 def pool(worker: Worker) -> list[psutil.Process]:
@@ -306,21 +308,25 @@ def pool(worker: Worker) -> list[psutil.Process]:
 
 
 @pytest.mark.fault("A17")
-@pytest.mark.parametrize("kind", ["threads"])
-def test_poison_is_quarantined_and_those_beside_it_are_not_counted(cluster: RealCluster, kind: str) -> None:
-    cluster.start_worker("-c", "4", "-P", kind)
-    (poison,) = cluster.produce("print(app.crash.delay().id)")
-    innocent = cluster.produce("for _ in range(20): print(app.work.delay(seconds=0.05).id)")
-    cluster.judge([poison, *innocent], statuses={SUCCEEDED, FAILED}, extra=None)
-    assert cluster.statuses()[poison] == (FAILED, "quarantined")
-    assert {cluster.statuses()[job] for job in innocent} == {(SUCCEEDED, "")}
+def test_poison_is_quarantined_and_those_that_ran_beside_it_run_again(cluster: RealCluster) -> None:
+    cluster.start_worker("-c", "4")
+    jobs = cluster.produce(
+        "jobs = [app.crash.job(), *[app.gated.job(gate='open')] * 2, *[app.work.job(seconds=0.05)] * 20]\n"
+        "print(*[job.id for job in app.jm.enqueue_many(jobs)])"
+    )
+    wait_for(lambda: cluster.statuses().get(jobs[0]) == (FAILED, "quarantined"), what=cluster.state)
+    (cluster.folder / "open").touch()
+    cluster.judge(jobs[:1], statuses={FAILED}, extra=2)
+    cluster.judge(jobs[1:], extra=2 * 4)  # what ran in the four slots when they went down, twice
 
 
 @pytest.mark.fault("A9")
 def test_the_processes_of_a_pool_end_with_their_engine_and_what_ran_in_them_runs_again(cluster: RealCluster) -> None:
     worker = cluster.start_worker("-c", "2", "-P", "processes")
-    running = cluster.produce("for _ in range(2): print(app.gated.delay(gate='open').id)")
-    waiting = cluster.produce("for _ in range(20): print(app.work.delay().id)")
+    jobs = cluster.produce(
+        "jobs = app.jm.enqueue_many([app.gated.job(gate='open')] * 2 + [app.work.job()] * 20)\n"
+        "print(*[job.id for job in jobs])"
+    )
     wait_for(lambda: len(cluster.lines()) == 2, what=cluster.state)
     children = pool(worker)
     cluster.struck("kill of a pool's engine", [process.pid for process in children])
@@ -328,4 +334,5 @@ def test_the_processes_of_a_pool_end_with_their_engine_and_what_ran_in_them_runs
     psutil.wait_procs(children, timeout=20)
     assert not any(process.is_running() for process in children), "nothing of it runs on"
     (cluster.folder / "open").touch()
-    cluster.judge([*running, *waiting], extra=2)
+    cluster.judge(jobs, extra=2)
+    assert {attempts(cluster)[job][1:] for job in jobs[:2]} == {(0, 1)}
