@@ -150,7 +150,7 @@ def fails_once() -> int:
     return os.getpid()
 
 
-@jm.task(max_retries=0)
+@jm.task(acks_late=False)
 def ends_its_process(how: str) -> None:
     """Takes the process down: a signal's name, or a number to exit with."""
     note("start")
