@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("jobmaster.engine")
 
 PLACES_APART = 4
-"""So many jobs run in processes of their own at once: each costs the memory of one more process."""
+"""So many jobs at once begin to run in processes of their own: each costs the start and the memory of one more."""
+_PAROLE_S = 1.0
+"""Whoever has run alone for so long makes room for the next one: a long innocent must not hold up all others."""
 _TOMBSTONES = 100_000
 _AHEAD_S = 0.02
 """A job whose start was granted waits for its slot about so long at most: a crash would find it as running."""
@@ -91,8 +93,8 @@ class Runner:
         self._releasing = False
         self._ahead = 0
         """So many jobs may be asked about, or wait for a slot with a yes; at least as many as there are slots."""
-        self._apart: set[Entry] = set()
-        """Runs in processes of their own; where there are none, the one that runs alone of its kind."""
+        self._apart: dict[Entry, float] = {}
+        """Runs in processes of their own (where there are none: among the others), and since when (monotonic)."""
         self._asked_apart: set[Entry] = set()
         self._dropped = False
         self.slots = tuning.slots
@@ -241,7 +243,7 @@ class Runner:
                 self._end_unstarted(entry, JobStatus.CANCELLED, "")
             elif entry.key in self.running:
                 self._granted.append(entry)
-            elif len(self._apart) >= self._apart_most and self._must_be_apart(entry):
+            elif self._must_be_apart(entry) and self._lately_apart() >= self._apart_most:
                 self._hand_on(entry)
             else:
                 policy = self._workload.policy(entry.envelope.task)
@@ -298,7 +300,11 @@ class Runner:
     def _has_room_apart(self) -> bool:
         """What is asked about counts: it stands as Processing in the master, and would be counted at a death."""
         soon = len(self._asked_apart) + sum(map(self._must_be_apart, self._granted))
-        return len(self._apart) + soon < self._apart_most
+        return self._lately_apart() + soon < self._apart_most
+
+    def _lately_apart(self) -> int:
+        after = self._clock.monotonic() - _PAROLE_S
+        return sum(at > after for at in self._apart.values())
 
     def _ask(self, entry: Entry) -> None:
         """A guarded start. Of a job that runs here this is a second copy: the master knows whether it counts."""
@@ -353,7 +359,8 @@ class Runner:
 
     def _set_apart(self, entry: Entry, starting: list[Entry], batch: _Batch) -> list[Entry]:
         """Where it starts. A process of its own is no concern of this one's death, so that it is not noted."""
-        self._apart.add(entry)
+        self._apart[entry] = batch.now
+        asyncio.get_running_loop().call_later(_PAROLE_S, self.wake)
         logger.info("job_apart job=%s attempt=%d recoveries=%d", key_text(entry.key), entry.attempts, entry.recoveries)
         if self._apart_pool is not None:
             return batch.apart
@@ -375,7 +382,7 @@ class Runner:
             ended_place(entry.place)
             entry.stage = Stage.ENDED
             if self._apart:
-                self._apart.discard(entry)
+                self._apart.pop(entry, None)
             if entry.gone or entry.life.dropped:
                 continue
             if ended.end is End.RETURNED:

@@ -25,6 +25,13 @@ PATIENCE = 3
 ERROR_TYPE = "jobmaster.errors.WorkerLostError"
 
 
+class Testimony(NamedTuple):
+    """What a supervisor said about a job of a dead process: `reason` "" excuses it."""
+
+    reason: str
+    worker: int
+
+
 class Recovered(NamedTuple):
     """The row after its recovery: HeldOnMaster (due when it was, suspect, gen + 1), Cancelled or Failed."""
 

@@ -208,4 +208,21 @@ async def test_a_job_that_only_its_message_knew_is_counted_when_its_process_died
     await cluster.store.end_worker(bucket.owner or 0, blame=[Blame(message.key, "SIGKILL")])
     adopted = await cluster.adopted(bucket)
     (verdict,) = await cluster.store.start(adopted.fence, [start_of(message)])
-    assert (verdict.yes, verdict.recoveries) == (True, 1)
+    assert (verdict.yes, verdict.recoveries, verdict.attempt) == (True, 1, 2)
+    assert (await cluster.row(message.key)).attempts == 2
+    (unnoted,) = await cluster.store.job_attempts(message.key)
+    assert (unnoted.attempt, unnoted.worker, unnoted.reason) == (1, bucket.owner, "worker lost")
+    assert "SIGKILL" in unnoted.error.message
+
+
+async def test_a_run_that_no_row_has_noted_is_an_attempt_when_its_process_died(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    job = await cluster.claimed(bucket)
+    await cluster.store.end_worker(bucket.owner or 0, blame=[Blame(job.key, "SIGSEGV")])
+    adopted = await cluster.adopted(bucket)
+    await cluster.store.recover_before(adopted.fence, adopted_us=adopted.adopted_us + 1, limit=10)
+    (unnoted,) = await cluster.store.job_attempts(job.key)
+    assert (unnoted.attempt, unnoted.worker, unnoted.started_us) == (1, bucket.owner, None)
+    (again,) = (await cluster.claim(adopted)).jobs
+    (verdict,) = await cluster.store.start(adopted.fence, [start_of(again)])
+    assert (verdict.attempt, verdict.recoveries) == (2, 1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from jobmaster.model.states import BucketStatus, JobStatus
 from jobmaster.model.worker import Grant, Predecessor, Registered
 from jobmaster.ports.answers import HigherBoot
+from jobmaster.rules.recovery import Testimony
 from jobmaster.rules.storable import check_registration, cleaned
 from jobmaster.stores.memory.rows import OPEN, BucketRow, JobRow, WorkerRow
 from jobmaster.stores.memory.state import MasterState
@@ -170,7 +171,7 @@ class Leases(MasterState):
         for key, reason in said.items():
             if (worker, key) not in self.blamed and self._may_be_blamed(worker, key):
                 self.blamed.add((worker, key))
-                self.blames[key] = reason
+                self.blames[key] = Testimony(reason, worker)
 
     def _may_be_blamed(self, worker: int, key: JobKey) -> bool:
         """Evidence that comes after the job was taken back is of a run that was counted then, if it was one."""

@@ -68,11 +68,12 @@ class Runs(MasterState):
         if start.key in self.tombstones:
             self._end(row, JobStatus.CANCELLED, now)
             return _verdict(row, yes=False)
-        blame = self.blames.pop(start.key, None)
-        if blame:
+        heard = self.blames.pop(start.key, None)
+        if heard is not None and heard.reason:
+            self._record_unnoted(row, now, heard)
             self.jobs.change(row, recoveries=row.recoveries + 1, suspect=True)
             if is_hopeless(row.recoveries, max_recoveries=self.rules.max_recoveries):
-                error = quarantine_error(row.recoveries, blame)
+                error = quarantine_error(row.recoveries, heard.reason)
                 self._end(row, JobStatus.FAILED, now, reason=QUARANTINED, error=error)
                 return _verdict(row, yes=False)
         return self._go(fence, row, start, now)

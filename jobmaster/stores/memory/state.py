@@ -17,7 +17,7 @@ from jobmaster.model.reasons import TAKEN_BACK, WORKER_LOST
 from jobmaster.model.states import JobStatus
 from jobmaster.ports.answers import Fenced
 from jobmaster.ports.master import MasterRules
-from jobmaster.rules.recovery import final_error, lost_error, recovered
+from jobmaster.rules.recovery import Testimony, final_error, lost_error, recovered
 from jobmaster.stores.memory.rows import BucketRow, CommandRow, JobRow, JobTable, Tombstone, WorkerRow
 from jobmaster.stores.memory.signals import SignalHub
 
@@ -59,7 +59,7 @@ class MasterState:
         self.boots: dict[str, int] = {}
         self.tombstones: dict[JobKey, Tombstone] = {}
         self.cancel_log: list[tuple[int, JobKey]] = []
-        self.blames: dict[JobKey, str] = {}
+        self.blames: dict[JobKey, Testimony] = {}
         self.blamed: set[tuple[int, JobKey]] = set()
         self.definitions_by_name: dict[str, Definition] = {}
         self.cluster: ClusterRecord | None = None
@@ -138,6 +138,7 @@ class MasterState:
 
     def _recover(self, row: JobRow, now: int, *, living: int | None = None) -> None:
         """recover(row): whoever held it is gone, or is the `living` worker that says it has it no more."""
+        heard = self.blames.get(row.key)
         blame = self._blame_on(row, living)
         after = recovered(
             status=row.status,
@@ -149,6 +150,8 @@ class MasterState:
         )
         if row.status is JobStatus.PROCESSING:
             self._record_lost(row, now, blame, living)
+        elif heard is not None and heard.reason:
+            self._record_unnoted(row, now, heard)
         self.jobs.change(
             row,
             status=after.status,
@@ -166,12 +169,19 @@ class MasterState:
 
     def _blame_on(self, row: JobRow, living: int | None) -> str | None:
         """What was testified about the row's worker, which counts once. Of one that lives nobody has to testify."""
-        blame = self.blames.pop(row.key, None)
-        return "" if blame is None and row.worker == living else blame
+        heard = self.blames.pop(row.key, None)
+        if heard is None:
+            return "" if row.worker == living else None
+        return heard.reason
+
+    def _record_unnoted(self, row: JobRow, now: int, heard: Testimony) -> None:
+        """A run that only its process knew of, and its supervisor: it was an attempt all the same."""
+        self.jobs.change(row, attempts=row.attempts + 1, worker=heard.worker, started_us=None)
+        self._record_lost(row, now, heard.reason, None)
 
     def _record_lost(self, row: JobRow, now: int, blame: str | None, living: int | None) -> None:
         error = lost_error(blame) if blame else None
-        reason = TAKEN_BACK if row.worker == living else WORKER_LOST
+        reason = TAKEN_BACK if row.worker == living and not blame else WORKER_LOST
         self._record_attempt(row, JobStatus.FAILED, finished_us=now, error=error, reason=reason)
 
     def _record_attempt(

@@ -13,6 +13,7 @@ import msgspec
 
 from jobmaster.model.ids import JobKey
 from jobmaster.model.states import JobStatus
+from jobmaster.rules.recovery import Testimony
 from jobmaster.stores.memory.buckets import Buckets
 from jobmaster.stores.memory.cancels import Cancels
 from jobmaster.stores.memory.claims import Claims
@@ -160,7 +161,7 @@ class CountAll(MasterState):
 
     def _recover(self, row: JobRow, now: int, *, living: int | None = None) -> None:
         if row.status is not JobStatus.PROCESSING:
-            self.blames.setdefault(row.key, "counted although nobody saw it run")
+            self.blames.setdefault(row.key, Testimony("counted although nobody saw it run", row.worker or 0))
         super()._recover(row, now, living=living)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobmaster.model.reasons import TAKEN_BACK, WORKER_LOST
-from jobmaster.rules.recovery import final_error, lost_error, recovered
+from jobmaster.rules.recovery import Testimony, final_error, lost_error, recovered
 from jobmaster.stores.sql.job_rows import CANCELLED, FAILED, HELD, PROCESSING, STATUS_OF, State, encode_error
 from jobmaster.stores.sql.postgresql.rows import Change, tombstoned
 from jobmaster.stores.sql.records import readable
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from jobmaster.model.ids import JobKey
-    from jobmaster.model.job import Envelope
+    from jobmaster.model.job import Envelope, Start
     from jobmaster.rules.recovery import Recovered
     from jobmaster.stores.sql.job_rows import Row
     from jobmaster.stores.sql.postgresql.transaction import Transaction
 
 RECOVER = Change(
-    ("status", "touched_us", "recoveries", "reason", "error", "finished_us"),
+    ("status", "touched_us", "attempts", "recoveries", "reason", "error", "finished_us"),
     """status = excluded.status, bucket = NULL, gen = jm_job.gen + 1, nonce = NULL,
-    touched_us = excluded.touched_us, suspect = 1, recoveries = excluded.recoveries, reason = excluded.reason,
-    error = coalesce(excluded.error, jm_job.error), finished_us = excluded.finished_us""",
+    touched_us = excluded.touched_us, suspect = 1, attempts = excluded.attempts, recoveries = excluded.recoveries,
+    reason = excluded.reason, error = coalesce(excluded.error, jm_job.error), finished_us = excluded.finished_us""",
 )
 HOLD = Change(
     ("status", "due_us", "touched_us", "reason", "attempts", "checkpoint", "finished_us"),
@@ -34,7 +34,7 @@ HOLD = Change(
     touched_us = excluded.touched_us, reason = excluded.reason, attempts = excluded.attempts,
     checkpoint = coalesce(excluded.checkpoint, jm_job.checkpoint), finished_us = excluded.finished_us""",
 )
-BLAMES = "SELECT job_id, reason FROM jm_blame WHERE job_id = ANY($1::uuid[]) AND counted = 0"
+BLAMES = "SELECT job_id, reason, worker FROM jm_blame WHERE job_id = ANY($1::uuid[]) AND counted = 0"
 COUNT_BLAMES = "UPDATE jm_blame SET counted = 1 WHERE job_id = ANY($1::uuid[]) AND counted = 0"
 
 ADD_ATTEMPTS = (
@@ -76,13 +76,16 @@ async def recover(transaction: Transaction, rows: Sequence[State], *, living: Co
     blames = await blames_on(transaction, keys)
     changes: list[Row] = []
     ended = []
-    for row in rows:
-        blame = blame_on(row, blames, living)
-        after = after_loss(transaction, row, tombstone=row.key in stones, blame=blame)
+    lost = []
+    for found in rows:
+        blame = blame_on(found, blames, living)
+        after = after_loss(transaction, found, tombstone=found.key in stones, blame=blame)
+        row = unnoted(found, blames[found.key]) if blame and found.status != PROCESSING else found
+        if blame or row.status == PROCESSING:
+            lost.append((row, blame))
         changes.append(_changed_row(transaction, row, after, blame))
         if after.status.is_final:
             ended.append(row.key)
-    lost = [(row, blames.get(row.key)) for row in rows if row.status == PROCESSING]
     await record_lost(transaction, lost, living)
     await RECOVER.apply(transaction, changes)
     await count_blames(transaction, blames)
@@ -91,10 +94,17 @@ async def recover(transaction: Transaction, rows: Sequence[State], *, living: Co
         transaction.topics.add("held")
 
 
-def blame_on(row: State, blames: Mapping[JobKey, str], living: Collection[int]) -> str | None:
+def blame_on(row: State, blames: Mapping[JobKey, Testimony], living: Collection[int]) -> str | None:
     """What was testified about the row's worker. Of one that lives nobody has to testify: it is no death."""
-    blame = blames.get(row.key)
-    return "" if blame is None and row.worker in living else blame
+    heard = blames.get(row.key)
+    if heard is None:
+        return "" if row.worker in living else None
+    return heard.reason
+
+
+def unnoted(row: State, heard: Testimony) -> State:
+    """The row with the run that only its process knew of, and its supervisor: it was an attempt all the same."""
+    return row._replace(attempts=row.attempts + 1, worker=heard.worker, started_us=None)
 
 
 def after_loss(transaction: Transaction, row: State, *, tombstone: bool, blame: str | None) -> Recovered:
@@ -112,7 +122,8 @@ def after_loss(transaction: Transaction, row: State, *, tombstone: bool, blame: 
 def _changed_row(transaction: Transaction, row: State, after: Recovered, blame: str | None) -> Row:
     now_us, status = transaction.now_us, after.status.value
     error = encode_error(final_error(after, blame or ""))
-    return (row.key, status, now_us, after.recoveries, after.reason, error, now_us if after.status.is_final else None)
+    ended_us = now_us if after.status.is_final else None
+    return (row.key, status, now_us, row.attempts, after.recoveries, after.reason, error, ended_us)
 
 
 async def record_lost(
@@ -122,16 +133,30 @@ async def record_lost(
     records = [
         (
             row.key, row.attempts, FAILED, row.worker, row.bucket, row.started_us, transaction.now_us,
-            TAKEN_BACK if row.worker in living else WORKER_LOST, encode_error(lost_error(blame)) if blame else None,
+            TAKEN_BACK if row.worker in living and not blame else WORKER_LOST,
+            encode_error(lost_error(blame)) if blame else None,
         )
         for row, blame in lost
     ]  # fmt: skip
     await transaction.insert(ADD_ATTEMPTS, ATTEMPT_TYPES, records, ON_REPEATED_ATTEMPT)
 
 
-async def blames_on(transaction: Transaction, keys: Sequence[JobKey]) -> dict[JobKey, str]:
+async def record_unnoted(transaction: Transaction, runs: Sequence[tuple[Start, Testimony]], bucket: int) -> None:
+    """The same of jobs that had no row yet."""
+    records = [
+        (
+            start.key, start.attempt, FAILED, heard.worker, bucket, None, transaction.now_us, WORKER_LOST,
+            encode_error(lost_error(heard.reason)),
+        )
+        for start, heard in runs
+    ]  # fmt: skip
+    await transaction.insert(ADD_ATTEMPTS, ATTEMPT_TYPES, records, ON_REPEATED_ATTEMPT)
+
+
+async def blames_on(transaction: Transaction, keys: Sequence[JobKey]) -> dict[JobKey, Testimony]:
     """Evidence that is not counted yet, by job."""
-    return {row[0]: row[1] for row in await transaction.rows(BLAMES, list(keys))} if keys else {}
+    found = await transaction.rows(BLAMES, list(keys)) if keys else ()
+    return {key: Testimony(reason, worker) for key, reason, worker in found}
 
 
 async def count_blames(transaction: Transaction, keys: Iterable[JobKey]) -> None:

@@ -17,8 +17,10 @@ from jobmaster.stores.sql.postgresql.recover import (
     blames_on,
     count_blames,
     record_lost,
+    record_unnoted,
     recover,
     tell_client,
+    unnoted,
 )
 from jobmaster.stores.sql.postgresql.rows import Change, insert_absent, states, tombstoned
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from jobmaster.model.ids import JobKey
     from jobmaster.model.job import Fence, Start
+    from jobmaster.rules.recovery import Testimony
     from jobmaster.stores.sql.job_rows import Row
     from jobmaster.stores.sql.postgresql.transaction import Transaction
 
@@ -37,10 +40,10 @@ GO = Change(
     suspect = excluded.suspect""",
 )
 END = Change(
-    ("status", "touched_us", "recoveries", "reason", "error"),
+    ("status", "touched_us", "attempts", "recoveries", "reason", "error"),
     """status = excluded.status, bucket = NULL, gen = jm_job.gen + 1, touched_us = excluded.touched_us,
-    finished_us = excluded.touched_us, recoveries = excluded.recoveries, reason = excluded.reason,
-    error = coalesce(excluded.error, jm_job.error)""",
+    finished_us = excluded.touched_us, attempts = excluded.attempts, recoveries = excluded.recoveries,
+    reason = excluded.reason, error = coalesce(excluded.error, jm_job.error)""",
 )
 
 
@@ -76,12 +79,13 @@ class _Batch:
         self._fence = fence
         self._living = (fence.owner,)
         self._stones: set[JobKey] = set()
-        self._blames: dict[JobKey, str] = {}
+        self._blames: dict[JobKey, Testimony] = {}
         self._go: list[Row] = []
         self._end: list[Row] = []
         self._lost: list[tuple[State, str | None]] = []
         self._recover: list[State] = []
         self._counted: list[JobKey] = []
+        self._unnoted: list[tuple[Start, Testimony]] = []
         self.verdicts: dict[JobKey, Verdict] = {}
 
     async def decide(self, starts: Sequence[Start]) -> list[Start]:
@@ -109,6 +113,7 @@ class _Batch:
     async def write(self) -> None:
         """Write what was decided over rows that were there."""
         await record_lost(self._transaction, self._lost, self._living)
+        await record_unnoted(self._transaction, self._unnoted, self._fence.bucket)
         await GO.apply(self._transaction, self._go)
         await END.apply(self._transaction, self._end)
         await recover(self._transaction, self._recover, living=self._living)
@@ -125,12 +130,14 @@ class _Batch:
 
     def _new(self, start: Start) -> _New:
         transaction = self._transaction
-        cancelled, blame = start.key in self._stones, self._blames.get(start.key, "")
-        counted = 1 if blame and not cancelled else 0
+        cancelled, heard = start.key in self._stones, self._blames.get(start.key)
+        blame = heard.reason if heard and not cancelled else ""
+        counted = 1 if blame else 0
         quarantined = bool(counted) and is_hopeless(counted, max_recoveries=transaction.rules.max_recoveries)
         ended = cancelled or quarantined
         runs = start.status is JobStatus.PROCESSING and not ended
-        attempts = start.attempt if runs else start.attempt - 1
+        attempt = start.attempt + counted  # the run that was not noted was one, too
+        attempts = attempt if runs else attempt - 1
         now_us = transaction.now_us
         row = job_row(
             start.key,
@@ -151,13 +158,14 @@ class _Batch:
             worker=self._fence.owner,
             error=encode_error(quarantine_error(counted, blame)) if quarantined else None,
         )
-        verdict = Verdict(yes=not ended, attempt=attempts if ended else start.attempt, recoveries=counted)
+        verdict = Verdict(yes=not ended, attempt=attempts if ended else attempt, recoveries=counted)
         return _New(row, verdict)
 
     def _inserted(self, start: Start, new: _New) -> None:
         self.verdicts[start.key] = new.verdict
         if new.verdict.recoveries:
             self._counted.append(start.key)
+            self._unnoted.append((start, self._blames[start.key]))
         if not new.verdict.yes:
             tell_client(self._transaction, start.envelope)
 
@@ -165,9 +173,12 @@ class _Batch:
         """Nobody is known to run it, but a dead process may have been seen to."""
         if start.key in self._stones:
             return self._ended(row, start, CANCELLED, recoveries=row.recoveries)
-        blame = self._blames.get(start.key, "")
+        heard = self._blames.get(start.key)
+        blame = heard.reason if heard else ""
         recoveries = row.recoveries + 1 if blame else row.recoveries
-        if blame:
+        if heard and blame:
+            row = unnoted(row, heard)
+            self._lost.append((row, blame))
             self._counted.append(start.key)
             if is_hopeless(recoveries, max_recoveries=self._transaction.rules.max_recoveries):
                 return self._ended(row, start, FAILED, recoveries=recoveries, blame=blame)
@@ -200,6 +211,6 @@ class _Batch:
     def _ended(self, row: State, start: Start, status: int, *, recoveries: int, blame: str = "") -> Verdict:
         reason = QUARANTINED if blame else ""
         error = encode_error(quarantine_error(recoveries, blame)) if blame else None
-        self._end.append((row.key, status, self._transaction.now_us, recoveries, reason, error))
+        self._end.append((row.key, status, self._transaction.now_us, row.attempts, recoveries, reason, error))
         tell_client(self._transaction, start.envelope)
         return Verdict(yes=False, attempt=row.attempts, recoveries=recoveries)

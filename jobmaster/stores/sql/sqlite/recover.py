@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jobmaster.model.reasons import TAKEN_BACK, WORKER_LOST
 from jobmaster.model.states import JobStatus
-from jobmaster.rules.recovery import final_error, lost_error, recovered
+from jobmaster.rules.recovery import Testimony, final_error, lost_error, recovered
 from jobmaster.stores.sql.job_rows import HELD, PROCESSING, STATUS_OF, State, encode_error
 from jobmaster.stores.sql.records import readable
 from jobmaster.stores.sql.sqlite.rows import tombstoned
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 RECOVER = """
 UPDATE jm_job SET status = ?, bucket = NULL, gen = gen + 1, nonce = NULL, touched_us = ?, suspect = 1,
-    recoveries = ?, reason = ?, error = coalesce(?, error), finished_us = ? WHERE id = ?
+    attempts = ?, recoveries = ?, reason = ?, error = coalesce(?, error), finished_us = ? WHERE id = ?
 """
 HOLD = """
 UPDATE jm_job SET status = ?, bucket = NULL, gen = gen + 1, nonce = NULL, due_us = ?, touched_us = ?, reason = ?,
     attempts = ?, checkpoint = coalesce(?, checkpoint), finished_us = ? WHERE id = ?
 """
-BLAMES = "SELECT job_id, reason FROM jm_blame WHERE job_id IN ({keys}) AND counted = 0"
+BLAMES = "SELECT job_id, reason, worker FROM jm_blame WHERE job_id IN ({keys}) AND counted = 0"
 COUNT_BLAMES = "UPDATE jm_blame SET counted = 1 WHERE job_id = ? AND counted = 0"
 ANY_BLAME = "SELECT EXISTS (SELECT 1 FROM jm_blame LIMIT 1)"
 
@@ -53,10 +53,11 @@ def recover(transaction: Transaction, rows: Sequence[State], *, living: Collecti
     stones = tombstoned(transaction, keys)
     blames = blames_on(transaction, keys)
     ended = []
-    for row in rows:
-        blame = blame_on(row, blames, living)
-        after = after_loss(transaction, row, tombstone=row.key in stones, blame=blame)
-        if row.status == PROCESSING:
+    for found in rows:
+        blame = blame_on(found, blames, living)
+        after = after_loss(transaction, found, tombstone=found.key in stones, blame=blame)
+        row = unnoted(found, blames[found.key]) if blame and found.status != PROCESSING else found
+        if blame or row.status == PROCESSING:
             record_lost(transaction, row, blame, living)
         _write(transaction, row, after, blame)
         if after.status.is_final:
@@ -67,10 +68,17 @@ def recover(transaction: Transaction, rows: Sequence[State], *, living: Collecti
         transaction.topics.add("held")
 
 
-def blame_on(row: State, blames: Mapping[JobKey, str], living: Collection[int]) -> str | None:
+def blame_on(row: State, blames: Mapping[JobKey, Testimony], living: Collection[int]) -> str | None:
     """What was testified about the row's worker. Of one that lives nobody has to testify: it is no death."""
-    blame = blames.get(row.key)
-    return "" if blame is None and row.worker in living else blame
+    heard = blames.get(row.key)
+    if heard is None:
+        return "" if row.worker in living else None
+    return heard.reason
+
+
+def unnoted(row: State, heard: Testimony) -> State:
+    """The row with the run that only its process knew of, and its supervisor: it was an attempt all the same."""
+    return row._replace(attempts=row.attempts + 1, worker=heard.worker, started_us=None)
 
 
 def after_loss(transaction: Transaction, row: State, *, tombstone: bool, blame: str | None) -> Recovered:
@@ -92,6 +100,7 @@ def _write(transaction: Transaction, row: State, after: Recovered, blame: str | 
         (
             after.status.value,
             now_us,
+            row.attempts,
             after.recoveries,
             after.reason,
             encode_error(final_error(after, blame or "")),
@@ -104,7 +113,7 @@ def _write(transaction: Transaction, row: State, after: Recovered, blame: str | 
 def record_lost(transaction: Transaction, row: State, blame: str | None, living: Collection[int]) -> None:
     """The attempt that was running when its worker vanished."""
     error = encode_error(lost_error(blame)) if blame else None
-    reason = TAKEN_BACK if row.worker in living else WORKER_LOST
+    reason = TAKEN_BACK if row.worker in living and not blame else WORKER_LOST
     transaction.execute(
         ADD_ATTEMPT,
         (
@@ -114,11 +123,18 @@ def record_lost(transaction: Transaction, row: State, blame: str | None, living:
     )  # fmt: skip
 
 
-def blames_on(transaction: Transaction, keys: Sequence[JobKey]) -> dict[JobKey, str]:
+def record_unnoted(transaction: Transaction, key: JobKey, attempt: int, bucket: int, heard: Testimony) -> None:
+    """The same of a job that has no row yet."""
+    now_us, error = transaction.now_us, encode_error(lost_error(heard.reason))
+    values = (key, attempt, JobStatus.FAILED.value, heard.worker, bucket, None, now_us, WORKER_LOST, error)
+    transaction.execute(ADD_ATTEMPT, values)
+
+
+def blames_on(transaction: Transaction, keys: Sequence[JobKey]) -> dict[JobKey, Testimony]:
     """Evidence that is not counted yet, by job."""
     if not transaction.rows(ANY_BLAME)[0][0]:
         return {}
-    return dict(transaction.by_keys(BLAMES, keys))
+    return {key: Testimony(reason, worker) for key, reason, worker in transaction.by_keys(BLAMES, keys)}
 
 
 def count_blames(transaction: Transaction, keys: Iterable[JobKey]) -> None:

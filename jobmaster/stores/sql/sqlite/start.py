@@ -17,8 +17,10 @@ from jobmaster.stores.sql.sqlite.recover import (
     blames_on,
     count_blames,
     record_lost,
+    record_unnoted,
     recover,
     tell_client,
+    unnoted,
 )
 from jobmaster.stores.sql.sqlite.rows import INSERT_JOBS, states, tombstoned
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from jobmaster.model.ids import JobKey
     from jobmaster.model.job import Fence, Start
+    from jobmaster.rules.recovery import Testimony
     from jobmaster.stores.sql.sqlite.transaction import Row, Transaction
 
 GO = """
@@ -35,8 +38,8 @@ UPDATE jm_job SET status = ?, nonce = ?, worker = ?, touched_us = ?, attempts = 
 WHERE id = ?
 """
 END = """
-UPDATE jm_job SET status = ?, bucket = NULL, gen = gen + 1, touched_us = ?, finished_us = ?, recoveries = ?, reason = ?,
-    error = coalesce(?, error) WHERE id = ?
+UPDATE jm_job SET status = ?, bucket = NULL, gen = gen + 1, touched_us = ?, finished_us = ?, attempts = ?,
+    recoveries = ?, reason = ?, error = coalesce(?, error) WHERE id = ?
 """
 
 
@@ -85,12 +88,14 @@ class _Batch:
     def _insert(self, start: Start) -> Verdict:
         """No row: the message was the authority until now."""
         transaction = self._transaction
-        cancelled, blame = start.key in self._stones, self._blames.get(start.key, "")
-        counted = 1 if blame and not cancelled else 0
+        cancelled, heard = start.key in self._stones, self._blames.get(start.key)
+        blame = heard.reason if heard and not cancelled else ""
+        counted = 1 if blame else 0
         quarantined = counted and is_hopeless(counted, max_recoveries=transaction.rules.max_recoveries)
         ended = cancelled or quarantined
         runs = start.status is JobStatus.PROCESSING and not ended
-        attempts = start.attempt if runs else start.attempt - 1
+        attempt = start.attempt + counted  # the run that was not noted was one, too
+        attempts = attempt if runs else attempt - 1
         now_us = transaction.now_us
         row = job_row(
             start.key,
@@ -111,22 +116,29 @@ class _Batch:
             worker=self._fence.owner,
             error=encode_error(quarantine_error(counted, blame)) if quarantined else None,
         )
-        if counted:
+        if heard and blame:
+            self._record_unnoted(start, heard)
             count_blames(transaction, [start.key])
         if ended:
             tell_client(transaction, start.envelope)
             transaction.insert(INSERT_JOBS, [row])
             return Verdict(yes=False, attempt=attempts, recoveries=counted)
         self.new.append(row)
-        return Verdict(yes=True, attempt=start.attempt, recoveries=counted)
+        return Verdict(yes=True, attempt=attempt, recoveries=counted)
+
+    def _record_unnoted(self, start: Start, heard: Testimony) -> None:
+        record_unnoted(self._transaction, start.key, start.attempt, self._fence.bucket, heard)
 
     def _start_waiting(self, row: State, start: Start) -> Verdict:
         """Nobody is known to run it, but a dead process may have been seen to."""
         if start.key in self._stones:
             return self._end(row, start, CANCELLED, recoveries=row.recoveries)
-        blame = self._blames.get(start.key, "")
+        heard = self._blames.get(start.key)
+        blame = heard.reason if heard else ""
         recoveries = row.recoveries + 1 if blame else row.recoveries
-        if blame:
+        if heard and blame:
+            row = unnoted(row, heard)
+            record_lost(self._transaction, row, blame, ())
             count_blames(self._transaction, [start.key])
             if is_hopeless(recoveries, max_recoveries=self._transaction.rules.max_recoveries):
                 return self._end(row, start, FAILED, recoveries=recoveries, blame=blame)
@@ -163,6 +175,6 @@ class _Batch:
         now_us = self._transaction.now_us
         reason = QUARANTINED if blame else ""
         error = encode_error(quarantine_error(recoveries, blame)) if blame else None
-        self._transaction.execute(END, (status, now_us, now_us, recoveries, reason, error, row.key))
+        self._transaction.execute(END, (status, now_us, now_us, row.attempts, recoveries, reason, error, row.key))
         tell_client(self._transaction, start.envelope)
         return Verdict(yes=False, attempt=row.attempts, recoveries=recoveries)
