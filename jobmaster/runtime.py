@@ -72,7 +72,10 @@ async def open_connections(settings: Settings) -> Connections:
         SchemaError: the database's schema is another version's.
         ClusterMismatch: the master belongs to another cluster.
     """
-    from jobmaster.agreement import require_same_cluster
+    from jobmaster.stores.late_imports import importing
+
+    with importing():
+        from jobmaster.agreement import require_same_cluster
 
     connections = await _open(settings)
     try:
@@ -84,7 +87,10 @@ async def open_connections(settings: Settings) -> Connections:
 
 
 async def _open(settings: Settings) -> Connections:
-    from jobmaster.gateway import Connections
+    from jobmaster.stores.late_imports import importing
+
+    with importing():
+        from jobmaster.gateway import Connections
 
     if settings.is_standalone:
         store = await open_database(settings.master, settings, standalone=True)
@@ -129,8 +135,11 @@ async def open_database(dsn: Dsn, settings: Settings, *, standalone: bool) -> St
 
 
 async def _store_of(dsn: Dsn, settings: Settings, *, standalone: bool) -> Store:
+    from jobmaster.stores.late_imports import importing
+
     if dsn.kind == "sqlite":
-        from jobmaster.stores.sql.sqlite.store import SqliteStore
+        with importing():
+            from jobmaster.stores.sql.sqlite.store import SqliteStore
 
         return await SqliteStore.open(
             dsn.path,
@@ -140,7 +149,8 @@ async def _store_of(dsn: Dsn, settings: Settings, *, standalone: bool) -> Store:
             timeout=settings.accept_timeout,
         )
     if dsn.kind == "postgresql":
-        from jobmaster.stores.sql.postgresql.store import PostgresStore
+        with importing():
+            from jobmaster.stores.sql.postgresql.store import PostgresStore
 
         return await PostgresStore.open(
             dsn.url,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobmaster.errors import OutcomeUnknown, StoreUnavailable
 from jobmaster.ports.answers import Refused
+from jobmaster.stores.late_imports import importing
 from jobmaster.stores.sql.postgresql import accept
 from jobmaster.stores.sql.postgresql.connection import hot
 from jobmaster.stores.sql.postgresql.faults import READ_ONLY
@@ -268,7 +269,8 @@ class Direct:
             ) from error
 
     def _opened(self) -> Connection[Any]:
-        import psycopg
+        with importing():
+            import psycopg
 
         timeout = self._place.timeout
         options: dict[str, Any] = {
