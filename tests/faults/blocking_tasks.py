@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import ctypes
 import os
 import subprocess
 import sys
@@ -21,11 +23,27 @@ async def block_the_loop(seconds: float) -> int:
     return os.getpid()
 
 
+@jm.task
+def hold_the_interpreter(seconds: int) -> None:
+    """As a library does that computes in C and does not release the GIL."""
+    note("start")
+    ctypes.PyDLL(None).sleep(seconds)
+    note("end")
+
+
 @jm.task(max_retries=0)
 async def spin_on_the_loop() -> None:
     note("start")
     while True:
         pass
+
+
+@jm.task
+def hold_the_interpreter(seconds: float) -> None:
+    """As C code does that forgets to let others run."""
+    note("start")
+    ctypes.PyDLL(None).usleep(int(seconds * 1_000_000))
+    note("end")
 
 
 @jm.task
