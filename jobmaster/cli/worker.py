@@ -9,12 +9,14 @@ from typing import Any
 import click
 
 from jobmaster.cli.invocation import Invocation, common_options, pass_invocation
+from jobmaster.errors import ConfigurationError
 from jobmaster.model.states import WorkerMode
 from jobmaster.observe.logs import FORMATS, LEVELS
 
 POOLS = ("threads", "processes", "asyncio", "solo")
 SERVICE_VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 """What a service manager says to the process that it starts, and to none of its children."""
+LEAST_DESCRIPTORS = 64
 MODES = tuple(mode.name.lower() for mode in WorkerMode)
 
 
@@ -105,6 +107,7 @@ def worker(ctx: click.Context, invocation: Invocation, /, **options: Any) -> Non
     handed back. The second hands everything back at once, the third ends by force.
     """
     _check(options)
+    _check_descriptors()
     _obey_as_first_process()
     service = {name: os.environ.pop(name, "") for name in SERVICE_VARIABLES}
     place, folder = invocation.located()
@@ -148,6 +151,20 @@ def _obey_as_first_process() -> None:
     """Process 1 of a container gets no signal that it does not handle; so it ends at one before it has begun."""
     if os.getpid() == 1:
         signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(0))
+
+
+def _check_descriptors() -> None:
+    """Refuse to begin with what is used up before the first job runs."""
+    try:
+        import resource
+    except ImportError:  # not on Windows, which has no such limit
+        return
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if 0 <= most < LEAST_DESCRIPTORS:
+        raise ConfigurationError(
+            f"A process may open only {most} files here, and a worker needs {LEAST_DESCRIPTORS} at the least, for its "
+            f"connections and its own; tasks need more. Raise the limit: ulimit -n 1024 (systemd: LimitNOFILE=1024)."
+        )
 
 
 def _check(options: dict[str, Any]) -> None:

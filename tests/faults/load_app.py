@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 from tests.faults.workload_app import jm, note, work, work_async
 
-__all__ = ["blob", "echo", "gated", "jm", "work", "work_async"]
+__all__ = ["blob", "deaf", "echo", "gated", "jm", "work", "work_async"]
 
 
 @jm.task
@@ -33,6 +35,16 @@ def blob(size: int) -> str:
     note("start")
     note("end")
     return "x" * size
+
+
+@jm.task
+def deaf(gate: str) -> None:
+    """Runs in its thread until somebody makes the file, whatever is raised in it."""
+    note("start")
+    while not Path(gate).exists():
+        with contextlib.suppress(BaseException):
+            time.sleep(0.01)
+    note("end")
 
 
 if os.environ.get("FAULTS_LATER"):  # the next version of the program

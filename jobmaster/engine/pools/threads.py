@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import threading
 import time
 from collections import deque
@@ -32,7 +33,11 @@ if TYPE_CHECKING:
     from jobmaster.model.run import Finished
     from jobmaster.ports.workload import Workload
 
+logger = logging.getLogger("jobmaster.engine")
+
 _INSIST_EVERY = 0.25
+_LIMITED_FOR = 10.0
+"""Seconds after which the system is asked for one more thread where it had none."""
 
 
 class _Entry(msgspec.Struct, eq=False):
@@ -85,6 +90,7 @@ class ThreadPool:
         self._queue: deque[_Entry] = deque()
         self._places: list[_Place] = []
         self._idle: list[_Place] = []
+        self._limited_until = float("-inf")
         self._waking = False
         """A sleeping thread has been woken and has not come to its first run yet."""
         self._ends: deque[_Entry] = deque()
@@ -100,8 +106,8 @@ class ThreadPool:
         for entry in entries:
             self._entries[entry.run.key] = entry
         self._queue.extend(entries)
-        while len(self._entries) > len(self._places) < self._size:
-            self._start_thread()
+        while len(self._entries) > len(self._places) < self._size and self._start_thread():
+            pass
         if not self._waking:
             self._wake_one()
 
@@ -152,10 +158,25 @@ class ThreadPool:
 
     # ---------------------------------------------------------------- on the loop
 
-    def _start_thread(self) -> None:
+    def _start_thread(self) -> bool:
+        """One more thread. False: the system gives none now, and the others do the work.
+
+        Raises:
+            RuntimeError: there is no other.
+        """
+        if self._monotonic() < self._limited_until:
+            return False
         place = _Place(self._serve, len(self._places))
+        try:
+            place.thread.start()
+        except RuntimeError as error:
+            if not self._places:
+                raise
+            logger.warning("threads_limited threads=%d wanted=%d error=%r", len(self._places), self._size, str(error))
+            self._limited_until = self._monotonic() + _LIMITED_FOR
+            return False
         self._places.append(place)
-        place.thread.start()
+        return True
 
     def _inject(self, entry: _Entry, kind: type[BaseException]) -> None:
         place = entry.place
