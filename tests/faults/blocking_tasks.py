@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import ctypes
 import os
 import subprocess
 import sys
@@ -24,10 +23,10 @@ async def block_the_loop(seconds: float) -> int:
 
 
 @jm.task
-def hold_the_interpreter(seconds: int) -> None:
-    """As a library does that computes in C and does not release the GIL."""
+def hold_the_interpreter(seconds: float) -> None:
+    """As C code does that forgets to let others run."""
     note("start")
-    ctypes.PyDLL(None).sleep(seconds)
+    ctypes.PyDLL(None).usleep(int(seconds * 1_000_000))
     note("end")
 
 
@@ -36,14 +35,6 @@ async def spin_on_the_loop() -> None:
     note("start")
     while True:
         pass
-
-
-@jm.task
-def hold_the_interpreter(seconds: float) -> None:
-    """As C code does that forgets to let others run."""
-    note("start")
-    ctypes.PyDLL(None).usleep(int(seconds * 1_000_000))
-    note("end")
 
 
 @jm.task

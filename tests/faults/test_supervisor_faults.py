@@ -11,6 +11,10 @@ from tests.faults.real_cluster import RealCluster, wait_for
 
 TASKS = "tests.faults.blocking_tasks"
 
+# What happens inside of one tree of processes is the same on every store.
+on_sqlite = pytest.mark.parametrize("cluster", ["sqlite"], indirect=True)
+on_postgresql = pytest.mark.parametrize("cluster", ["postgresql"], indirect=True)
+
 
 @pytest.fixture
 def shop(cluster: RealCluster) -> RealCluster:
@@ -47,7 +51,9 @@ def test_engines_are_replaced_after_their_share_and_no_job_notices(shop: RealClu
 
 @pytest.mark.fault("A15")
 @pytest.mark.timeout(40)
-@pytest.mark.parametrize("pool", ["threads", "processes"])
+@pytest.mark.parametrize(
+    ("cluster", "pool"), [("sqlite", "processes"), ("postgresql", "threads")], indirect=["cluster"]
+)
 def test_everything_ends_with_a_supervisor_that_is_killed(shop: RealCluster, pool: str) -> None:
     worker = shop.start_worker("-P", pool, "-c", "2")
     jobs = run(
@@ -86,6 +92,20 @@ def test_a_loop_that_is_held_up_for_longer_than_the_lease_keeps_its_jobs(shop: R
     assert [worker.terminate() for worker in (blocked, other)] == [0, 0]
 
 
+@pytest.mark.fault("B4")
+@pytest.mark.timeout(40)
+def test_code_that_holds_the_interpreter_for_longer_than_the_lease_keeps_its_jobs(shop: RealCluster) -> None:
+    """No thread of the engine's process runs meanwhile, the supervisor's does."""
+    holding = shop.start_worker("-P", "threads", name="holding")
+    jobs = run(shop, "print(tasks.hold_the_interpreter.delay(seconds=3).id)")
+    wait_for(shop.lines, what=shop.state)
+    other = shop.start_worker(name="other")
+    jobs += run(shop, "for _ in range(3): print(app.work.delay().id)")
+    shop.judge(jobs, extra=0)
+    assert shop.place.rows("SELECT token, epoch FROM jm_bucket WHERE epoch > 1") == [], "nobody adopted anything"
+    assert [worker.terminate() for worker in (holding, other)] == [0, 0]
+
+
 @pytest.mark.fault("B3", "B8")
 @pytest.mark.timeout(60)
 def test_after_max_block_the_process_is_replaced_and_the_task_is_named(shop: RealCluster) -> None:
@@ -107,6 +127,7 @@ def test_after_max_block_the_process_is_replaced_and_the_task_is_named(shop: Rea
 
 @pytest.mark.fault("B8")
 @pytest.mark.timeout(60)
+@on_postgresql
 def test_a_condemned_process_starts_nothing_and_its_other_runs_end(shop: RealCluster) -> None:
     worker = shop.start_worker("-P", "threads", "-c", "4")
     (stuck,) = run(shop, "print(app.stubborn.delay().id)")
@@ -128,6 +149,7 @@ def test_a_condemned_process_starts_nothing_and_its_other_runs_end(shop: RealClu
 
 @pytest.mark.fault("A16")
 @pytest.mark.timeout(60)
+@on_sqlite
 def test_a_process_that_grows_too_large_is_replaced_after_its_run(shop: RealCluster) -> None:
     worker = shop.start_worker("-P", "processes", "-c", "1", "--max-memory-per-child", "120")
     first = run(shop, "print(tasks.keep_memory.delay(100, 1.5).id)")
