@@ -16,7 +16,7 @@ import pytest
 from tests.faults import score
 
 _score = pytest.StashKey[score.Score]()
-_stores = ("sqlite", "postgresql", "mysql", "mssql", "nats")
+_stores = ("memory", "sqlite", "postgresql", "mysql", "mssql", "nats")
 
 LONGEST = 900
 """Seconds that a test may take with the default lease, whatever it says itself."""

@@ -70,7 +70,7 @@ def run_tests(scores: Path, chosen: set[str], stores: set[str]) -> bool:
     if not files:
         sys.exit(f"No test is marked with {', '.join(sorted(chosen)) or 'a row'}.")
     return not subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-m", "fault", "-p", "no:cacheprovider", *files],
+        [sys.executable, "-m", "pytest", "-q", "-m", "fault", "-p", "no:cacheprovider", "--tb=native", *files],
         cwd=ROOT,
         env={
             **os.environ,
