@@ -7,7 +7,8 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -21,6 +22,7 @@ from tests.servers.fault_proxy import FaultProxy
 from tests.servers.postgres import PostgresServer
 
 MOST_CONNECTIONS = 12
+OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
 SETTINGS = {"max_connections": str(MOST_CONNECTIONS), "max_prepared_transactions": "2"}
 
 
@@ -40,6 +42,17 @@ def database(server: PostgresServer, request: pytest.FixtureRequest) -> Iterator
     server.execute("ALTER SYSTEM RESET ALL")
     server.execute("SELECT pg_reload_conf()")
     server.drop_database(name)
+
+
+def wait_for(step: Callable[[], object]) -> None:
+    """Until it is true; a server that has no connection left yet is asked again."""
+    deadline = time.monotonic() + 20
+    while True:
+        with contextlib.suppress(psycopg.OperationalError):
+            if step():
+                return
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def set_on_server(server: PostgresServer, name: str, value: str) -> None:
@@ -115,12 +128,13 @@ class TestPostgresql:
         assert "ROLLBACK PREPARED 'forgotten'" in told
 
     @pytest.mark.fault("C10")
-    def test_connections_that_run_out(self, tmp_path: Path, database: str) -> None:
+    def test_connections_that_run_out(self, tmp_path: Path, server: PostgresServer, database: str) -> None:
+        wait_for(lambda: server.execute(OTHERS) == [(0,)])  # those of the test before
         with contextlib.ExitStack() as held:
             for _ in range(MOST_CONNECTIONS - 1):
                 held.enter_context(psycopg.connect(database))
             nearly = consult(tmp_path, master=database)
-            held.enter_context(psycopg.connect(database))
+            wait_for(lambda: held.enter_context(psycopg.connect(database)))
             none_left = consult(tmp_path, master=database)
 
         assert f"{MOST_CONNECTIONS} of {MOST_CONNECTIONS} are used" in nearly.troubles()["connections"]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jobmaster.settings.dsn import Dsn
 
 MOST_SHOWN: Final = 20
+INDEXES_ONLY: Final = ("jit = off", "enable_seqscan = off", "enable_bitmapscan = off")
 DAY_US: Final = 86_400_000_000
 
 NOW = f"SELECT {CLOCK}"
@@ -60,14 +61,22 @@ FROM pg_prepared_xacts WHERE database = current_database()
 ORDER BY 2 DESC LIMIT {MOST_SHOWN}
 """
 
-# The first messages of each bucket are its oldest; those of running jobs stay there until they end.
+# From index entry to index entry, however much waits: the first messages of each bucket, which are its oldest (those of
+# running jobs stay there until they end), and the first held jobs of each lane and priority.
 WAITING = f"""
 WITH RECURSIVE filled (id) AS (
     SELECT (SELECT seq >> {SEQUENCE_BITS} FROM jm_message ORDER BY seq LIMIT 1)
     UNION ALL
     SELECT (SELECT seq >> {SEQUENCE_BITS} FROM jm_message WHERE seq >= (filled.id + 1) << {SEQUENCE_BITS}
         ORDER BY seq LIMIT 1)
-    FROM filled WHERE filled.id IS NOT NULL)
+    FROM filled WHERE filled.id IS NOT NULL),
+held (lane, priority) AS (
+    (SELECT lane, priority FROM jm_job WHERE status = 2 AND reason <> 'unroutable' ORDER BY lane, priority LIMIT 1)
+    UNION ALL
+    SELECT later.lane, later.priority FROM held CROSS JOIN LATERAL (
+        SELECT lane, priority FROM jm_job
+        WHERE status = 2 AND reason <> 'unroutable' AND (lane, priority) > (held.lane, held.priority)
+        ORDER BY lane, priority LIMIT 1) later)
 SELECT id, custom_id, due_us FROM (
     SELECT m.job_id AS id, m.custom_id, m.due_us FROM filled b CROSS JOIN LATERAL (
         SELECT job_id, custom_id, due_us FROM jm_message
@@ -77,7 +86,10 @@ SELECT id, custom_id, due_us FROM (
     UNION ALL
     SELECT id, custom_id, due_us FROM jm_job WHERE status IN (3, 4, 6) AND status <> 4
     UNION ALL
-    SELECT id, custom_id, due_us FROM jm_job WHERE status = 2 AND reason <> 'unroutable' AND due_us <= $1
+    SELECT first.* FROM held CROSS JOIN LATERAL (
+        SELECT id, custom_id, due_us FROM jm_job
+        WHERE status = 2 AND reason <> 'unroutable' AND lane = held.lane AND priority = held.priority AND due_us <= $1
+        ORDER BY due_us LIMIT {MOST_SHOWN}) first
 ) waiting WHERE due_us <= $1 ORDER BY due_us LIMIT {MOST_SHOWN}
 """
 
@@ -100,7 +112,7 @@ async def examine(dsn: Dsn, *, timeout: float) -> Examination:
         StoreUnavailable: it does not answer, or has no connection left.
     """
     milliseconds = round(timeout * 1_000)
-    connection = await Place(dsn, timeout=timeout).connect((f"statement_timeout = {milliseconds}", "jit = off"))
+    connection = await Place(dsn, timeout=timeout).connect((f"statement_timeout = {milliseconds}", *INDEXES_ONLY))
     try:
         return await _examine(connection, timeout)
     except DRIVER as error:
