@@ -4,14 +4,18 @@ from alembic import op
 from sqlalchemy import BigInteger, Column, Text
 
 from jobmaster.stores.sql.columns import words
+from jobmaster.stores.sql.online import hold
 
 revision = "0002"
 down_revision = "0001"
 oldest_code = "0001"
 
+TABLES = ("jm_job", "jm_message", "jm_worker", "jm_bucket")
+
 
 def upgrade() -> None:
-    for table in ("jm_job", "jm_message", "jm_worker", "jm_bucket"):
+    hold(*TABLES)
+    for table in TABLES:
         op.add_column(table, words("note", 64))
     op.create_table("jm_note", Column("id", BigInteger, primary_key=True), Column("said", Text, nullable=False))
     if op.get_context().dialect.name == "postgresql":
