@@ -12,8 +12,8 @@ import logging
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -22,6 +22,7 @@ from jobmaster import crash_points
 from jobmaster.engine.engine_life import Patience
 from jobmaster.engine.lease_keeper import LeaseKeeper
 from jobmaster.engine.links.processes import ProcessChild, ProcessSpawner
+from jobmaster.engine.links.reaping import OrphanReaper, gets_orphans
 from jobmaster.engine.links.starting import Launch
 from jobmaster.engine.supervisor import Supervisor
 from jobmaster.errors import StoreUnavailable
@@ -307,6 +308,17 @@ async def promises(found: Found, store: Store) -> list[Promise]:
     finally:
         await connections.close()
     return [Promise(name, told.survives, told.evidence) for name, told in answers]
+
+
+@contextmanager
+def reaping_orphans() -> Iterator[None]:
+    """Meanwhile fetch the ends of orphans, where they become children of this process: in process 1 of a container."""
+    reaper = OrphanReaper() if gets_orphans() else None
+    try:
+        yield
+    finally:
+        if reaper is not None:
+            reaper.close()
 
 
 @asynccontextmanager

@@ -18,12 +18,11 @@ from jobmaster.cli.reload import Watcher
 from jobmaster.cli.service_manager import ServiceManager
 from jobmaster.cli.worker_health import WorkerHealth
 from jobmaster.early_start import start_first_engine
-from jobmaster.engine.links.reaping import OrphanReaper, gets_orphans
 from jobmaster.errors import JobMasterError
 from jobmaster.first_engine import AppUnusable, FirstEngine
 from jobmaster.observe.debug_log import start_debug_log
 from jobmaster.observe.logs import configure_logs, name_worker
-from jobmaster.supervising import Crew, open_store, promises
+from jobmaster.supervising import Crew, open_store, promises, reaping_orphans
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,8 +97,7 @@ class WorkerLife:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         async with contextlib.AsyncExitStack() as stack:
             health = self._health
-            if gets_orphans():
-                stack.callback(OrphanReaper().close)
+            stack.enter_context(reaping_orphans())
             attending = asyncio.create_task(self._service.attend(alive=lambda: health.alive().ok, status=self._status))
             stack.callback(attending.cancel)
             if self._health_port is not None:
