@@ -252,7 +252,8 @@ class Acceptor:
             except (OutcomeUnknown, TimeoutError) as error:
                 if is_write:
                     delivery.doubt()
-                reason = error
+                if str(error) or not isinstance(reason, StoreUnavailable):
+                    reason = error  # else the time was over while it was asked again: what it said before is the cause
             except StoreUnavailable as error:
                 reason = error
             jitter = random.uniform(0.5, 1.0)  # noqa: S311 - a waiting time, no secret

@@ -20,6 +20,8 @@ from jobmaster.ports.query import JobQuery
 from tests.conformance.adapters import AGENT
 from tests.conformance.cluster import Cluster, outcome_of, start_of
 
+pytestmark = pytest.mark.fault("G5")
+
 NUL, SURROGATE = "a\0b", "a\ud800b"
 ODD = ["\u202e", "\ufeff", "Ünïcödé", "🦄" * 20, "\n\r\t"]
 STRANGE = ["", " ", "'; DROP TABLE jm_job; --", '"', "%_\\", "null", "{}", *ODD]

@@ -23,7 +23,7 @@ from jobmaster.stores.sql.postgresql.store import PostgresStore
 from tests.servers.launcher import ServerError
 from tests.servers.pgbouncer import PgBouncer
 
-pytestmark = pytest.mark.backend("pgbouncer")
+pytestmark = [pytest.mark.backend("pgbouncer"), pytest.mark.fault("E9")]
 
 
 @pytest.fixture

@@ -53,6 +53,7 @@ def test_kills_of_whole_trees_under_load_lose_nothing_and_decide_once(cluster: R
 
 
 @pytest.mark.fault("H1")
+@pytest.mark.fault("H1")
 @pytest.mark.timeout(120)
 def test_sigterm_under_load_loses_nothing_and_runs_nothing_twice(cluster: RealCluster) -> None:
     """A rollout: workers are replaced in turn while jobs come in."""
@@ -113,6 +114,7 @@ def test_a_job_that_kills_its_process_is_quarantined_and_its_neighbours_are_not(
     assert worker.terminate() == 0
 
 
+@pytest.mark.fault("H3")
 @pytest.mark.fault("H3")
 @pytest.mark.timeout(60)
 def test_a_second_signal_hands_running_jobs_back_at_once(cluster: RealCluster) -> None:
