@@ -49,7 +49,8 @@ def _of_attempt(attempt: AttemptInfo) -> Iterator[Step]:
     if attempt.started_at is not None:
         yield _step(attempt, attempt.started_at, "started", f"started on {place}")
     event, why = _end_of(attempt)
-    yield _step(attempt, attempt.finished_at, event, f"{event}: {why}")
+    unnoted = f" on {place}" if attempt.started_at is None else ""  # it died within its first second
+    yield _step(attempt, attempt.finished_at, event, f"{event}{unnoted}: {why}")
 
 
 def _step(attempt: AttemptInfo, at: datetime | None, event: str, text: str) -> Step:

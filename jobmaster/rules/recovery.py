@@ -26,10 +26,11 @@ ERROR_TYPE = "jobmaster.errors.WorkerLostError"
 
 
 class Testimony(NamedTuple):
-    """What a supervisor said about a job of a dead process: `reason` "" excuses it."""
+    """What a supervisor said, and when, about a job of a dead process: `reason` "" excuses it."""
 
     reason: str
     worker: int
+    at_us: int
 
 
 class Recovered(NamedTuple):

@@ -170,3 +170,18 @@ def wants_too_much(megabytes: int) -> None:
         bytearray(2 * megabytes << 20)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@jm.task
+async def crash_async() -> None:
+    note("start")
+    await asyncio.sleep(0)
+    os.kill(os.getpid(), 11)
+
+
+@jm.task
+async def quiet_until(gate: str) -> None:
+    note("start")
+    while not os.path.exists(gate):  # noqa: ASYNC240 - one look at a local folder
+        await asyncio.sleep(0.01)
+    note("end")

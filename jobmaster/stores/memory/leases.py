@@ -171,7 +171,7 @@ class Leases(MasterState):
         for key, reason in said.items():
             if (worker, key) not in self.blamed and self._may_be_blamed(worker, key):
                 self.blamed.add((worker, key))
-                self.blames[key] = Testimony(reason, worker)
+                self.blames[key] = Testimony(reason, worker, self._begin())
 
     def _may_be_blamed(self, worker: int, key: JobKey) -> bool:
         """Evidence that comes after the job was taken back is of a run that was counted then, if it was one."""

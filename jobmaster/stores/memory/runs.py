@@ -70,7 +70,7 @@ class Runs(MasterState):
             return _verdict(row, yes=False)
         heard = self.blames.pop(start.key, None)
         if heard is not None and heard.reason:
-            self._record_unnoted(row, now, heard)
+            self._record_unnoted(row, heard)
             self.jobs.change(row, recoveries=row.recoveries + 1, suspect=True)
             if is_hopeless(row.recoveries, max_recoveries=self.rules.max_recoveries):
                 error = quarantine_error(row.recoveries, heard.reason)

@@ -151,7 +151,7 @@ class MasterState:
         if row.status is JobStatus.PROCESSING:
             self._record_lost(row, now, blame, living)
         elif heard is not None and heard.reason:
-            self._record_unnoted(row, now, heard)
+            self._record_unnoted(row, heard)
         self.jobs.change(
             row,
             status=after.status,
@@ -174,10 +174,10 @@ class MasterState:
             return "" if row.worker == living else None
         return heard.reason
 
-    def _record_unnoted(self, row: JobRow, now: int, heard: Testimony) -> None:
+    def _record_unnoted(self, row: JobRow, heard: Testimony) -> None:
         """A run that only its process knew of, and its supervisor: it was an attempt all the same."""
         self.jobs.change(row, attempts=row.attempts + 1, worker=heard.worker, started_us=None)
-        self._record_lost(row, now, heard.reason, None)
+        self._record_lost(row, heard.at_us, heard.reason, None)
 
     def _record_lost(self, row: JobRow, now: int, blame: str | None, living: int | None) -> None:
         error = lost_error(blame) if blame else None

@@ -161,7 +161,7 @@ class CountAll(MasterState):
 
     def _recover(self, row: JobRow, now: int, *, living: int | None = None) -> None:
         if row.status is not JobStatus.PROCESSING:
-            self.blames.setdefault(row.key, Testimony("counted although nobody saw it run", row.worker or 0))
+            self.blames.setdefault(row.key, Testimony("counted although nobody saw it run", row.worker or 0, now))
         super()._recover(row, now, living=living)
 
 

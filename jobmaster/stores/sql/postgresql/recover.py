@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from jobmaster.model.ids import JobKey
-    from jobmaster.model.job import Envelope, Start
+    from jobmaster.model.job import Envelope
     from jobmaster.rules.recovery import Recovered
     from jobmaster.stores.sql.job_rows import Row
     from jobmaster.stores.sql.postgresql.transaction import Transaction
@@ -34,7 +34,7 @@ HOLD = Change(
     touched_us = excluded.touched_us, reason = excluded.reason, attempts = excluded.attempts,
     checkpoint = coalesce(excluded.checkpoint, jm_job.checkpoint), finished_us = excluded.finished_us""",
 )
-BLAMES = "SELECT job_id, reason, worker FROM jm_blame WHERE job_id = ANY($1::uuid[]) AND counted = 0"
+BLAMES = "SELECT job_id, reason, worker, created_us FROM jm_blame WHERE job_id = ANY($1::uuid[]) AND counted = 0"
 COUNT_BLAMES = "UPDATE jm_blame SET counted = 1 WHERE job_id = ANY($1::uuid[]) AND counted = 0"
 
 ADD_ATTEMPTS = (
@@ -64,6 +64,15 @@ class Held(NamedTuple):
     """None: as the row has it."""
 
 
+class Unnoted(NamedTuple):
+    """A run that only its process knew of, and its supervisor, with its number."""
+
+    key: JobKey
+    attempt: int
+    bucket: int | None
+    heard: Testimony
+
+
 async def recover(transaction: Transaction, rows: Sequence[State], *, living: Collection[int] = ()) -> None:
     """What becomes of rows in a bucket status whose owner is gone.
 
@@ -77,16 +86,21 @@ async def recover(transaction: Transaction, rows: Sequence[State], *, living: Co
     changes: list[Row] = []
     ended = []
     lost = []
+    unnoted = []
     for found in rows:
         blame = blame_on(found, blames, living)
         after = after_loss(transaction, found, tombstone=found.key in stones, blame=blame)
-        row = unnoted(found, blames[found.key]) if blame and found.status != PROCESSING else found
-        if blame or row.status == PROCESSING:
+        row = found
+        if row.status == PROCESSING:
             lost.append((row, blame))
+        elif blame:
+            row = found._replace(attempts=found.attempts + 1)
+            unnoted.append(Unnoted(row.key, row.attempts, row.bucket, blames[row.key]))
         changes.append(_changed_row(transaction, row, after, blame))
         if after.status.is_final:
             ended.append(row.key)
     await record_lost(transaction, lost, living)
+    await record_unnoted(transaction, unnoted)
     await RECOVER.apply(transaction, changes)
     await count_blames(transaction, blames)
     await tell_ended(transaction, ended)
@@ -100,11 +114,6 @@ def blame_on(row: State, blames: Mapping[JobKey, Testimony], living: Collection[
     if heard is None:
         return "" if row.worker in living else None
     return heard.reason
-
-
-def unnoted(row: State, heard: Testimony) -> State:
-    """The row with the run that only its process knew of, and its supervisor: it was an attempt all the same."""
-    return row._replace(attempts=row.attempts + 1, worker=heard.worker, started_us=None)
 
 
 def after_loss(transaction: Transaction, row: State, *, tombstone: bool, blame: str | None) -> Recovered:
@@ -141,14 +150,14 @@ async def record_lost(
     await transaction.insert(ADD_ATTEMPTS, ATTEMPT_TYPES, records, ON_REPEATED_ATTEMPT)
 
 
-async def record_unnoted(transaction: Transaction, runs: Sequence[tuple[Start, Testimony]], bucket: int) -> None:
-    """The same of jobs that had no row yet."""
+async def record_unnoted(transaction: Transaction, runs: Sequence[Unnoted]) -> None:
+    """They were attempts all the same."""
     records = [
         (
-            start.key, start.attempt, FAILED, heard.worker, bucket, None, transaction.now_us, WORKER_LOST,
-            encode_error(lost_error(heard.reason)),
+            run.key, run.attempt, FAILED, run.heard.worker, run.bucket, None, run.heard.at_us, WORKER_LOST,
+            encode_error(lost_error(run.heard.reason)),
         )
-        for start, heard in runs
+        for run in runs
     ]  # fmt: skip
     await transaction.insert(ADD_ATTEMPTS, ATTEMPT_TYPES, records, ON_REPEATED_ATTEMPT)
 
@@ -156,7 +165,7 @@ async def record_unnoted(transaction: Transaction, runs: Sequence[tuple[Start, T
 async def blames_on(transaction: Transaction, keys: Sequence[JobKey]) -> dict[JobKey, Testimony]:
     """Evidence that is not counted yet, by job."""
     found = await transaction.rows(BLAMES, list(keys)) if keys else ()
-    return {key: Testimony(reason, worker) for key, reason, worker in found}
+    return {row[0]: Testimony(*row[1:]) for row in found}
 
 
 async def count_blames(transaction: Transaction, keys: Iterable[JobKey]) -> None:

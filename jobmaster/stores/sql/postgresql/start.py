@@ -12,6 +12,7 @@ from jobmaster.stores.sql.job_rows import CANCELLED, FAILED, PROCESSING, State, 
 from jobmaster.stores.sql.postgresql.messages import keep, remove
 from jobmaster.stores.sql.postgresql.owning import own
 from jobmaster.stores.sql.postgresql.recover import (
+    Unnoted,
     after_loss,
     blame_on,
     blames_on,
@@ -20,7 +21,6 @@ from jobmaster.stores.sql.postgresql.recover import (
     record_unnoted,
     recover,
     tell_client,
-    unnoted,
 )
 from jobmaster.stores.sql.postgresql.rows import Change, insert_absent, states, tombstoned
 
@@ -85,7 +85,7 @@ class _Batch:
         self._lost: list[tuple[State, str | None]] = []
         self._recover: list[State] = []
         self._counted: list[JobKey] = []
-        self._unnoted: list[tuple[Start, Testimony]] = []
+        self._unnoted: list[Unnoted] = []
         self.verdicts: dict[JobKey, Verdict] = {}
 
     async def decide(self, starts: Sequence[Start]) -> list[Start]:
@@ -113,7 +113,7 @@ class _Batch:
     async def write(self) -> None:
         """Write what was decided over rows that were there."""
         await record_lost(self._transaction, self._lost, self._living)
-        await record_unnoted(self._transaction, self._unnoted, self._fence.bucket)
+        await record_unnoted(self._transaction, self._unnoted)
         await GO.apply(self._transaction, self._go)
         await END.apply(self._transaction, self._end)
         await recover(self._transaction, self._recover, living=self._living)
@@ -165,7 +165,8 @@ class _Batch:
         self.verdicts[start.key] = new.verdict
         if new.verdict.recoveries:
             self._counted.append(start.key)
-            self._unnoted.append((start, self._blames[start.key]))
+            heard = self._blames[start.key]
+            self._unnoted.append(Unnoted(start.key, start.attempt, self._fence.bucket, heard))
         if not new.verdict.yes:
             tell_client(self._transaction, start.envelope)
 
@@ -177,8 +178,8 @@ class _Batch:
         blame = heard.reason if heard else ""
         recoveries = row.recoveries + 1 if blame else row.recoveries
         if heard and blame:
-            row = unnoted(row, heard)
-            self._lost.append((row, blame))
+            row = row._replace(attempts=row.attempts + 1)
+            self._unnoted.append(Unnoted(row.key, row.attempts, row.bucket, heard))
             self._counted.append(start.key)
             if is_hopeless(recoveries, max_recoveries=self._transaction.rules.max_recoveries):
                 return self._ended(row, start, FAILED, recoveries=recoveries, blame=blame)

@@ -27,7 +27,7 @@ HOLD = """
 UPDATE jm_job SET status = ?, bucket = NULL, gen = gen + 1, nonce = NULL, due_us = ?, touched_us = ?, reason = ?,
     attempts = ?, checkpoint = coalesce(?, checkpoint), finished_us = ? WHERE id = ?
 """
-BLAMES = "SELECT job_id, reason, worker FROM jm_blame WHERE job_id IN ({keys}) AND counted = 0"
+BLAMES = "SELECT job_id, reason, worker, created_us FROM jm_blame WHERE job_id IN ({keys}) AND counted = 0"
 COUNT_BLAMES = "UPDATE jm_blame SET counted = 1 WHERE job_id = ? AND counted = 0"
 ANY_BLAME = "SELECT EXISTS (SELECT 1 FROM jm_blame LIMIT 1)"
 
@@ -56,9 +56,11 @@ def recover(transaction: Transaction, rows: Sequence[State], *, living: Collecti
     for found in rows:
         blame = blame_on(found, blames, living)
         after = after_loss(transaction, found, tombstone=found.key in stones, blame=blame)
-        row = unnoted(found, blames[found.key]) if blame and found.status != PROCESSING else found
-        if blame or row.status == PROCESSING:
+        row = found
+        if row.status == PROCESSING:
             record_lost(transaction, row, blame, living)
+        elif blame:
+            row = record_unnoted(transaction, found, blames[found.key])
         _write(transaction, row, after, blame)
         if after.status.is_final:
             ended.append(row.key)
@@ -74,11 +76,6 @@ def blame_on(row: State, blames: Mapping[JobKey, Testimony], living: Collection[
     if heard is None:
         return "" if row.worker in living else None
     return heard.reason
-
-
-def unnoted(row: State, heard: Testimony) -> State:
-    """The row with the run that only its process knew of, and its supervisor: it was an attempt all the same."""
-    return row._replace(attempts=row.attempts + 1, worker=heard.worker, started_us=None)
 
 
 def after_loss(transaction: Transaction, row: State, *, tombstone: bool, blame: str | None) -> Recovered:
@@ -123,10 +120,18 @@ def record_lost(transaction: Transaction, row: State, blame: str | None, living:
     )  # fmt: skip
 
 
-def record_unnoted(transaction: Transaction, key: JobKey, attempt: int, bucket: int, heard: Testimony) -> None:
-    """The same of a job that has no row yet."""
-    now_us, error = transaction.now_us, encode_error(lost_error(heard.reason))
-    values = (key, attempt, JobStatus.FAILED.value, heard.worker, bucket, None, now_us, WORKER_LOST, error)
+def record_unnoted(transaction: Transaction, row: State, heard: Testimony) -> State:
+    """A run that only its process knew of, and its supervisor, was an attempt all the same: the row with it."""
+    record_unnoted_of(transaction, row.key, row.attempts + 1, row.bucket, heard)
+    return row._replace(attempts=row.attempts + 1)
+
+
+def record_unnoted_of(
+    transaction: Transaction, key: JobKey, attempt: int, bucket: int | None, heard: Testimony
+) -> None:
+    """The same of a job that may have no row yet."""
+    error = encode_error(lost_error(heard.reason))
+    values = (key, attempt, JobStatus.FAILED.value, heard.worker, bucket, None, heard.at_us, WORKER_LOST, error)
     transaction.execute(ADD_ATTEMPT, values)
 
 
@@ -134,7 +139,7 @@ def blames_on(transaction: Transaction, keys: Sequence[JobKey]) -> dict[JobKey, 
     """Evidence that is not counted yet, by job."""
     if not transaction.rows(ANY_BLAME)[0][0]:
         return {}
-    return {key: Testimony(reason, worker) for key, reason, worker in transaction.by_keys(BLAMES, keys)}
+    return {key: Testimony(*said) for key, *said in transaction.by_keys(BLAMES, keys)}
 
 
 def count_blames(transaction: Transaction, keys: Iterable[JobKey]) -> None:

@@ -18,9 +18,9 @@ from jobmaster.stores.sql.sqlite.recover import (
     count_blames,
     record_lost,
     record_unnoted,
+    record_unnoted_of,
     recover,
     tell_client,
-    unnoted,
 )
 from jobmaster.stores.sql.sqlite.rows import INSERT_JOBS, states, tombstoned
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from jobmaster.model.ids import JobKey
     from jobmaster.model.job import Fence, Start
-    from jobmaster.rules.recovery import Testimony
     from jobmaster.stores.sql.sqlite.transaction import Row, Transaction
 
 GO = """
@@ -117,7 +116,7 @@ class _Batch:
             error=encode_error(quarantine_error(counted, blame)) if quarantined else None,
         )
         if heard and blame:
-            self._record_unnoted(start, heard)
+            record_unnoted_of(transaction, start.key, start.attempt, self._fence.bucket, heard)
             count_blames(transaction, [start.key])
         if ended:
             tell_client(transaction, start.envelope)
@@ -125,9 +124,6 @@ class _Batch:
             return Verdict(yes=False, attempt=attempts, recoveries=counted)
         self.new.append(row)
         return Verdict(yes=True, attempt=attempt, recoveries=counted)
-
-    def _record_unnoted(self, start: Start, heard: Testimony) -> None:
-        record_unnoted(self._transaction, start.key, start.attempt, self._fence.bucket, heard)
 
     def _start_waiting(self, row: State, start: Start) -> Verdict:
         """Nobody is known to run it, but a dead process may have been seen to."""
@@ -137,8 +133,7 @@ class _Batch:
         blame = heard.reason if heard else ""
         recoveries = row.recoveries + 1 if blame else row.recoveries
         if heard and blame:
-            row = unnoted(row, heard)
-            record_lost(self._transaction, row, blame, ())
+            row = record_unnoted(self._transaction, row, heard)
             count_blames(self._transaction, [start.key])
             if is_hopeless(recoveries, max_recoveries=self._transaction.rules.max_recoveries):
                 return self._end(row, start, FAILED, recoveries=recoveries, blame=blame)
