@@ -6,9 +6,10 @@ repeat; `Fenced` means that the caller lost the bucket and nothing was changed.
 Words (docs/protocol.md): *own(b)*: the bucket's row is held shared and (owner, epoch) are the fence's. *mine(row)*:
 `row.bucket = bucket and row.gen = gen`. *hold(row)*: a tombstone exists ? Cancelled : HeldOnMaster, no bucket, gen + 1.
 *recover(row)*: Processing and at-most-once: Failed (reason "worker lost"); else hold, due when it was (so that what had
-its turn goes before what waits behind it), suspect; only if it was Processing (and not excused) or is blamed `recoveries + 1`, and when that reaches
-`max_recoveries` Failed (reason "quarantined"). A recovery of a Processing row also counts its attempt (`attempts`
-stands) and leaves an attempt record with reason "worker lost", whose error has the blame.
+its turn goes before what waits behind it), suspect; only if it was Processing (and not excused) or is blamed
+`recoveries + 1`, and when `rules.recovery` convicts it Failed (reason "quarantined"). A recovery of a Processing row
+also counts its attempt (`attempts` stands) and leaves an attempt record with reason "worker lost", whose error has the
+blame.
 
 Rows that a recovery, a hold or a cancel ends lose their bucket and get gen + 1; rows that `finish` ends keep them, so
 that a repeated outcome is recognised. `attempts` is the present attempt's number while a row is Processing, else how
