@@ -56,6 +56,7 @@ def test_a_wrong_arrow_breaks_a_contract(tmp_path: Path, file: str, imported: st
         "database.py",
         "early_start.py",
         "errors.py",
+        "first_engine.py",
         "in_process.py",
         "result.py",
         "runtime.py",
