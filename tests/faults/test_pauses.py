@@ -28,7 +28,7 @@ from tests.faults.test_process_death import (
     only_what_was_struck_began_again,
 )
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 WAITING = 100
 RUN = f"""

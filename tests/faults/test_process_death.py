@@ -20,7 +20,7 @@ import pytest
 from tests.faults.real_cluster import RealCluster, Worker, wait_for
 from tests.faults.side_log import Line
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 PROCESSING, SUCCEEDED, FAILED = 4, 5, 7
 
