@@ -137,8 +137,8 @@ class Fetcher:
     async def _guarded(self, life: Life, step: Callable[[Life], Awaitable[None]]) -> None:
         try:
             await step(life)
-        except Refused:
-            self._lease.drop(life)
+        except Refused as answer:
+            self._lease.drop(life, str(answer))
         except Exception as error:  # noqa: BLE001 - no error of a store ends a worker (I8)
             life.read_wanted = True
             await self._pause.wait_after(error)

@@ -20,12 +20,12 @@ from jobmaster.model.states import JobStatus
 from jobmaster.ports.answers import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from jobmaster.engine.lease import Lease
     from jobmaster.engine.life import Entry, Life
     from jobmaster.engine.persistence import Backoff
-    from jobmaster.model.job import Message, Outcome
+    from jobmaster.model.job import Message, Outcome, Settled
     from jobmaster.ports.store import Store
 
 Item = tuple["Entry", "Outcome"]
@@ -96,7 +96,9 @@ class Finisher:
         """One life's batch; a job comes only once in it."""
         for life in list(queues):
             if life.dropped:
-                self._waiting -= len(queues.pop(life))
+                late = len(queues.pop(life))
+                self._waiting -= late
+                logger.warning("outcomes_dropped bucket=%d epoch=%d count=%d", life.bucket.id, life.bucket.epoch, late)
                 continue
             items = queues.pop(life)
             batch, rest = items[: self._batch], items[self._batch :]
@@ -113,6 +115,8 @@ class Finisher:
         self._in_flight += len(batch)
         try:
             if await self._written(life, [outcome for _, outcome in batch], ended=ended):
+                if ended:
+                    logger.info("jobs_handed_back bucket=%d count=%d", life.bucket.id, len(batch))
                 self.settled(life, life.forget([entry for entry, _ in batch]))
         finally:
             self._in_flight -= len(batch)
@@ -129,6 +133,12 @@ class Finisher:
             first = await self._written(life, outcomes[:half], ended=ended)
             return first and await self._written(life, outcomes[half:], ended=ended)
 
+    def _tell_refused(self, life: Life, answers: Sequence[Settled]) -> None:
+        """What another assignment of the job has overtaken: its outcome came too late, and counts for nothing."""
+        refused = [answer.done for answer in answers].count(False)
+        if refused:
+            logger.warning("outcomes_refused bucket=%d epoch=%d count=%d", life.bucket.id, life.bucket.epoch, refused)
+
     async def _until_answered(
         self, life: Life, outcomes: list[Outcome], *, ended: bool | None, for_ever: bool = False
     ) -> bool:
@@ -143,11 +153,11 @@ class Finisher:
                 continue
             try:
                 if ended is None:
-                    await self._store.settle(life.fence, outcomes)
+                    self._tell_refused(life, await self._store.settle(life.fence, outcomes))
                 else:
                     await self._store.set_free(life.fence, outcomes, ended=ended)
-            except Refused:
-                self._lease.drop(life)
+            except Refused as answer:
+                self._lease.drop(life, str(answer))
             except StoreUnavailable as error:
                 await self._pause.wait_after(error)
             except Exception as error:

@@ -70,8 +70,8 @@ class Intake:
                 continue
             try:
                 await self._steps(life)
-            except Refused:
-                self._lease.drop(life)
+            except Refused as answer:
+                self._lease.drop(life, str(answer))
             except Exception as error:  # noqa: BLE001 - no error of a store ends a worker (I8)
                 self.reachable = False
                 await self._pause.wait_after(error)
@@ -85,16 +85,27 @@ class Intake:
 
     async def _steps(self, life: Life) -> None:
         takeover = await self._store.fence(life.fence)
+        taken_back = 0
         while True:
             recovered = await self._store.recover_before(
                 life.fence, adopted_us=life.bucket.adopted_us, limit=_RECOVER_BATCH
             )
+            taken_back += recovered
             if recovered < _RECOVER_BATCH or life.dropped:
                 break
         if life.dropped:
             return
         life.high_mark = 0 if life.bucket.clean else takeover.high_mark
         life.open = True
+        if life.bucket.epoch > 1:
+            logger.info(
+                "bucket_adopted bucket=%d epoch=%d worker=%d recovered=%d clean=%d",
+                life.bucket.id,
+                life.bucket.epoch,
+                life.fence.owner,
+                taken_back,
+                life.bucket.clean,
+            )
         logger.debug("bucket_open bucket=%d epoch=%d high_mark=%d", life.bucket.id, life.bucket.epoch, life.high_mark)
         self._opened(life)
 

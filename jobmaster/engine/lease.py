@@ -7,6 +7,7 @@ a new life.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from jobmaster.engine.life import Life
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from jobmaster.model.worker import Demand, Grant
     from jobmaster.ports.clock import Clock
     from jobmaster.ports.link import EngineLink, Report
+
+logger = logging.getLogger("jobmaster.engine")
 
 
 class Lease:
@@ -62,10 +65,21 @@ class Lease:
         """True where this life's jobs may be started and finished now."""
         return not life.dropped and self.trusted()
 
-    def drop(self, life: Life) -> None:
-        """The bucket is not ours any more (Fenced, or not named): nothing of it counts from here on."""
+    def drop(self, life: Life, why: str = "") -> None:
+        """The bucket is not ours any more (Fenced, or not named): nothing of it counts from here on.
+
+        `why`: told in the log; empty where we gave it away ourselves.
+        """
         if life.dropped:
             return
+        if why:
+            logger.warning(
+                "bucket_dropped bucket=%d epoch=%d jobs=%d why=%r",
+                life.bucket.id,
+                life.bucket.epoch,
+                len(life.entries),
+                why,
+            )
         life.dropped = True
         life.open = False
         if self.lives.get(life.bucket.id) is life:
@@ -92,7 +106,7 @@ class Lease:
         for life in list(self.lives.values()):
             bucket = named.get(life.bucket.id)
             if bucket is None or bucket.epoch != life.bucket.epoch:
-                self.drop(life)
+                self.drop(life, "its lease has ended" if grant.gone else "a renewal did not name it")
         for bucket in named.values():
             if bucket.id not in self.lives:
                 self._adopt(bucket)

@@ -333,6 +333,9 @@ class Runner:
         entry.policy = policy
         entry.started_us, entry.started_at = batch.now_us, batch.now
         starting = batch.coroutines if policy.is_async else batch.functions
+        if entry.recoveries:
+            logger.info("job_recovered job=%s attempt=%d recoveries=%d",
+                        key_text(entry.key), entry.attempts, entry.recoveries)  # fmt: skip
         if entry.recoveries and self._must_be_apart(entry):
             starting = self._set_apart(entry, starting, batch)
         else:

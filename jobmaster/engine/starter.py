@@ -142,8 +142,8 @@ class Starter:
                 continue
             try:
                 verdicts = await self._store.take_over(life.fence, starts)
-            except Refused:
-                self._lease.drop(life)
+            except Refused as answer:
+                self._lease.drop(life, str(answer))
             except StoreUnavailable as error:
                 await self._pause.wait_after(error)
             except Exception as error:
@@ -182,6 +182,8 @@ class Starter:
                 entry.life.message_removed(entry)
         stage = entry.stage
         if not yes and entry.alive and stage is not Stage.ENDED:
+            logger.info("start_refused job=%s gen=%d bucket=%d: it has ended, was cancelled, or is somebody else's",
+                        key_text(entry.key), entry.gen, entry.life.bucket.id)  # fmt: skip
             if stage is Stage.RUNNING:
                 self.halt(entry, Halt.SHUTDOWN)
             self.settled(entry)
