@@ -57,17 +57,22 @@ class Turns:
     ) -> Generator[None, object, object]:
         alone = is_alone(item)
         if not self._stays:
-            self._enter(alone=alone)
+            self.enter(alone=alone)
         try:
             return (yield)
         finally:
             self._stays = alone and nextitem is not None and is_alone(nextitem)
             if not self._stays:
-                # Said, not only closed: a process that a test has forked holds the same open file.
-                fcntl.flock(self._room, fcntl.LOCK_UN)
+                self.leave()
 
-    def _enter(self, *, alone: bool) -> None:
+    def enter(self, *, alone: bool) -> None:
+        """Wait for a turn: beside others, or when nobody else has one."""
         # Whoever waits for an empty room holds the gate, so that nobody else enters meanwhile.
         fcntl.flock(self._gate, fcntl.LOCK_EX)
         fcntl.flock(self._room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         fcntl.flock(self._gate, fcntl.LOCK_UN)
+
+    def leave(self) -> None:
+        """End the turn."""
+        # Said, not only closed: a process that a test has forked holds the same open file.
+        fcntl.flock(self._room, fcntl.LOCK_UN)

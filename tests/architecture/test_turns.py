@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import pytest
 
+from tests.turns import Turns
+
 ROOT = Path(__file__).parents[2]
 
 TOLD = """
-    import os, time, pytest
+    import time, pytest
 
-    def story(name):
+    def tell(line):
         with open("story", "a") as file:
-            file.write(f"{name} begins\\n")
-        time.sleep(0.15)
-        with open("story", "a") as file:
-            file.write(f"{name} ends\\n")
+            file.write(f"{line}\\n")
 
     @pytest.mark.parametrize("number", range(6))
-    def test_beside(number): story("beside")
+    def test_beside(number):
+        tell("beside begins")
+        time.sleep(0.05)
+        tell("beside ends")
 
     @pytest.mark.alone
-    @pytest.mark.timeout(1)
     @pytest.mark.parametrize("number", range(3))
-    def test_alone(number): story("alone")
+    def test_alone(number):
+        tell("alone begins")
+        time.sleep(0.1)
+        tell("alone ends")
 """
 
 
@@ -52,8 +58,25 @@ def test_nobody_runs_beside_a_test_that_is_alone(tmp_path: Path) -> None:
     story = run(tmp_path, "-n", "2", "--dist", "worksteal")
 
     assert len(story) == 18
-    assert story[:6] == ["alone begins", "alone ends"] * 3
+    open_ones = 0
+    for line, following in itertools.pairwise([*story, ""]):
+        open_ones += {"begins": 1, "ends": -1}[line.split()[1]]
+        if line == "alone begins":
+            assert (open_ones, following) == (1, "alone ends"), story
     assert not list(tmp_path.glob("jobmaster-turns-*")), "the folder of the locks is gone"
+
+
+def test_others_go_side_by_side_and_who_is_alone_waits_for_all_of_them(tmp_path: Path) -> None:
+    others = [Turns(str(tmp_path)) for _ in range(3)]
+    for turns in others:
+        turns.enter(alone=False)
+    entered, last = threading.Event(), Turns(str(tmp_path))
+    waiting = threading.Thread(target=lambda: (last.enter(alone=True), entered.set()), daemon=True)
+    waiting.start()
+    for turns in others:
+        assert not entered.wait(0.05)
+        turns.leave()
+    assert entered.wait(20)
 
 
 @pytest.mark.parametrize("how", [(), ("-n", "0")])
