@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobmaster.stores.sql.job_rows import State
-from jobmaster.stores.sql.postgresql import buckets, drain, leases, news, owning, renewal
+from jobmaster.stores.sql.postgresql import buckets, drain, leases, news, owning, recover, renewal
 from jobmaster.stores.sql.postgresql.news import Worker
 from jobmaster.stores.sql.postgresql.owning import Owned, own
 from tests.conformance.mutants import Mutant, Patch, both, instead, text
@@ -22,6 +22,10 @@ RACE = "test_bucket_races."
 
 def postgresql(guard: str, noticed_by: str, patch: Patch, adapters: tuple[str, ...] = BOTH) -> Mutant:
     return Mutant(guard, noticed_by, adapters, patch=patch)
+
+
+def _unless_heard(row: Any, blames: Any, _living: Any) -> str | None:
+    return blames[row.key].reason if row.key in blames else None
 
 
 async def _nothing(*_: Any, **__: Any) -> None:
@@ -212,6 +216,11 @@ RENEWALS = [
         "R8 reconcile",
         LEASE + "test_rows_that_the_worker_does_not_have_are_recovered",
         instead(renewal, "_recover", _nothing),
+    ),
+    postgresql(
+        "nobody died where the worker lives",
+        LEASE + "test_lost_replies_never_quarantine",
+        instead(recover, "blame_on", _unless_heard),
     ),
     postgresql(
         "R8 cut",

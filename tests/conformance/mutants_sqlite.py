@@ -61,6 +61,11 @@ def counting_all(transaction: Any, row: Any, *, tombstone: bool, blame: str | No
 
 real_after_loss = recover.after_loss
 
+
+def unless_heard(row: Any, blames: Any, _living: Any) -> str | None:
+    return blames[row.key].reason if row.key in blames else None
+
+
 OWN = [  # R12 own(b), verb by verb
     sqlite("own(b) of finish", "test_finishes.test_a_stale_fence_cannot_finish_a_job", instead(finish, "own", unowned)),
     sqlite(
@@ -204,6 +209,11 @@ ROWS = [  # mine(row), final states, tombstones
         "recoveries count starts",
         "test_buckets.test_the_adopter_recovers_what_the_old_owner_had_in_memory",
         instead(recover, "after_loss", counting_all),
+    ),
+    sqlite(
+        "nobody died where the worker lives",
+        "test_leases.test_lost_replies_never_quarantine",
+        instead(recover, "blame_on", unless_heard),
     ),
     sqlite(
         "a claim is a new assignment",
