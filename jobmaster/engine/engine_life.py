@@ -15,6 +15,7 @@ logger = logging.getLogger("jobmaster.supervisor")
 
 TICK = 1.0
 """Seconds between two looks at a child when nothing calls `Supervisor.wake`: its counter moves once a second."""
+_CLEAN = "exit 0"
 GRACEFUL, AT_ONCE, KILL = 1, 2, 3
 """What the first, the second and the third signal mean."""
 
@@ -102,6 +103,13 @@ class EngineLife:
     def reason(self) -> str:
         """How it ended: our own reason where we killed it; empty while it lives."""
         return self.killed_for or self.child.exit_reason() or ""
+
+    @property
+    def ended_well(self) -> bool:
+        """Whether it has come to its own end. A task may end its process, too, and with a 0; an engine stops first."""
+        report = self.child.reports()
+        has_stopped = self.asked_to_stop > 0 or (report is not None and report.stopping)
+        return has_stopped and self.reason() == _CLEAN
 
     def look(self, now: float, *, stops: int) -> None:
         """Look at it once, and do what is due.

@@ -27,8 +27,6 @@ logger = logging.getLogger("jobmaster.supervisor")
 
 __all__ = ["EndingStore", "Patience", "Supervisor"]
 
-_CLEAN = "exit 0"
-
 
 class EndingStore(Protocol):
     """What a supervisor needs of a master."""
@@ -249,13 +247,13 @@ class Supervisor:
             self._lives.discard(life)
             self._keeper.remove(life.child)
             self._somebody_was_ready = self._somebody_was_ready or life.was_ready
-            reason = "recycled" if life.retired and life.reason() == _CLEAN else life.reason()
-            level = logging.INFO if life.reason() == _CLEAN else logging.WARNING
+            reason = "recycled" if life.retired and life.ended_well else life.reason()
+            level = logging.INFO if life.ended_well else logging.WARNING
             logger.log(level, "engine_ended engine=%d pid=%d reason=%s", life.engine, life.child.pid, reason)
         return True
 
     def _has_done_its_work(self, life: EngineLife) -> bool:
-        return life.reason() == _CLEAN and life.child.condemned() is None
+        return life.ended_well and life.child.condemned() is None
 
     def _never_was_ready(self, life: EngineLife) -> bool:
         return life.child.reports() is None and life.reason() != f"exit {EXIT_UNREACHABLE}"
@@ -282,9 +280,9 @@ class Supervisor:
         reason = life.reason()
         report = life.child.reports()
         stopping = life.asked_to_stop > 0
-        if stopping and self._stopping() and not (reason in {_CLEAN, "SIGTERM"} or report is None):
+        if stopping and self._stopping() and not (life.ended_well or reason == "SIGTERM" or report is None):
             self._unclean = True
-        if reason == _CLEAN or report is None:
+        if life.ended_well or report is None:
             return None
         # Who is killed because the grace period is over is to blame for nothing.
         blame = [] if stopping and life.killed_for else blamed(life.ran(), reason)

@@ -395,7 +395,7 @@ def test_a_process_that_the_system_refuses_is_tried_again():
 
 def test_engines_that_end_by_themselves_end_the_supervisor():
     def prepare(child):
-        child._loop.call_later(5, child.die, "exit 0")
+        child._loop.call_later(5, come_to_its_end, child)
 
     async def story(world):
         await world.running
@@ -403,6 +403,24 @@ def test_engines_that_end_by_themselves_end_the_supervisor():
         assert world.supervisor.failure is None
 
     supervise(story, engines=2, prepare=prepare)
+
+
+def come_to_its_end(child):
+    child.report = Report(child.report.worker, cut_us=1, stopping=True)
+    child.die("exit 0")
+
+
+def test_an_engine_that_a_task_ended_with_a_0_is_replaced_and_the_task_is_blamed():
+    async def story(world):
+        await asyncio.sleep(5)
+        child = world.children[0]
+        ran = new_job_key()
+        child.places = [(ran, False)]
+        child.die("exit 0")
+        await until(lambda: len(world.children) == 2, seconds=1.5)
+        assert [(worker, blame) for _, worker, blame in world.store.ended] == [(1, [Blame(ran, "exit 0")])]
+
+    supervise(story)
 
 
 def test_a_stop_during_the_start_reaches_the_child():
