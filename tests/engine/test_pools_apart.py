@@ -88,3 +88,12 @@ async def test_processes_in_which_nothing_runs_end_after_a_while() -> None:
         again = new_run("coroutine")
         pool.submit([again])
         await until(lambda: again.key in ends)
+
+
+async def test_one_long_run_does_not_keep_the_processes_of_all_others() -> None:
+    async with apart(idle=0.05) as (pool, ends):
+        waits, others = new_run("waits"), [new_run("coroutine") for _ in range(2)]
+        pool.submit([waits, *others])
+        await until(lambda: all(run.key in ends for run in others))
+        await until(lambda: len(processes()) == 1)
+        assert waits.key not in ends

@@ -38,7 +38,8 @@ class ApartPool:
         self._random = random
         self._idle_s = idle
         self._loop = asyncio.get_running_loop()
-        self._free: list[ProcessPool] = []
+        self._free: list[tuple[float, ProcessPool]] = []
+        """Those in which nothing runs, and since when (of the loop's clock); the last to become free is used first."""
         self._busy: dict[JobKey, ProcessPool] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -46,11 +47,8 @@ class ApartPool:
     def submit(self, runs: Sequence[Run]) -> None:
         """See `Pool.submit`."""
         self.begun += len(runs)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         for run in runs:
-            cell = self._free.pop() if self._free else self._new_cell()
+            cell = self._free.pop()[1] if self._free else self._new_cell()
             self._busy[run.key] = cell
             cell.submit([run])
 
@@ -65,16 +63,19 @@ class ApartPool:
 
     def limit_memory(self, *, most: int, too_much: int) -> None:
         """See `ProcessPool.limit_memory`."""
-        for cell in [*self._busy.values(), *self._free]:
+        for cell in self._cells():
             cell.limit_memory(most=most, too_much=too_much)
 
     async def close(self) -> None:
         """See `Pool.close`."""
         if self._timer is not None:
             self._timer.cancel()
-        cells = [*self._busy.values(), *self._free]
+        cells = self._cells()
         self._free = []
         await asyncio.gather(*(cell.close() for cell in cells), *self._closing)
+
+    def _cells(self) -> list[ProcessPool]:
+        return [*self._busy.values(), *(cell for _, cell in self._free)]
 
     def _new_cell(self) -> ProcessPool:
         cell = ProcessPool(self._launch, size=1, max_tasks_per_child=None, random=self._random)
@@ -85,15 +86,20 @@ class ApartPool:
         for run, _, _ in finished:
             cell = self._busy.pop(run.key, None)
             if cell is not None:
-                self._free.append(cell)
-        if not self._busy and self._timer is None:
-            self._timer = self._loop.call_later(self._idle_s, self._let_go)
+                self._free.append((self._loop.time(), cell))
+        self._look_later()
         self.finished(finished)
 
+    def _look_later(self) -> None:
+        if self._free and self._timer is None:
+            self._timer = self._loop.call_at(self._free[0][0] + self._idle_s, self._let_go)
+
     def _let_go(self) -> None:
+        """Close those that were free for long enough, however long others are busy."""
         self._timer = None
-        cells, self._free = self._free, []
-        for cell in cells:
-            closing = self._loop.create_task(cell.close())
+        before = self._loop.time() - self._idle_s
+        while self._free and self._free[0][0] <= before:
+            closing = self._loop.create_task(self._free.pop(0)[1].close())
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
+        self._look_later()
