@@ -26,7 +26,8 @@ class Waiting:
         self._ready: dict[int, deque[Entry]] = {priority: deque() for priority in WEIGHTS}
         self._present: list[int] = []
         """The priorities that have entries, negated and in order: the highest comes first."""
-        self._later: list[tuple[int, int, Entry]] = []
+        self._later: list[tuple[int, int, Entry, bool]] = []
+        """Due time, order, entry, and whether it may run apart only."""
         self._order = itertools.count()
         self._apart: deque[Entry] = deque()
         """Those that may run apart only, and due: they go before all others, and hold up none."""
@@ -35,7 +36,7 @@ class Waiting:
         """Let entries wait: until their due time, or for a slot."""
         for entry in entries:
             if entry.due_us > now_us:
-                heapq.heappush(self._later, (entry.due_us, next(self._order), entry))
+                heapq.heappush(self._later, (entry.due_us, next(self._order), entry, False))
             else:
                 self._append(entry)
 
@@ -58,7 +59,7 @@ class Waiting:
         """Let entries wait that may run apart only: the others go past them."""
         for entry in entries:
             if entry.due_us > now_us:
-                heapq.heappush(self._later, (entry.due_us, next(self._order), entry))
+                heapq.heappush(self._later, (entry.due_us, next(self._order), entry, True))
             else:
                 self._apart.append(entry)
 
@@ -71,8 +72,10 @@ class Waiting:
     def promote(self, now_us: int) -> None:
         """Move what has become due to the queues of its priorities."""
         while self._later and self._later[0][0] <= now_us:
-            entry = heapq.heappop(self._later)[2]
-            if entry.alive:
+            _, _, entry, is_apart = heapq.heappop(self._later)
+            if entry.alive and is_apart:
+                self._apart.append(entry)
+            elif entry.alive:
                 self._append(entry)
 
     def take(self, running: Container[JobKey], fits: Callable[[Entry], bool]) -> Entry | None:

@@ -50,3 +50,14 @@ def test_what_the_master_held_is_taken_from_an_empty_memory_too() -> None:
     waiting = Waiting()
     waiting.add_claimed([Entry(10), Entry(5)], 100)
     assert sorted(order(waiting)) == [5, 10]
+
+
+def test_those_that_may_run_apart_only_hold_up_nobody_when_they_become_due() -> None:
+    waiting = Waiting()
+    apart = [Entry(100, guarded=True) for _ in range(100)]
+    waiting.add_apart(apart, 0)
+    waiting.promote(200)
+    other = Entry(150)
+    waiting.add([other], 200)
+    assert waiting.take(set(), lambda _: False) is other
+    assert waiting.take(set(), lambda _: True) is apart[0]
