@@ -12,6 +12,8 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 
+from jobmaster.engine.persistence import Backoff
+from jobmaster.errors import StoreUnavailable
 from jobmaster.event_loop import new_event_loop
 from jobmaster.observe.debug_log import start_debug_log, stop_debug_log
 from jobmaster.runtime import (
@@ -120,19 +122,32 @@ class InProcessWorkers:
             self._ready.set()
 
     async def _keep_running(self, plan: WorkerPlan, ready: asyncio.Event) -> None:
-        """Run an engine, and another one where it had to be given up (see `_run_one`)."""
+        """Run an engine, and another one where it had to be given up (see `_run_one`), as soon as its store answers."""
         reason: str | None = ""
+        pause = Backoff(duty="replace_engine", random=random.random)
         while True:
-            connections = await open_for_worker(self._app.settings, plan.agent)
             try:
-                if reason:  # it may be another database
-                    await start_up(self._app, connections)
-                reason = await self._run_one(plan, connections.store, ready)
-            finally:
-                await connections.close()
+                reason = await self._run_next(plan, ready, is_first=not reason)
+            except StoreUnavailable as error:
+                if not ready.is_set():  # who called `start` waits for it
+                    raise
+                reason = str(error)
+                await pause.wait_after(error)
+            else:
+                pause.succeeded()
+                if reason is not None and not self._stopping:
+                    logger.error("engine_replaced name=%s reason=%s", plan.name, reason)
             if reason is None or self._stopping:
                 return
-            logger.error("engine_replaced name=%s reason=%s", plan.name, reason)
+
+    async def _run_next(self, plan: WorkerPlan, ready: asyncio.Event, *, is_first: bool) -> str | None:
+        connections = await open_for_worker(self._app.settings, plan.agent)
+        try:
+            if not is_first:  # it may be another database
+                await start_up(self._app, connections)
+            return await self._run_one(plan, connections.store, ready)
+        finally:
+            await connections.close()
 
     async def _run_one(self, plan: WorkerPlan, store: Store, ready: asyncio.Event) -> str | None:
         """Run one engine to its end; the answer is why it was given up, or None.
