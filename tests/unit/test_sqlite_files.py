@@ -301,6 +301,24 @@ def test_a_failed_migration_says_why(tmp_path: Path) -> None:
         in_own_process(f"sqlite:///{tmp_path}/a.db")
 
 
+def test_a_migration_whose_exit_code_was_lost_has_not_succeeded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In process 1 of a container the end of any child may be fetched before it is asked for: it is 0 then."""
+    run = subprocess.run
+
+    def stolen(*args: object, **options: object) -> subprocess.CompletedProcess[str]:
+        done = run(*args, **options)  # type: ignore[call-overload]
+        done.returncode = 0
+        return done  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(subprocess, "run", stolen)
+    in_own_process(f"sqlite:///{tmp_path}/good.db")
+    (tmp_path / "a.db").write_bytes(b"dear diary, " * 100)
+    with pytest.raises(SchemaError, match="is not an SQLite database"):
+        in_own_process(f"sqlite:///{tmp_path}/a.db")
+
+
 # -- what opening costs
 
 

@@ -12,6 +12,8 @@ import sys
 from jobmaster.errors import JobMasterError, SchemaError
 
 LONGEST_MIGRATION = 600.0
+DONE = "done"
+"""The migrator's word for its success. Its exit code may get lost: process 1 of a container reaps strangers, too."""
 
 
 def in_own_process(dsn: str) -> None:
@@ -30,7 +32,7 @@ def in_own_process(dsn: str) -> None:
             f"Changing the schema took longer than {LONGEST_MIGRATION:.0f} s and was stopped. "
             "Run it by hand: jobmaster db upgrade"
         ) from None
-    if done.returncode:
+    if done.returncode or not done.stdout.endswith(DONE):
         said = done.stderr.strip().splitlines()
         raise SchemaError(
             f"The schema could not be changed: {said[-1] if said else 'no reason given'} Run: jobmaster db upgrade"
@@ -46,6 +48,7 @@ def main() -> int:
     except JobMasterError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    sys.stdout.write(DONE)
     return 0
 
 
