@@ -159,3 +159,17 @@ def test_a_grant_for_an_engine_whose_loop_is_closed_is_dropped():
     asyncio.run(story())
     link.grant(Grant(1, 1), trust_until_ns=5)
     assert link.trust_until_ns() == 5
+
+
+def test_a_grant_that_meets_the_end_of_the_lease_is_none():
+    """The keeper's thread has looked already when another thread forsakes the engine."""
+
+    class Met(ThreadLink):
+        def __setattr__(self, name, value):
+            if name == "_trust_until_ns" and value:
+                self.forsake("blocked")
+            super().__setattr__(name, value)
+
+    link = Met(stop=lambda now: None, on_condemned=lambda reason: None)
+    link.grant(Grant(1, 1), trust_until_ns=10**18)
+    assert link.trust_until_ns() == 0

@@ -128,7 +128,9 @@ class ThreadLink:
         if self.forsaken:
             return
         self._trust_until_ns, self._last = trust_until_ns, grant
-        if self._deliver is not None:
+        if self.forsaken:  # on another thread, just now
+            self._trust_until_ns = 0
+        elif self._deliver is not None:
             self._on_engine_loop(self._deliver, grant)
 
     def beats(self) -> int:
