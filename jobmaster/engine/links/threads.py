@@ -125,10 +125,10 @@ class ThreadLink:
 
     def grant(self, grant: Grant, *, trust_until_ns: int) -> None:
         """See `Child.grant`."""
-        if self.forsaken:
+        if self._is_forsaken():
             return
         self._trust_until_ns, self._last = trust_until_ns, grant
-        if self.forsaken:  # on another thread, just now
+        if self._is_forsaken():  # on another thread, just now
             self._trust_until_ns = 0
         elif self._deliver is not None:
             self._on_engine_loop(self._deliver, grant)
@@ -183,6 +183,9 @@ class ThreadLink:
     def call_to_hurry(self, hurry: Callable[[], None]) -> None:
         """Call this, on the engine's thread, when a report wants a renewal soon."""
         self._hurry = hurry
+
+    def _is_forsaken(self) -> bool:
+        return bool(self.forsaken)
 
     def _on_engine_loop(self, callback: Callable[[Any], None], argument: object) -> None:
         if self._loop is None:
