@@ -32,6 +32,7 @@ class Host:
         self.supervisor_process = Process(world.loop, f"{name}/never", host=name)
         self.supervisor_process.kill("never started")
         self.engines: dict[Process, Engine] = {}
+        self._names: dict[Process, str] = {}
         self.stopping = False
         self._boots = 0
         self._supervisor: Supervisor | None = None
@@ -181,7 +182,7 @@ class Host:
             apart_pool=SimPool(world, process, self.clock, apart=True),
             tuning=config.tuning(agent=self.agent, lanes=self.lanes),
             registration=Registration(
-                name=self.name if config.engines == 1 else f"{self.name}-{number}",
+                name=self._name_of(number, process),
                 boot=self.clock.now_us(),
                 agent=self.agent,
                 lanes=self.lanes,
@@ -194,6 +195,15 @@ class Host:
             seed=world.rng.getrandbits(32),
         )
         process.spawn(self._run(process, engine))
+
+    def _name_of(self, number: int, process: Process) -> str:
+        """A name that no living engine here has: registering a name ends the lease of who had it (R4)."""
+        name = self.name if self.world.config.engines == 1 else f"{self.name}-{number}"
+        taken = {used for other, used in self._names.items() if other.alive}
+        self._names[process] = next(
+            free for turn in range(1, 9) if (free := name if turn == 1 else f"{name}~{turn}") not in taken
+        )
+        return self._names[process]
 
     async def _run(self, process: Process, engine: Engine) -> None:
         try:
