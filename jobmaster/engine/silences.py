@@ -2,6 +2,7 @@
 
 When the store answers again, owners that live renew within moments, and one that judged them first would have their
 runs repeated. So leases are judged as of the last answer before the silence, until a whole lease has passed after it.
+Whoever has just come knows of no silence, and may be the first that the store answers: he lets others renew before.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class Silences:
     def answered(self, now_us: int) -> None:
         """The store has answered; its time was `now_us`."""
         now_ns = self._clock.trust_ns()
-        if self._is_silent(now_ns):
+        if self._answered_ns is None:
+            self._patient_until_ns = now_ns + self._lease_ns // 3  # in which everybody who lives has tried to renew
+        elif self._is_silent(now_ns):
             self._silent_since_us = self._answered_us
             self._patient_until_ns = now_ns + self._lease_ns
         self._answered_ns, self._answered_us = now_ns, now_us
@@ -42,7 +45,7 @@ class Silences:
     def as_of_us(self) -> int:
         """Leases that were over then, by the store's clock, are over: what is asked now may wait for its answer."""
         now_ns = self._clock.trust_ns()
-        if self._is_silent(now_ns):
+        if self._answered_ns is None or self._is_silent(now_ns):
             return self._answered_us
         return self._silent_since_us if now_ns < self._patient_until_ns else self._store_clock.now_us()
 

@@ -55,8 +55,17 @@ def worker() -> Worker:
     return Worker()
 
 
-def test_one_that_has_just_come_and_one_that_renews_judge_by_the_present(worker: Worker) -> None:
-    assert worker.judges() == pytest.approx(worker.store_us, abs=1000)
+def test_one_that_has_just_come_judges_nobody_until_all_others_have_tried_to_renew(worker: Worker) -> None:
+    """It may be the first that the store answers after a silence of which it does not know."""
+    assert worker.judges() == 0
+    worker.renews(after=0.5)
+    assert worker.judges(after=3.3) == 0
+    assert worker.judges(after=0.1) == pytest.approx(worker.store_us, abs=1000)
+
+
+def test_one_that_renews_judges_by_the_present(worker: Worker) -> None:
+    worker.renews(after=0.5)
+    worker.renews(after=3.0)
     for _ in range(5):
         worker.renews(after=3.0)
         assert worker.judges(after=2.0) == pytest.approx(worker.store_us, abs=1000)
