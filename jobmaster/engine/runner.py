@@ -42,6 +42,8 @@ logger = logging.getLogger("jobmaster.engine")
 
 PLACES_APART = 4
 """So many jobs at once begin to run in processes of their own: each costs the start and the memory of one more."""
+MOST_APART = 16
+"""So many run in processes of their own in all, whatever happens: their memory is bounded (I9). The others wait."""
 _PAROLE_S = 1.0
 """Whoever has run alone for so long makes room for the next one: a long innocent must not hold up all others."""
 _TOMBSTONES = 100_000
@@ -243,7 +245,7 @@ class Runner:
                 self._end_unstarted(entry, JobStatus.CANCELLED, "")
             elif entry.key in self.running:
                 self._granted.append(entry)
-            elif self._must_be_apart(entry) and self._lately_apart() >= self._apart_most:
+            elif self._must_be_apart(entry) and not self._may_begin_apart(1):
                 self._hand_on(entry)
             else:
                 policy = self._workload.policy(entry.envelope.task)
@@ -300,11 +302,13 @@ class Runner:
     def _has_room_apart(self) -> bool:
         """What is asked about counts: it stands as Processing in the master, and would be counted at a death."""
         soon = len(self._asked_apart) + sum(map(self._must_be_apart, self._granted))
-        return self._lately_apart() + soon < self._apart_most
+        return self._may_begin_apart(soon + 1)
 
-    def _lately_apart(self) -> int:
+    def _may_begin_apart(self, count: int) -> bool:
+        """Whether so many more may run in processes of their own."""
         after = self._clock.monotonic() - _PAROLE_S
-        return sum(at > after for at in self._apart.values())
+        lately = sum(at > after for at in self._apart.values())
+        return lately + count <= self._apart_most and len(self._apart) + count <= MOST_APART
 
     def _ask(self, entry: Entry) -> None:
         """A guarded start. Of a job that runs here this is a second copy: the master knows whether it counts."""

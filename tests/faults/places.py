@@ -114,7 +114,11 @@ class PostgresPlace:
         self._connected().execute(POSTGRES_AUDIT)
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
-        found = self._connected().execute(statement).fetchall()  # type: ignore[arg-type]
+        try:
+            found = self._connected().execute(statement).fetchall()  # type: ignore[arg-type]
+        except psycopg.OperationalError:  # the server was away, or has ended this connection
+            self.close()
+            found = self._connected().execute(statement).fetchall()  # type: ignore[arg-type]
         return [(str(job), *rest) for job, *rest in found]
 
     def close(self) -> None:
