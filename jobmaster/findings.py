@@ -27,7 +27,8 @@ class FoundTask(msgspec.Struct, frozen=True):
 class Found(msgspec.Struct, frozen=True, kw_only=True):
     """The app, its settings and tasks, and the engines that are to run.
 
-    `files` are the app's own source files; `testing` is the app's own word; `settings` hold passwords, and go from one process to its parent only.
+    `files` are the app's own source files; `testing` is the app's own word; `settings` hold passwords, and go from one
+    process to its parent only.
     """
 
     settings: Settings

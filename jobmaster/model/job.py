@@ -200,8 +200,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """How an attempt ended (R12).
 
     `status` is a final status, or HeldOnMaster for another attempt, `delay_us` after the store's now.
-    `failures` counts spent retries, this one included. `recovered`, with HeldOnMaster: the process that ran it died; that
-    is a recovery, and no failure.
+    `failures` counts spent retries, this one included. `recovered`, with HeldOnMaster: the process that ran it died;
+    that is a recovery, and no failure.
     """
 
     key: JobKey

@@ -75,9 +75,9 @@ class Worker:
         assert len(claimed.jobs) == 1
         common = {"envelope": job.envelope, "status": JobStatus.SUCCEEDED, "attempt": 1, "finished_us": read.now_us}
         outcomes = [
-            *(Outcome(key=m.key, gen=m.gen, payload=m.payload, due_us=m.due_us, seq=m.seq, **common) for m in read.messages),
-            *(Outcome(key=j.key, gen=j.gen, payload=j.payload, due_us=j.due_us, **common) for j in claimed.jobs),
-        ]  # fmt: skip
+            Outcome(key=one.key, gen=one.gen, payload=one.payload, due_us=one.due_us, seq=seq, **common)
+            for one, seq in [*((m, m.seq) for m in read.messages), *((j, None) for j in claimed.jobs)]
+        ]
         assert all(one.done for one in await store.settle(bucket.fence, outcomes))
         await store.sweep(overdue_us=10**9, limit=10)
         assert await store.get_job(job.key) is not None

@@ -199,7 +199,7 @@ VERBS: dict[str, Callable[[Transaction], object]] = {
     "hand back": lambda tx: finish.set_free(tx, FENCE, outcomes(), ended=True),
     "recover a part": lambda tx: buckets.recover_before(tx, FENCE, NOW + 1, BATCH),
     "register": lambda tx: leases.register(tx, Registration("v", 1, "here", ("",), WorkerMode.FULL)),
-    "mark lost": lambda tx: leases.mark_lost(tx, 100),
+    "mark lost": lambda tx: leases.mark_lost(tx, 100, None),
     "end worker": lambda tx: leases.end_worker(tx, 1, None),
     "open buckets": buckets.open_buckets,
     "offer bucket": lambda tx: buckets.offer_bucket(tx, NewBucket("new", "here", "bulk", 3)),

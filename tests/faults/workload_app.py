@@ -182,6 +182,6 @@ async def crash_async() -> None:
 @jm.task
 async def quiet_until(gate: str) -> None:
     note("start")
-    while not os.path.exists(gate):  # noqa: ASYNC240 - one look at a local folder
+    while not os.path.exists(gate):  # noqa: ASYNC240, PTH110 - one look at a local folder
         await asyncio.sleep(0.01)
     note("end")

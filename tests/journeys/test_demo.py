@@ -154,7 +154,7 @@ def test_its_numbers_are_those_of_the_files_and_it_ends_in_time(texts: Path, pla
 
 
 def test_its_words_fit_a_pipe_and_a_database_of_ones_own_is_kept(texts: Path, place: Path, tmp_path: Path) -> None:
-    master = f"sqlite:///{tmp_path}/mine.db"
+    master = f"sqlite:///{tmp_path}/m.db"  # beside which there is room for sockets: their paths are short
     for jobs in (8, 16):  # the second one sees only its own
         done = demo(
             "--once", "--dir", str(texts), "--master", master, place=place, JOBMASTER_MASTER="mysql://elsewhere/x"
