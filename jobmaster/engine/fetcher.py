@@ -91,8 +91,8 @@ class Fetcher:
             for subscription in self._subscriptions.values():
                 subscription.close()
 
-    def take(self, life: Life, messages: list[Message], *, guarded: bool = False) -> list[Entry]:
-        """Put messages into memory; returns the new entries, which wait from now on."""
+    def take(self, life: Life, messages: list[Message], *, guarded: bool = False, first: int = 0) -> list[Entry]:
+        """Put messages into memory; returns the new entries, which wait from now on, so many of them before others."""
         entries = []
         for message in messages:
             try:
@@ -104,7 +104,10 @@ class Fetcher:
             if entry is not None:
                 entries.append(entry)
         life.waiting += len(entries)
-        self._waiting.add(entries, self._store_clock.now_us())
+        now_us = self._store_clock.now_us()
+        if first:
+            self._waiting.add_first(entries[:first], now_us)
+        self._waiting.add(entries[first:] if first else entries, now_us)
         if not self._store.standalone:
             life.await_rows(entries, self._clock.monotonic())
         return entries
@@ -158,10 +161,12 @@ class Fetcher:
                 life.read_wanted = True
                 return
             self._store_clock.learn(answer.now_us)
+            # What comes first in an adopted bucket has run when its owner died: its turn has come already.
+            first = self._tuning.slots if life.cursor is None and life.high_mark else 0
             life.cursor, life.more, life.next_due_us = answer.cursor, answer.more, answer.next_due_us
             if answer.unsettled and not life.unsettled:
                 life.unsettled, life.reread_at = True, self._clock.monotonic() + self._tuning.reread_every
-            entries = self.take(life, answer.messages)
+            entries = self.take(life, answer.messages, first=first)
         if entries:
             self.arrived(entries)
 

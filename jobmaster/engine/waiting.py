@@ -40,20 +40,31 @@ class Waiting:
             else:
                 self._append(entry)
 
-    def add_claimed(self, entries: Iterable[Entry], now_us: int) -> None:
-        """Let entries wait that the master held; what was due before all that waits here goes before it.
+    def add_first(self, entries: Iterable[Entry], now_us: int) -> None:
+        """Let entries wait before all others of their priority, in the order in which they are given.
 
-        So a job that lost its worker in its run does not wait for its turn again behind a whole buffer.
+        For jobs that lost their worker in their run, or may have: they had had their turn.
         """
         first = []
         for entry in entries:
+            if entry.due_us > now_us:
+                self.add((entry,), now_us)
+            else:
+                first.append(entry)
+        for entry in reversed(first):
+            self._append(entry)
+            self._ready[entry.life.bucket.priority].rotate(1)
+
+    def add_claimed(self, entries: Iterable[Entry], now_us: int) -> None:
+        """Let entries wait that the master held. First goes who was interrupted, or due before all that waits here."""
+        first = []
+        for entry in entries:
             queue = self._ready[entry.life.bucket.priority]
-            if queue and entry.due_us < queue[0].due_us:
+            if entry.attempts > entry.failures or (queue and entry.due_us < queue[0].due_us):
                 first.append(entry)
             else:
                 self.add((entry,), now_us)
-        for entry in sorted(first, key=_due, reverse=True):
-            self._ready[entry.life.bucket.priority].appendleft(entry)
+        self.add_first(sorted(first, key=_due), now_us)
 
     def add_apart(self, entries: Iterable[Entry], now_us: int) -> None:
         """Let entries wait that may run apart only: the others go past them."""

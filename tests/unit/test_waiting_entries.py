@@ -28,6 +28,8 @@ class Entry:
     alive: bool = True
     guarded: bool = False
     key: bytes = b""
+    attempts: int = 0
+    failures: int = 0
 
 
 def order(waiting: Waiting) -> list[int]:
@@ -42,6 +44,24 @@ def test_what_the_master_held_goes_before_what_was_due_later() -> None:
     waiting.add([Entry(50), Entry(60)], 100)
     waiting.add_claimed([Entry(40), Entry(10), Entry(55), Entry(200)], 100)
     assert order(waiting) == [10, 40, 50, 60, 55]
+    waiting.promote(300)
+    assert order(waiting) == [200]
+
+
+def test_who_was_interrupted_goes_before_all_others_and_who_failed_does_not() -> None:
+    waiting = Waiting()
+    waiting.add([Entry(50)], 100)
+    waiting.add_claimed(
+        [Entry(70, attempts=2, failures=1), Entry(60, attempts=1), Entry(80, attempts=1, failures=1)], 100
+    )
+    assert order(waiting) == [60, 70, 50, 80]
+
+
+def test_what_may_have_run_goes_first_in_its_own_order() -> None:
+    waiting = Waiting()
+    waiting.add_first([Entry(3), Entry(4), Entry(200)], 100)
+    waiting.add_first([Entry(7), Entry(8)], 100)
+    assert order(waiting) == [7, 8, 3, 4]
     waiting.promote(300)
     assert order(waiting) == [200]
 
