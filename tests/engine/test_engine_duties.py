@@ -65,8 +65,8 @@ class TestHandOver:
         await push(store, *jobs)
         settings = {"slots": 2, "buffer_per_bucket": 100, "read_limit": 50}
         async with (
-            running_engine(store, FunctionWorkload(work), name="full", lease=3.0, **settings) as first,
-            running_engine(store, FunctionWorkload(work), name="hungry", lease=3.0, **settings),
+            running_engine(store, FunctionWorkload(work), name="full", lease=1.0, **settings) as first,
+            running_engine(store, FunctionWorkload(work), name="hungry", lease=1.0, **settings),
         ):
             await final(store, *[job.key for job in jobs], timeout=50)
             assert first.engine.lease.trusted()
@@ -86,8 +86,8 @@ class TestHandOver:
         jobs = [new_job("work", n) for n in range(200)]
         await push(store, *jobs)
         async with (
-            running_engine(store, FunctionWorkload(work), name="full", lease=3.0, slots=2) as full,
-            running_engine(store, FunctionWorkload(work), name="idle", lease=3.0, slots=2),
+            running_engine(store, FunctionWorkload(work), name="full", lease=1.0, slots=2) as full,
+            running_engine(store, FunctionWorkload(work), name="idle", lease=1.0, slots=2),
         ):
             await until(lambda: len(full.engine.waiting) >= 198)
             idle.set()
