@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from jobmaster.engine.life import Stage
 from jobmaster.model.ids import key_text
 from jobmaster.model.job import decode_envelope, unreadable_envelope
 from jobmaster.ports.answers import Refused
@@ -51,6 +52,8 @@ class Claimer:
         self._wake = asyncio.Event()
         self._next_due_us: int | None = None
         self._full: list[Life] = []
+        self._in_reserve: set[Entry] = set()
+        """Those that were claimed into a full buffer, and wait."""
         self.closed = False
         self.arrived: Callable[[list[Entry]], None] = lambda _entries: None
         self.unreadable: Callable[[Entry], None] = lambda _entry: None
@@ -61,7 +64,7 @@ class Claimer:
 
     def room(self) -> None:
         """Jobs left memory: buckets that were full may claim again."""
-        if self._full and any(self._has_room(life) for life in self._full):
+        if self._full and any(map(self._room, self._full)):
             self._full = []
             self._wake.set()
 
@@ -80,16 +83,13 @@ class Claimer:
     async def _claim(self) -> bool:
         """One claim for all lanes and priorities. True: there may be more at once."""
         emptiest = self._emptiest()
-        lives = [life for life in emptiest if self._has_room(life)]
-        self._full = [life for life in emptiest if not self._has_room(life)]
+        rooms = [(life, self._room(life)) for life in emptiest]
+        lives = [life for life, room in rooms if room]
+        self._full = [life for life, room in rooms if not room]
         requests = [
-            ClaimRequest(
-                life.fence,
-                life.bucket.lane,
-                life.bucket.priority,
-                min(self._tuning.claim_limit, self._tuning.buffer_per_bucket - life.waiting),
-            )
-            for life in lives
+            ClaimRequest(life.fence, life.bucket.lane, life.bucket.priority, min(self._tuning.claim_limit, room))
+            for life, room in rooms
+            if room
         ]
         if not requests:
             self._next_due_us = None
@@ -145,13 +145,27 @@ class Claimer:
         apart = []
         for entry in entries:
             entry.life.waiting += 1
+            if self._is_full(entry.life):
+                self._in_reserve.add(entry)
             if entry.recoveries and runs_apart(entry.recoveries, max_recoveries=self._tuning.max_recoveries):
                 apart.append(entry)
         self._waiting.add_apart(apart, now_us)
         self._waiting.add_claimed([entry for entry in entries if entry not in apart] if apart else entries, now_us)
 
-    def _has_room(self, life: Life) -> bool:
-        return self._tuning.buffer_per_bucket - life.waiting >= self._tuning.least_room
+    def _room(self, life: Life) -> int:
+        """How many jobs may be claimed for it, 0 where a claim would bring few.
+
+        A backlog of messages fills every buffer as soon as there is room; it must not keep out what the master holds,
+        so a claim's worth may always wait here beside it.
+        """
+        if not self._is_full(life):
+            return self._tuning.buffer_per_bucket - life.waiting
+        self._in_reserve = {entry for entry in self._in_reserve if entry.stage is Stage.WAITING and entry.alive}
+        left = self._tuning.claim_limit - len(self._in_reserve)
+        return left if 2 * left >= self._tuning.claim_limit else 0
+
+    def _is_full(self, life: Life) -> bool:
+        return self._tuning.buffer_per_bucket - life.waiting < self._tuning.least_room
 
     def _emptiest(self) -> list[Life]:
         """Per lane and priority the open life with the most room."""

@@ -11,6 +11,8 @@ import pytest
 from jobmaster.engine.claimer import Claimer
 from jobmaster.engine.tuning import Tuning
 from jobmaster.runtime import plan_workers, tuning_of
+from tests.engine.one_engine import final, new_job, push, running_engine, until
+from tests.engine.pool_workload import FunctionWorkload
 
 
 @pytest.mark.parametrize(
@@ -46,3 +48,23 @@ def test_the_setting_reaches_the_engine(tmp_path: Any) -> None:
     app.task(name="x")(lambda: None)
 
     assert tuning_of(app.settings, plan_workers(app)[0]).claims_per_second == 7.0
+
+
+async def test_what_the_master_holds_is_claimed_beside_a_backlog_that_fills_the_buffer(store: Any) -> None:
+    starts: list[object] = []
+
+    async def note(argument: object) -> None:
+        starts.append(argument)
+        await asyncio.sleep(0.002)
+
+    held = new_job("note", "held")
+    tuning = {"slots": 1, "buffer_per_bucket": 20, "read_limit": 20, "claim_limit": 10}
+    async with running_engine(store, FunctionWorkload(note), lease=2.0, **tuning):
+        for at in range(0, 600, 100):
+            await push(store, *(new_job("note", at + number) for number in range(100)))
+        await until(lambda: len(starts) >= 20)
+        await store.hold([held])
+        await store.signal(["held"])
+        await final(store, held.key, timeout=20)
+    assert "held" in starts
+    assert len(starts) < 500, "it did not wait for the end of the backlog"
