@@ -28,7 +28,7 @@ def main() -> None:
     draw = random.Random(given.number)
     with campaign(given.store, keep=given.keep) as trial:
         cluster = trial.cluster
-        prefilled = cluster.produce(PREFILL.format(low=LOW, high=HIGH, count=given.backlog), timeout=120)
+        filled = fill(trial, given.backlog)
         workers = [cluster.start_worker("-c", "80", name=f"w{number}") for number in range(2)]
         call = CALL.format(low=LOW, high=HIGH)
         producers = [trial.stream(rate=given.rate / 2, call=call) for _ in range(2)]
@@ -36,6 +36,8 @@ def main() -> None:
         after_engine: list[float] = []
         ran_least = 10_000
         for strike in range(given.number):
+            if trial.waiting() < given.backlog * 0.8:
+                filled += fill(trial, given.backlog // 4)
             trial.until(lambda: enough_runs(trial, workers), timeout=60, what="64 running jobs in each worker")
             victim = workers[strike % 2]
             whole = strike % 4 < 2
@@ -62,8 +64,8 @@ def main() -> None:
         waited = trial.waiting()
         trial.enough()
         told = trial.judge(timeout=600)
-        missing = trial.unfinished(prefilled)
-        assert not missing, f"{len(missing)} of the first {given.backlog} are not final"
+        missing = trial.unfinished(filled)
+        assert not missing, f"{len(missing)} of what was enqueued in bulk are not final"
         publish(
             "kills",
             {
@@ -74,6 +76,11 @@ def main() -> None:
                 "waiting_at_the_end": waited,
             },
         )
+
+
+def fill(trial: Campaign, count: int) -> list[str]:
+    """So many more jobs wait; their ids."""
+    return trial.cluster.produce(PREFILL.format(low=LOW, high=HIGH, count=count), timeout=120)
 
 
 def enough_runs(trial: Campaign, workers: list[Worker]) -> bool:
