@@ -73,7 +73,9 @@ class Lease:
         if life.dropped:
             return
         if why:
-            logger.warning(
+            # Without jobs in memory nothing is lost by it: so ends, for one, a bucket that was given up.
+            logger.log(
+                logging.WARNING if life.entries else logging.INFO,
                 "bucket_dropped bucket=%d epoch=%d jobs=%d why=%r",
                 life.bucket.id,
                 life.bucket.epoch,

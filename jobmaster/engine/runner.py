@@ -43,7 +43,7 @@ logger = logging.getLogger("jobmaster.engine")
 PLACES_APART = 4
 """So many jobs at once begin to run in processes of their own: each costs the start and the memory of one more."""
 MOST_APART = 16
-"""So many run in processes of their own in all, whatever happens: their memory is bounded (I9). The others wait."""
+"""So many run in processes of their own in all, whatever happens: their memory is bounded. The others wait."""
 _PAROLE_S = 1.0
 """Whoever has run alone for so long makes room for the next one: a long innocent must not hold up all others."""
 _TOMBSTONES = 100_000

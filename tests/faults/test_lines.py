@@ -73,6 +73,7 @@ def test_a_slow_line_that_loses_one_packet_of_twenty_loses_no_job(cluster: RealC
 
 
 @pytest.mark.fault("C7")
+@pytest.mark.alone
 def test_deadlocks_and_locks_in_the_way_are_got_over(postgres_database: str, tmp_path: Path) -> None:
     with psycopg.connect(postgres_database, autocommit=True) as connection:
         name = connection.execute("SELECT quote_ident(current_database())").fetchone()

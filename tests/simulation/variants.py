@@ -164,7 +164,6 @@ CAUGHT: dict[str, Caught] = {
     "no_self_fence": Caught("harsh", ("start without lease",), 80),
     "no_life_check": Caught("split", ("unexplained extra start",), 80),
     "no_adopt": Caught("split", ("stuck",)),
-    "no_recover": Caught("lanes", ("illegal move Processing -> Queued", "taken from its runner", "stuck"), 120),
     "no_recover_reconcile": Caught("lanes", ("stuck",)),
     "recover_all": Caught("lanes", ("taken from its runner",), 80),
     "naive_drain": Caught("lanes", ("taken from another owner",), 120),
