@@ -146,10 +146,6 @@ class Campaign:
             "extra_runs": sum(count - 1 for count in ended.values()),
         }
 
-    def refusals_in_logs(self, event: str) -> int:
-        """How often workers wrote this event."""
-        return sum(worker.text().count(event) for worker in self.cluster.workers)
-
 
 class SideLog:
     """The side log, read as it grows."""
