@@ -38,10 +38,14 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     reply_to: str = ""
     custom_id: str | None = None
     trigger: int = 1
-    """What made the job: 1, a call."""
+    """What made the job: `model.schedule.Trigger`."""
     is_data: bool = False
     """The call is a MessageData bag for a handler, not args and kwargs."""
     version: Annotated[int, msgspec.Meta(le=versions.ENVELOPE_VERSION)] = 1
+    schedule: bytes | None = None
+    """Key of the schedule whose occurrence it is."""
+    overlap: int = 0
+    """Of an occurrence, whether it may run beside another one: `model.schedule.Overlap`."""
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -1,0 +1,165 @@
+"""Recurring schedules in the master. Promises common to all verbs: see `jobmaster.ports.agent`.
+
+Every verb is one transaction, and safe to repeat. An occurrence is unique by (schedule, moment), in a table of its own;
+inserting occurrences and moving the schedule's cursor is one step (docs/protocol.md), so that any number of planners may
+work at once: who comes second changes nothing. No planner holds a lease; a late write of one that stood still is refused
+by its guard (version, cursor), or by the age of what it decided on.
+
+*drop(schedule)*: its occurrences after now whose jobs have not begun go: a job that is HeldOnMaster is deleted with its
+occurrence's row; one that an owner has (Queued) is cancelled as R19 does, and its row stays. What had its moment stays.
+
+A verb that changes what a planner must do signals "schedules"; one that makes jobs due signals "held".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from jobmaster.model.ids import JobKey
+from jobmaster.model.schedule import (
+    DueSchedules,
+    Occurrence,
+    OccurrenceRecord,
+    Plan,
+    Rule,
+    Schedule,
+    ScheduleKey,
+    ScheduleKind,
+    ScheduleStatus,
+)
+
+
+class ScheduleQuery(msgspec.Struct, frozen=True):
+    """Filters of a list of schedules; None means any. `text` is a part of name, task, text of the rule or id."""
+
+    statuses: tuple[ScheduleStatus, ...] | None = None
+    kind: ScheduleKind | None = None
+    task: str | None = None
+    lane: str | None = None
+    paused: bool | None = None
+    broken: bool | None = None
+    text: str | None = None
+
+
+class SchedulePage(msgspec.Struct, frozen=True):
+    """One page, by name (those without one last, by key). `after` continues it; None: the end."""
+
+    schedules: list[Schedule]
+    after: str | None = None
+
+
+class ScheduleChange(msgspec.Struct, frozen=True):
+    """What people change. None: stays as it is. Anything but a pause drops what was planned ahead."""
+
+    rule: Rule | None = None
+    template: bytes | None = None
+    task: str | None = None
+    lane: str | None = None
+    priority: int | None = None
+    name: str | None = None
+    paused: bool | None = None
+    status: ScheduleStatus | None = None
+    """CANCELED ends it; ACTIVE takes a Completed or Inactive one up again."""
+    clear_error: bool = False
+
+
+class ScheduleStore(Protocol):
+    """Schedules and their occurrences."""
+
+    async def add_schedule(self, schedule: Schedule) -> Schedule:
+        """Insert a schedule, Active, `created_us` and `since_us` now, due for planning now.
+
+        Where its key is there, the stored one is returned and nothing changes. Where it has a name that a schedule
+        bears which is not Canceled, that one is returned; the caller compares keys.
+        """
+        ...
+
+    async def ensure_schedules(self, schedules: Sequence[Schedule]) -> list[Schedule]:
+        """Static ones that this worker's code has: insert, or replace what differs; `ensured_us` becomes now.
+
+        Rule, task, template, lane, priority, name and source are compared. One that differs: version + 1, error
+        cleared, drop(schedule), `since_us` now, cursor None. Paused stays paused, Canceled stays Canceled. An Inactive
+        or Completed one becomes Active with `since_us` now and cursor None: what it missed stays missed. One that
+        did not change keeps its cursor: what was missed while nobody lived is its misfire policy's.
+        """
+        ...
+
+    async def keep_schedules(self, keys: Sequence[ScheduleKey]) -> int:
+        """`ensured_us` becomes now; a static one that is Inactive becomes Active as by `ensure_schedules`. How many."""
+        ...
+
+    async def due_schedules(self, *, limit: int, claim_us: int, idle_us: int) -> DueSchedules:
+        """Schedules to be planned: Active, not paused, not parked, `plan_at_us` has come, those first that it came first.
+
+        Their `plan_at_us` becomes now + `claim_us`, so that other planners leave them alone for so long; one that
+        another planner holds at this instant is skipped. Static ones that nobody ensured for `idle_us` are left out
+        (and looked at again when somebody does).
+        """
+        ...
+
+    async def plan_schedules(self, plans: Sequence[Plan], *, as_of_us: int, max_age_us: int) -> list[bool]:
+        """Apply each plan whose schedule still has its version and cursor, is Active and not paused; True where it was.
+
+        Its jobs are inserted as `hold` does (HeldOnMaster, gen 0, suspect where `verify`), its occurrences recorded,
+        each unless (schedule, moment) is there; cursor, plan_at_us, last_at_us, status and error become the plan's. A
+        status that is final sets `ended_us`. All is refused (False) where now is later than `as_of_us` + `max_age_us`:
+        what was future then is past now. A plan that was applied before (its answer was lost) is False, and harmless.
+        """
+        ...
+
+    async def change_schedule(
+        self, key: ScheduleKey, change: ScheduleChange, *, version: int | None
+    ) -> Schedule | None:
+        """Edit, pause, resume, cancel: the whole change or nothing; the schedule as it is now. Version + 1.
+
+        Pausing, editing and cancelling do drop(schedule); a pause keeps nothing planned. Resuming, editing and taking up again
+        set `since_us` now, cursor None, `plan_at_us` now.
+
+        Returns:
+            None where `version` is not None and not the stored one, or where nobody knows the key, or where
+            SCHEDULE_MOVES has no such move. The caller asks `get_schedule` which it is.
+        """
+        ...
+
+    async def add_occurrences(self, key: ScheduleKey, occurrences: Sequence[Occurrence]) -> list[bool]:
+        """Run now and backfill: insert jobs and occurrences beside what is planned; False where (schedule, moment) is there.
+
+        A schedule that is paused or has ended takes them, too; one that nobody knows takes none (all False).
+        """
+        ...
+
+    async def release_occurrence(self, key: ScheduleKey, job: JobKey) -> bool:
+        """The run that held the schedule has ended: its earliest waiting occurrence (reason "overlap") is due now.
+
+        Only where `current_job` is `job` and that job is final or held for a retry; True: one was released.
+        """
+        ...
+
+    async def expire_schedules(self, *, idle_us: int, limit: int) -> list[ScheduleKey]:
+        """Static, Active ones that nobody ensured for `idle_us` become Inactive, with drop(schedule); which."""
+        ...
+
+    async def list_schedules(self, query: ScheduleQuery, *, limit: int = 50, after: str | None = None) -> SchedulePage:
+        """A page of schedules.
+
+        Raises:
+            ConfigurationError: `limit` is not 1 to 1,000, or `after` is no end of a page.
+        """
+        ...
+
+    async def get_schedule(self, key: ScheduleKey) -> Schedule | None:
+        """One schedule."""
+        ...
+
+    async def find_schedule(self, name: str) -> Schedule | None:
+        """The schedule that bears a name and is not Canceled."""
+        ...
+
+    async def schedule_occurrences(
+        self, key: ScheduleKey, *, limit: int, before_us: int | None = None, after_us: int | None = None
+    ) -> list[OccurrenceRecord]:
+        """Its occurrences: newest first before `before_us`, or oldest first after `after_us` (one of the two)."""
+        ...

@@ -1,0 +1,1 @@
+"""Recurrence rules: NaturalCron, cron, intervals, calendars and custom ones. Usable alone, without a cluster."""
