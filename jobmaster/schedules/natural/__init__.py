@@ -1,0 +1,1 @@
+"""NaturalCron: recurrence rules in words (`every 2 weeks on [monday, friday] at 9:00`)."""
