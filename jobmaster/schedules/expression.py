@@ -8,7 +8,7 @@ are values: no state, no clock. A rule without a zone of its own is computed in 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import ClassVar, Protocol, runtime_checkable
 from zoneinfo import ZoneInfo
 
@@ -76,7 +76,9 @@ class Leaping(Protocol):
 
 def occurrences(rule: Expression, after: datetime, *, until: datetime | None = None) -> Iterator[datetime]:
     """The series from `after` (exclusive) to `until` (inclusive)."""
+    # In UTC: two moments of one zone compare by their wall clocks, which show an hour twice.
+    last = None if until is None else until.astimezone(UTC)
     moment = rule.next_after(after)
-    while moment is not None and (until is None or moment <= until):
+    while moment is not None and (last is None or moment.astimezone(UTC) <= last):
         yield moment
         moment = rule.next_after(moment)
