@@ -1,0 +1,213 @@
+"""Which occurrences of a schedule become jobs now, and when its planner must look again (docs/decisions/0012).
+
+Everything here is a pure function of the schedule, its rule and the store's now: planners at work at once make the
+same jobs, and the store takes the plan of one of them. Questions to a rule cost something, so that planning is a
+generator: it yields after each of them, and returns its result.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
+
+from jobmaster.model.job import Envelope, NewJob, decode_envelope, encode_envelope
+from jobmaster.model.schedule import (
+    MOST_OCCURRENCES,
+    Misfire,
+    Occurrence,
+    Overlap,
+    Plan,
+    ScheduleStatus,
+    Trigger,
+    occurrence_key,
+)
+from jobmaster.rules.series import SECOND, Missed, Series, Steps, finish, latest
+
+if TYPE_CHECKING:
+    from jobmaster.model.schedule import Rule, Schedule
+    from jobmaster.schedules.expression import Expression
+
+__all__ = ["LOOK_AGAIN_US", "backfill", "finish", "occurrence", "parked", "plan"]
+
+LOOK_AGAIN_US: Final = 86_400 * SECOND
+"""A schedule is looked at once a day at least: the rules of its time zone may have changed."""
+_LONGEST_ERROR: Final = 500
+
+
+def plan(schedule: Schedule, rule: Expression, *, now_us: int, horizon_us: int) -> Steps[Plan]:
+    """What comes up to now + `horizon_us` and is not planned yet, at most MOST_OCCURRENCES.
+
+    Occurrences that came while nobody planned run as usual if the oldest of them is within the grace: a take-over is no
+    misfire. Otherwise the policy decides on all of them at once.
+
+    Raises:
+        Exception: whatever the rule raises; `parked` is the plan for it.
+    """
+    terms = schedule.rule
+    series = Series(rule, end_us=terms.end_us)
+    first_base = base = _base(schedule, series)
+    limit_us = now_us + horizon_us
+    upcoming = series.after(base)
+    yield
+    chosen: list[int] = []
+    if upcoming is not None and upcoming < now_us - terms.misfire_grace_us:
+        missed: Missed = yield from latest(series, base, now_us, max(1, _most(terms)))
+        chosen = missed.moments[: _most(terms)]
+        base = missed.goes_on_from
+        upcoming = series.after(base)
+        yield
+    while upcoming is not None and upcoming <= limit_us and len(chosen) < MOST_OCCURRENCES:
+        chosen.append(upcoming)
+        base = upcoming
+        upcoming = series.after(base)
+        yield
+    following = chosen + (yield from _following(series, upcoming, _most(terms) if chosen else 0))
+    plan_at_us = _look_again(schedule, chosen, upcoming, now_us=now_us, horizon_us=horizon_us)
+    if series.phased:  # it goes on from its last occurrence
+        cursor_us = schedule.cursor_us if base == first_base else base
+    else:
+        covered_us = limit_us if upcoming is None or upcoming > limit_us else base
+        cursor_us = max(covered_us, schedule.cursor_us or covered_us)
+    return Plan(
+        key=schedule.key,
+        version=schedule.version,
+        cursor_us=schedule.cursor_us,
+        occurrences=_occurrences(schedule, chosen, following, now_us),
+        new_cursor_us=cursor_us,
+        plan_at_us=plan_at_us,
+        status=ScheduleStatus.COMPLETED if plan_at_us is None else ScheduleStatus.ACTIVE,
+    )
+
+
+def parked(schedule: Schedule, error: Exception) -> Plan:
+    """What is written about a schedule whose rule cannot be computed: nobody plans it until somebody mends it."""
+    text = f"{type(error).__name__}: {error}"
+    return Plan(
+        key=schedule.key,
+        version=schedule.version,
+        cursor_us=schedule.cursor_us,
+        occurrences=[],
+        new_cursor_us=schedule.cursor_us,
+        plan_at_us=None,
+        error=text if len(text) <= _LONGEST_ERROR else text[: _LONGEST_ERROR - 3] + "...",
+    )
+
+
+def backfill(
+    schedule: Schedule, rule: Expression, *, from_us: int, until_us: int, now_us: int, most: int
+) -> Steps[list[Occurrence]]:
+    """The past occurrences in [from, until], due at once and without an expiry, at most `most` of them.
+
+    A series whose occurrences depend on each other begins anew at `from_us`. One that was planned then is the same
+    job, so that the store leaves it alone.
+    """
+    series = Series(rule, end_us=min(until_us, now_us))
+    at = series.after(from_us if series.phased else from_us - 1)
+    yield
+    found: list[int] = []
+    while at is not None and len(found) < most:
+        found.append(at)
+        at = series.after(at)
+        yield
+    template = _template(schedule)
+    return [_occurrence(schedule, template, at, now_us, trigger=Trigger.BACKFILL, due_us=at) for at in found]
+
+
+def occurrence(schedule: Schedule, at_us: int, *, now_us: int, trigger: Trigger = Trigger.RUN_NOW) -> Occurrence:
+    """One run beside what is planned, due at that moment."""
+    return _occurrence(schedule, _template(schedule), at_us, now_us, trigger=trigger, due_us=at_us)
+
+
+def _base(schedule: Schedule, series: Series) -> int:
+    """What the next occurrence comes after. One exactly at the schedule's start counts, unless it begins a series."""
+    start_us = schedule.rule.start_us
+    if schedule.cursor_us is not None and (series.phased or start_us is None):
+        return schedule.cursor_us
+    since_us = schedule.since_us if schedule.cursor_us is None else schedule.cursor_us
+    if start_us is None:
+        return since_us
+    return max(since_us, start_us if series.phased else start_us - 1)
+
+
+def _most(terms: Rule) -> int:
+    """How many occurrences that nobody started in time still run; the next one supersedes them one by one."""
+    if terms.misfire is Misfire.SKIP:
+        return 0
+    return 1 if terms.misfire is Misfire.ONCE else max(1, min(terms.misfire_limit, MOST_OCCURRENCES))
+
+
+def _following(series: Series, upcoming: int | None, count: int) -> Steps[list[int]]:
+    """The next `count` occurrences, of which the first is known."""
+    found: list[int] = []
+    while upcoming is not None and len(found) < count:
+        found.append(upcoming)
+        if len(found) < count:
+            upcoming = series.after(upcoming)
+            yield
+    return found
+
+
+def _look_again(
+    schedule: Schedule, chosen: list[int], upcoming: int | None, *, now_us: int, horizon_us: int
+) -> int | None:
+    """When a planner must look at it again; None: never, its last occurrence has come."""
+    last_us = max(now_us, (chosen[-1] if chosen else schedule.last_at_us) or now_us)
+    if upcoming is None:
+        return last_us if last_us > now_us else None
+    if upcoming <= now_us + horizon_us:
+        return (now_us + last_us) // 2
+    return min(max(now_us + horizon_us // 2, upcoming - horizon_us), now_us + LOOK_AGAIN_US)
+
+
+def _occurrences(schedule: Schedule, chosen: list[int], following: list[int], now_us: int) -> list[Occurrence]:
+    if not chosen:
+        return []
+    template, terms = _template(schedule), schedule.rule
+    return [
+        _occurrence(schedule, template, at, now_us, superseded_us=_superseded(terms, following, index))
+        for index, at in enumerate(chosen)
+    ]
+
+
+def _superseded(terms: Rule, following: list[int], index: int) -> int | None:
+    """When so many newer occurrences have come that this one is none of the last that may run late."""
+    if terms.misfire is Misfire.SKIP:
+        return 0
+    later = index + _most(terms)
+    return following[later] if later < len(following) else None
+
+
+def _template(schedule: Schedule) -> Envelope:
+    return replace(
+        decode_envelope(schedule.template),
+        task=schedule.task,
+        lane=schedule.lane,
+        priority=schedule.priority,
+        schedule=schedule.key,
+        overlap=int(schedule.rule.overlap),
+    )
+
+
+def _occurrence(
+    schedule: Schedule,
+    template: Envelope,
+    at_us: int,
+    now_us: int,
+    *,
+    trigger: Trigger = Trigger.SCHEDULE,
+    due_us: int | None = None,
+    superseded_us: int | None = None,
+) -> Occurrence:
+    key = occurrence_key(schedule.key, at_us, trigger)
+    if due_us is None:
+        due_us = at_us + int.from_bytes(key[9:], "big") % (schedule.rule.jitter_us + 1)
+    expires_us = None if superseded_us is None else max(superseded_us, due_us + schedule.rule.misfire_grace_us)
+    if template.expires_us is not None:  # of the template it counts from its moment, as the user said it
+        own_us = (
+            max(at_us, now_us if trigger is not Trigger.SCHEDULE else 0) + template.expires_us - template.scheduled_us
+        )
+        expires_us = own_us if expires_us is None else min(expires_us, own_us)
+    envelope = replace(template, created_us=now_us, scheduled_us=at_us, expires_us=expires_us, trigger=int(trigger))
+    verify = schedule.rule.overlap is not Overlap.ALLOW
+    return Occurrence(at_us, NewJob(key, envelope, encode_envelope(envelope), due_us=due_us, verify=verify), trigger)

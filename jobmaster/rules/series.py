@@ -1,0 +1,176 @@
+"""A rule's occurrences in microseconds, and the last ones before a moment without following all of them.
+
+Searching costs questions to the rule, so that it is a generator: it yields after each of them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobmaster.schedules.expression import Expression
+
+_T = TypeVar("_T")
+Steps = Generator[None, None, _T]
+"""Work in small pieces: between two of them an event loop may do something else."""
+
+SECOND: Final = 1_000_000
+MOST_STEPS: Final = 5_000
+"""So many occurrences of a series that must be followed step by step are followed to reach the present."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class RuleError(ValueError):
+    """A rule broke its promise, so that nobody can plan by it."""
+
+
+class Missed(NamedTuple):
+    """The last occurrences up to a moment, in order, and what the series goes on from."""
+
+    moments: list[int]
+    goes_on_from: int
+
+
+class Series:
+    """The occurrences of a rule up to `end_us` (inclusive)."""
+
+    def __init__(self, rule: Expression, *, end_us: int | None = None) -> None:
+        self._rule = rule
+        self._end_us = end_us
+        self.phased = rule.is_phased
+        """What comes next depends on the occurrence before."""
+        self._leap: Callable[[datetime, datetime, int], list[datetime]] | None = getattr(rule, "latest", None)
+
+    def after(self, at_us: int) -> int | None:
+        """The first occurrence after that moment; None: there is none any more.
+
+        Raises:
+            RuleError: the rule answered with no later moment, or with one that has no zone.
+        """
+        moment = self._rule.next_after(moment_of(at_us))
+        if moment is None:
+            return None
+        following = _microseconds(moment)
+        if following <= at_us:
+            raise RuleError(
+                f"its next occurrence after {moment_of(at_us).isoformat()} is {moment.isoformat()}, which is not later"
+            )
+        return following if self._end_us is None or following <= self._end_us else None
+
+    def leapt(self, after_us: int, until_us: int, count: int) -> list[int] | None:
+        """What `latest` of a rule that leaps says, checked; None: it does not leap.
+
+        Raises:
+            RuleError: the moments are not in order, or not in (after, until].
+        """
+        if self._leap is None:
+            return None
+        until_us = until_us if self._end_us is None else min(until_us, self._end_us)
+        moments = [_microseconds(moment) for moment in self._leap(moment_of(after_us), moment_of(until_us), count)]
+        borders = [after_us, *moments]
+        if any(later <= earlier for earlier, later in zip(borders, moments, strict=False)) or borders[-1] > max(
+            after_us, until_us
+        ):
+            raise RuleError(
+                f"its latest occurrences up to {moment_of(until_us).isoformat()} are out of order or out of range"
+            )
+        return moments
+
+
+def moment_of(at_us: int) -> datetime:
+    """An aware datetime (UTC)."""
+    return _EPOCH + timedelta(microseconds=at_us)
+
+
+def finish(steps: Steps[_T]) -> _T:
+    """Take all the steps at once."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: _T = end.value
+            return result
+
+
+def latest(series: Series, after_us: int, until_us: int, count: int) -> Steps[Missed]:
+    """The last `count` occurrences in (after, until], of a series of which there is at least one.
+
+    A series that must be followed step by step and has more than MOST_STEPS in between begins anew at `until`.
+    """
+    moments = series.leapt(after_us, until_us, count)
+    yield
+    if moments is None and series.phased:
+        return (yield from _followed(series, after_us, until_us, count))
+    if moments is None:
+        moments = yield from _looked_back(series, after_us, until_us, count)
+    return Missed(moments, moments[-1] if moments else after_us)
+
+
+def _followed(series: Series, after_us: int, until_us: int, count: int) -> Steps[Missed]:
+    moments: deque[int] = deque(maxlen=count)
+    at: int | None = after_us
+    for _ in range(MOST_STEPS):
+        at = series.after(after_us)
+        yield
+        if at is None or at > until_us:
+            return Missed([*moments], after_us)
+        moments.append(at)
+        after_us = at
+    return Missed([*moments], until_us)
+
+
+def _looked_back(series: Series, after_us: int, until_us: int, count: int) -> Steps[list[int]]:
+    found: list[int] = []
+    step = SECOND
+    while len(found) < count:
+        at = yield from _last(series, after_us, until_us, step)
+        if at is None:
+            break
+        if found:
+            step = found[-1] - at
+        found.append(at)
+        until_us = at - 1
+    return found[::-1]
+
+
+def _last(series: Series, after_us: int, until_us: int, step: int) -> Steps[int | None]:
+    """The last occurrence in (after, until]: back in growing steps from `until` to one, then forward by halves."""
+    nothing_from = until_us
+    low = until_us
+    while True:
+        low = max(after_us, low - step)
+        at = series.after(low)
+        yield
+        if at is not None and at <= until_us:
+            break
+        if low == after_us:
+            return None
+        nothing_from, step = low, step * 4
+    found = at
+    while True:
+        at = series.after(found)
+        yield
+        if at is None or at > until_us:
+            return found
+        found = at
+        middle = (found + nothing_from) // 2
+        if middle <= found:
+            continue
+        at = series.after(middle)
+        yield
+        if at is not None and at <= until_us:
+            found = at
+        else:
+            nothing_from = middle
+
+
+def _microseconds(moment: datetime) -> int:
+    if moment.tzinfo is None:
+        raise RuleError(f"its next occurrence is {moment.isoformat()}, which has no time zone")
+    return (moment - _EPOCH) // _MICROSECOND
