@@ -140,7 +140,7 @@ class Schedule(msgspec.Struct, frozen=True):
 
 
 class Occurrence(msgspec.Struct, frozen=True):
-    """One planned run: the moment that names it, and its job."""
+    """One planned run: the moment that names it, and its job, whose envelope's `scheduled_us` is that moment."""
 
     at_us: int
     job: NewJob
@@ -183,9 +183,12 @@ def static_key(profile: str, definition: str) -> ScheduleKey:
 
 
 def occurrence_key(schedule: ScheduleKey, at_us: int, trigger: Trigger = Trigger.SCHEDULE) -> JobKey:
-    """The key of an occurrence's job: the same whoever plans it, however often (UUID version 5, RFC 9562).
+    """The key of an occurrence's job: the same whoever plans it, however often (UUID version 8, RFC 9562).
 
-    A backfilled occurrence is the same run as the planned one; a run now is not.
+    A backfilled occurrence is the same run as the planned one; a run now is not. It begins with its moment, as other
+    keys begin with the time of their making: stores keep jobs in the order of their keys, and old ones leave together.
     """
     word = "now" if trigger is Trigger.RUN_NOW else "at"
-    return JobKey(uuid5(UUID(bytes=schedule), f"{word}:{at_us}").bytes)
+    digest = uuid5(UUID(bytes=schedule), f"{word}:{at_us}").bytes
+    millis = min(max(at_us // 1_000, 0), (1 << 48) - 1)
+    return JobKey(millis.to_bytes(6, "big") + bytes([digest[6] & 0x0F | 0x80]) + digest[7:])

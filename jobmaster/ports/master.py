@@ -44,6 +44,7 @@ from jobmaster.model.job import (
     Verdict,
 )
 from jobmaster.model.worker import Command, CommandReply, Grant, Registered, Registration, Renewal
+from jobmaster.ports.schedules import ScheduleStore
 
 
 class MasterRules(msgspec.Struct, frozen=True):
@@ -75,7 +76,7 @@ class Claimed(msgspec.Struct, frozen=True):
     """Buckets whose fence did not hold: nothing was claimed for them. One that is Completing gets nothing, too."""
 
 
-class MasterStore(Protocol):
+class MasterStore(ScheduleStore, Protocol):
     """The cluster's truth. See the module's text for the promises common to all verbs."""
 
     # -- cluster, definitions

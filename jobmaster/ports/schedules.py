@@ -1,12 +1,18 @@
 """Recurring schedules in the master. Promises common to all verbs: see `jobmaster.ports.agent`.
 
 Every verb is one transaction, and safe to repeat. An occurrence is unique by (schedule, moment), in a table of its own;
-inserting occurrences and moving the schedule's cursor is one step (docs/protocol.md), so that any number of planners may
-work at once: who comes second changes nothing. No planner holds a lease; a late write of one that stood still is refused
-by its guard (version, cursor), or by the age of what it decided on.
+inserting occurrences and moving the schedule's cursor is one step (docs/protocol.md), so that any number of planners
+may work at once: who comes second changes nothing. No planner holds a lease; a late write of one that stood still is
+refused by its guard (version, cursor), or by the age of what it decided on.
 
 *drop(schedule)*: its occurrences after now whose jobs have not begun go: a job that is HeldOnMaster is deleted with its
 occurrence's row; one that an owner has (Queued) is cancelled as R19 does, and its row stays. What had its moment stays.
+
+*turn*: an occurrence whose overlap is not ALLOW begins by a guarded start (`start`, `take_over`), which decides under
+the schedule's row. Where `current_job` is another job that has not ended (one that waits for its retry has not, either)
+the verdict is no: SKIP makes it Cancelled, QUEUE and CANCEL_PREVIOUS make it HeldOnMaster, suspect, due
+`rules.overlap.WAIT_US` later, each with the reason "overlap"; CANCEL_PREVIOUS also does `cancel` to the other one, and
+goes on at once where that waited on the master. Else it becomes `current_job`. A schedule that is gone bars nobody.
 
 A verb that changes what a planner must do signals "schedules"; one that makes jobs due signals "held".
 """
@@ -70,7 +76,7 @@ class ScheduleStore(Protocol):
     """Schedules and their occurrences."""
 
     async def add_schedule(self, schedule: Schedule) -> Schedule:
-        """Insert a schedule, Active, `created_us` and `since_us` now, due for planning now.
+        """Insert a schedule, Active, version 1, `created_us` and `since_us` now, due for planning now (unless paused).
 
         Where its key is there, the stored one is returned and nothing changes. Where it has a name that a schedule
         bears which is not Canceled, that one is returned; the caller compares keys.
@@ -84,19 +90,27 @@ class ScheduleStore(Protocol):
         cleared, drop(schedule), `since_us` now, cursor None. Paused stays paused, Canceled stays Canceled. An Inactive
         or Completed one becomes Active with `since_us` now and cursor None: what it missed stays missed. One that
         did not change keeps its cursor: what was missed while nobody lived is its misfire policy's.
+
+        Raises:
+            ConfigurationError: one has a name that another schedule bears. Nothing was changed.
         """
         ...
 
     async def keep_schedules(self, keys: Sequence[ScheduleKey]) -> int:
-        """`ensured_us` becomes now; a static one that is Inactive becomes Active as by `ensure_schedules`. How many."""
+        """`ensured_us` of static ones becomes now; one that is Inactive becomes Active as by `ensure_schedules`.
+
+        Returns:
+            How many of them there are.
+        """
         ...
 
     async def due_schedules(self, *, limit: int, claim_us: int, idle_us: int) -> DueSchedules:
-        """Schedules to be planned: Active, not paused, not parked, `plan_at_us` has come, those first that it came first.
+        """Schedules to be planned: Active, not paused, not parked, `plan_at_us` has come; the longest due first.
 
         Their `plan_at_us` becomes now + `claim_us`, so that other planners leave them alone for so long; one that
         another planner holds at this instant is skipped. Static ones that nobody ensured for `idle_us` are left out
-        (and looked at again when somebody does).
+        (and looked at again when somebody does). `next_us` counts those of this answer, too, by their new moment; where
+        the limit was reached it may lie in the past.
         """
         ...
 
@@ -115,17 +129,22 @@ class ScheduleStore(Protocol):
     ) -> Schedule | None:
         """Edit, pause, resume, cancel: the whole change or nothing; the schedule as it is now. Version + 1.
 
-        Pausing, editing and cancelling do drop(schedule); a pause keeps nothing planned. Resuming, editing and taking up again
-        set `since_us` now, cursor None, `plan_at_us` now.
+        Pausing, editing and cancelling do drop(schedule); a pause keeps nothing planned. Resuming, editing and taking
+        up again set `since_us` now, cursor None, and `plan_at_us` now where it is Active, not paused and not parked. A
+        new rule clears the error. What it is already (a pause of a paused one) is no change: nothing happens, and the
+        version stays. `clear_error` alone keeps the cursor: what was missed is the misfire policy's.
 
         Returns:
             None where `version` is not None and not the stored one, or where nobody knows the key, or where
             SCHEDULE_MOVES has no such move. The caller asks `get_schedule` which it is.
+
+        Raises:
+            ConfigurationError: another schedule bears the name.
         """
         ...
 
     async def add_occurrences(self, key: ScheduleKey, occurrences: Sequence[Occurrence]) -> list[bool]:
-        """Run now and backfill: insert jobs and occurrences beside what is planned; False where (schedule, moment) is there.
+        """Run now and backfill: insert jobs and occurrences beside what is planned. False: (schedule, moment) is there.
 
         A schedule that is paused or has ended takes them, too; one that nobody knows takes none (all False).
         """
@@ -134,7 +153,11 @@ class ScheduleStore(Protocol):
     async def release_occurrence(self, key: ScheduleKey, job: JobKey) -> bool:
         """The run that held the schedule has ended: its earliest waiting occurrence (reason "overlap") is due now.
 
-        Only where `current_job` is `job` and that job is final or held for a retry; True: one was released.
+        Only where `current_job` is `job`, and that job is final (or gone); `current_job` is None then. One that is in
+        an owner's memory already, because it would be due soon, is taken back for that: its start is guarded.
+
+        Returns:
+            True: one was released.
         """
         ...
 

@@ -12,7 +12,6 @@ from typing import Protocol
 from jobmaster.model.job import Fence, Outcome, Settled, Start, Verdict
 from jobmaster.ports.agent import Agent
 from jobmaster.ports.master import MasterStore
-from jobmaster.ports.schedules import ScheduleStore
 
 
 class Store(MasterStore, Agent, Protocol):

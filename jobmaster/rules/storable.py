@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jobmaster.model.bucket import NewBucket
     from jobmaster.model.definition import ClusterRecord, Definition
     from jobmaster.model.job import Envelope, NewJob
+    from jobmaster.model.schedule import Schedule
     from jobmaster.model.worker import Registration
 
 LATEST_US = 253_402_300_799_999_999
@@ -25,6 +26,8 @@ LATEST_US = 253_402_300_799_999_999
 
 LARGEST = 2**63 - 1
 KEY_BYTES = 16
+LONGEST_NAME = 255
+"""Characters of a name in a column of a server."""
 LONGEST_REASON = 64
 """Characters of a reason in a column of a server."""
 
@@ -120,6 +123,26 @@ def check_definition(definition: Definition) -> None:
     for name in ("name", "lane", "signature", "source"):
         check_text(getattr(definition, name), f"definition's {name}")
     check_priority(definition.priority)
+
+
+def check_schedule(schedule: Schedule) -> None:
+    """Raise SerializationError for a schedule that not every store can keep."""
+    check_key(schedule.key)
+    for name in ("name", "task", "lane", "source"):
+        text = getattr(schedule, name)
+        check_text(text, f"schedule's {name}")
+        if len(text) > LONGEST_NAME:
+            raise SerializationError(
+                f"The schedule's {name} has {len(text)} characters, and {LONGEST_NAME} are kept. Shorten it."
+            )
+    rule = schedule.rule
+    for name in ("type_id", "text", "zone"):
+        check_text(getattr(rule, name), f"rule's {name}")
+    for name in ("start_us", "end_us"):
+        moment = getattr(rule, name)
+        if moment is not None:
+            check_moment(moment, f"rule's {name}")
+    check_priority(schedule.priority)
 
 
 def check_cluster(record: ClusterRecord) -> None:

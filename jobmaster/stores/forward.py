@@ -27,6 +27,7 @@ from jobmaster.model.worker import Command, CommandReply, Registered, Registrati
 from jobmaster.ports.agent import Subscription
 from jobmaster.ports.master import Claimed, ClaimRequest, MasterStore
 from jobmaster.ports.query import JobPage, JobQuery, QueryStore
+from jobmaster.stores.forward_schedules import ScheduleForward
 
 
 class MasterSide(MasterStore, QueryStore, Protocol):
@@ -41,8 +42,10 @@ class MasterSide(MasterStore, QueryStore, Protocol):
         ...
 
 
-class MasterForward:
+class MasterForward(ScheduleForward):
     """Every verb of the master, passed on."""
+
+    master: MasterSide
 
     def __init__(self, master: MasterSide) -> None:
         self.master = master

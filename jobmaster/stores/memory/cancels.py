@@ -26,11 +26,14 @@ class Cancels(MasterState):
         row = self.jobs.get(key)
         if row is None:
             return self._cancel_message(key, now)
+        return self._cancel_row(row, now)
+
+    def _cancel_row(self, row: JobRow, now: int) -> CancelReply:
         if row.status.is_final:
             return self._answer_again(row)
         certain = self._is_certain(row)
         owner = self._owner(row.bucket)
-        self._bury_once(key, now, certain=certain)
+        self._bury_once(row.key, now, certain=certain)
         if row.status in STOPPABLE:
             self._end_cancelled(row, now)
         if certain:

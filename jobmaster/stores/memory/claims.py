@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from jobmaster.model.job import ClaimedJob, JobState
-from jobmaster.model.reasons import EXPIRED, UNROUTABLE
+from jobmaster.model.reasons import EXPIRED, MISSED, UNROUTABLE
+from jobmaster.model.schedule import Trigger
 from jobmaster.model.states import BucketStatus, JobStatus
 from jobmaster.model.versions import unparked
 from jobmaster.ports.answers import Fenced
@@ -120,7 +121,9 @@ class Claims(MasterState):
                     done += 1
         for row in self.jobs:
             if done < limit and _is_expired(row, now):
-                self.jobs.change(row, status=JobStatus.FAILED, reason=EXPIRED, finished_us=now, touched_us=now)
+                occurs = row.envelope.trigger != Trigger.CALL
+                status, reason = (JobStatus.CANCELLED, MISSED) if occurs else (JobStatus.FAILED, EXPIRED)
+                self.jobs.change(row, status=status, reason=reason, finished_us=now, touched_us=now)
                 self._tell(row)
                 done += 1
         return done

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from jobmaster.model.job import AttemptRecord, Settled, Verdict
 from jobmaster.model.reasons import HANDED_BACK, QUARANTINED
 from jobmaster.model.states import JobStatus
+from jobmaster.rules.overlap import asks_for_turn
 from jobmaster.rules.recovery import is_hopeless, quarantine_error, recovered
 from jobmaster.rules.storable import cleaned, cleaned_error
+from jobmaster.stores.memory.occurrences import Occurrences
 from jobmaster.stores.memory.rows import JobRow
-from jobmaster.stores.memory.state import MasterState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 WAITING = (JobStatus.ASSIGNED_TO_BUCKET, JobStatus.QUEUED)
 
 
-class Runs(MasterState):
+class Runs(Occurrences):
     """The verbs of an owner about its runs."""
 
     # -- start
@@ -76,6 +77,8 @@ class Runs(MasterState):
                 error = quarantine_error(row.recoveries, heard.reason)
                 self._end(row, JobStatus.FAILED, now, reason=QUARANTINED, error=error)
                 return _verdict(row, yes=False)
+        if asks_for_turn(start) and self._is_held_back(row, now):
+            return _verdict(row, yes=False)
         return self._go(fence, row, start, now)
 
     def _start_again(self, fence: Fence, row: JobRow, start: Start, now: int) -> Verdict:

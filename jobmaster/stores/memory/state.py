@@ -19,6 +19,7 @@ from jobmaster.ports.answers import Fenced
 from jobmaster.ports.master import MasterRules
 from jobmaster.rules.recovery import Testimony, final_error, lost_error, recovered
 from jobmaster.stores.memory.rows import BucketRow, CommandRow, JobRow, JobTable, Tombstone, WorkerRow
+from jobmaster.stores.memory.schedule_rows import ScheduleTable
 from jobmaster.stores.memory.signals import SignalHub
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class MasterState:
         self._late_commits = late_commits
         self._closed = False
         self.jobs = JobTable()
+        self.schedules = ScheduleTable()
         self.attempts: dict[JobKey, dict[int, AttemptRecord]] = {}
         self.buckets: dict[int, BucketRow] = {}
         self.tokens: dict[str, int] = {}

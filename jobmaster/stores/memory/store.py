@@ -8,8 +8,6 @@ import msgspec
 
 from jobmaster.ports.answers import Fenced, Refused
 from jobmaster.stores.memory.buckets import Buckets
-from jobmaster.stores.memory.cancels import Cancels
-from jobmaster.stores.memory.claims import Claims
 from jobmaster.stores.memory.leases import Leases
 from jobmaster.stores.memory.messages import LAST, AgentRow, MemoryAgent
 from jobmaster.stores.memory.queries import Queries
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
     from jobmaster.stores.split import AgentSide
 
 
-class MemoryMaster(Commands, Settings, Retention, Leases, Buckets, Claims, Runs, Cancels, Queries):
+class MemoryMaster(Commands, Settings, Retention, Leases, Buckets, Runs, Queries):
     """A master in memory: MasterStore and QueryStore.
 
     Args:

@@ -1,0 +1,161 @@
+"""Occurrences of schedules in memory: planned, run now, remembered, and given their turn (ports.schedules)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from jobmaster.model.reasons import OVERLAP
+from jobmaster.model.schedule import DueSchedules, OccurrenceRecord, Overlap, ScheduleKey, ScheduleKind
+from jobmaster.model.states import JobStatus
+from jobmaster.rules import schedule_changes as changes
+from jobmaster.rules.overlap import WAIT_US
+from jobmaster.rules.storable import check_jobs, check_key
+from jobmaster.stores.memory.claims import Claims
+from jobmaster.stores.memory.schedules import Schedules
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobmaster.model.ids import JobKey
+    from jobmaster.model.schedule import Occurrence, Plan
+    from jobmaster.stores.memory.rows import JobRow
+
+
+class Occurrences(Schedules, Claims):
+    """The verbs about occurrences, and what a guarded start asks about them."""
+
+    async def due_schedules(self, *, limit: int, claim_us: int, idle_us: int) -> DueSchedules:
+        now = self._begin()
+        due = self.schedules.due(now, limit)
+        found = []
+        for one in due:
+            idle = one.kind is ScheduleKind.STATIC and one.ensured_us < now - idle_us
+            claimed = replace(one, plan_at_us=changes.ASLEEP_US if idle else now + claim_us)
+            self.schedules.put(claimed)
+            if not idle:
+                found.append(claimed)
+        next_us = self.schedules.next_plan_us()
+        return DueSchedules(found, now, None if next_us == changes.ASLEEP_US else next_us)
+
+    async def plan_schedules(self, plans: Sequence[Plan], *, as_of_us: int, max_age_us: int) -> list[bool]:
+        now = self._begin()
+        for plan in plans:
+            check_jobs((occurrence.job for occurrence in plan.occurrences), now)
+        await self._pause()
+        now = self._begin()
+        if self._is_late(now, as_of_us, max_age_us):
+            return [False] * len(plans)
+        return [self._plan(plan, now) for plan in plans]
+
+    def _is_late(self, now: int, as_of_us: int, max_age_us: int) -> bool:
+        return now > as_of_us + max_age_us
+
+    def _plan(self, plan: Plan, now: int) -> bool:
+        stored = self.schedules.get(plan.key)
+        if stored is None or not self._fits(stored, plan):
+            return False
+        for occurrence in plan.occurrences:
+            self._insert_occurrence(plan.key, occurrence, now)
+        self.schedules.put(changes.planned(stored, plan, now))
+        return True
+
+    _fits = staticmethod(changes.fits)
+
+    def _insert_occurrence(self, key: ScheduleKey, occurrence: Occurrence, now: int) -> bool:
+        there = self.schedules.occurrences.setdefault(key, {})
+        if occurrence.at_us in there:
+            return False
+        there[occurrence.at_us] = OccurrenceRecord(occurrence.at_us, occurrence.job.key, occurrence.trigger)
+        self._insert_held(occurrence.job, "", now)
+        return True
+
+    async def add_occurrences(self, key: ScheduleKey, occurrences: Sequence[Occurrence]) -> list[bool]:
+        now = self._begin()
+        check_key(key)
+        check_jobs((occurrence.job for occurrence in occurrences), now)
+        await self._pause()
+        now = self._begin()
+        if self.schedules.get(key) is None:
+            return [False] * len(occurrences)
+        return [self._insert_occurrence(key, occurrence, now) for occurrence in occurrences]
+
+    async def schedule_occurrences(
+        self, key: ScheduleKey, *, limit: int, before_us: int | None = None, after_us: int | None = None
+    ) -> list[OccurrenceRecord]:
+        self._begin()
+        check_key(key)
+        there = self.schedules.occurrences.get(key, {})
+        if after_us is not None:
+            return [there[at] for at in sorted(at for at in there if at > after_us)[:limit]]
+        moments = (at for at in there if before_us is None or at < before_us)
+        return [there[at] for at in sorted(moments, reverse=True)[:limit]]
+
+    # -- one after the other
+
+    def _is_held_back(self, row: JobRow, now: int) -> bool:
+        """Whether an occurrence that would start now may not, because an earlier one has not ended; else its turn."""
+        key = ScheduleKey(row.envelope.schedule or b"")
+        schedule = self.schedules.get(key)
+        if schedule is None:
+            return False
+        if schedule.current_job not in (None, row.key) and not self._has_made_way(schedule.current_job, row, now):
+            self._hold_back(key, row, now)
+            return True
+        self.schedules.put(replace(schedule, current_job=row.key))
+        return False
+
+    def _has_made_way(self, current: JobKey | None, row: JobRow, now: int) -> bool:
+        earlier = None if current is None else self.jobs.get(current)
+        if earlier is None or earlier.status.is_final:
+            return True
+        if row.envelope.overlap != Overlap.CANCEL_PREVIOUS:
+            return False
+        waited = earlier.status is JobStatus.HELD_ON_MASTER
+        self._cancel_row(earlier, now)
+        return waited
+
+    def _hold_back(self, key: ScheduleKey, row: JobRow, now: int) -> None:
+        if row.envelope.overlap == Overlap.SKIP:
+            self.jobs.change(
+                row, status=JobStatus.CANCELLED, bucket=None, gen=row.gen + 1, touched_us=now, finished_us=now,
+                reason=OVERLAP,
+            )  # fmt: skip
+            self._tell(row)
+            return
+        self.schedules.waiting.setdefault(key, set()).add(row.envelope.scheduled_us)
+        self.jobs.change(row, suspect=True)
+        self._hold(row, now, due_us=now + WAIT_US, reason=OVERLAP)
+
+    async def release_occurrence(self, key: ScheduleKey, job: JobKey) -> bool:
+        self._begin()
+        check_key(key)
+        check_key(job)
+        await self._pause()
+        now = self._begin()
+        schedule = self.schedules.get(key)
+        if schedule is None or schedule.current_job != job:
+            return False
+        ended = self.jobs.get(job)
+        if ended is not None and not ended.status.is_final:
+            return False
+        self.schedules.put(replace(schedule, current_job=None))
+        return self._release_next(key, now)
+
+    def _release_next(self, key: ScheduleKey, now: int) -> bool:
+        there = self.schedules.occurrences.get(key, {})
+        waiting = self.schedules.waiting.get(key, set())
+        for at in sorted(waiting):
+            waiting.discard(at)
+            row = self.jobs.get(there[at].key) if at in there else None
+            if row is not None and self._waits(row):
+                self._hold(row, now, due_us=now)
+                return True
+        return False
+
+    def _waits(self, row: JobRow) -> bool:
+        """It was held back and waits, on the master or already in the memory of an owner."""
+        if row.status is JobStatus.HELD_ON_MASTER:
+            return row.reason == OVERLAP
+        return row.status is JobStatus.QUEUED and row.suspect

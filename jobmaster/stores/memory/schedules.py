@@ -1,0 +1,155 @@
+"""Recurring schedules in memory: made, changed, asked for (ports.schedules)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobmaster.model.schedule import ScheduleKind, ScheduleStatus
+from jobmaster.model.states import JobStatus
+from jobmaster.ports.schedules import SchedulePage
+from jobmaster.rules import schedule_changes as changes
+from jobmaster.rules.schedule_lists import matches, place_of, read_page, written
+from jobmaster.rules.storable import check_key, check_schedule
+from jobmaster.stores.memory.cancels import STOPPABLE, Cancels
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobmaster.model.schedule import Schedule, ScheduleKey
+    from jobmaster.ports.schedules import ScheduleChange, ScheduleQuery
+
+
+class Schedules(Cancels):
+    """The verbs about schedules themselves."""
+
+    async def add_schedule(self, schedule: Schedule) -> Schedule:
+        self._begin()
+        check_schedule(schedule)
+        await self._pause()
+        now = self._begin()
+        there = self.schedules.get(schedule.key) or self.schedules.bearing(schedule.name)
+        if there is not None:
+            return changes.seen(there)
+        new = changes.added(schedule, now)
+        self.schedules.put(new)
+        self.hub.send(("schedules",))
+        return new
+
+    async def ensure_schedules(self, schedules: Sequence[Schedule]) -> list[Schedule]:
+        self._begin()
+        for schedule in schedules:
+            check_schedule(schedule)
+        await self._pause()
+        now = self._begin()
+        self._check_names(schedules)
+        return [self._ensure(schedule, now) for schedule in schedules]
+
+    def _check_names(self, schedules: Sequence[Schedule]) -> None:
+        taken = {schedule.name: schedule.key for schedule in self.schedules if schedule.status is not CANCELED}
+        keys = {schedule.key for schedule in schedules}
+        taken = {name: key for name, key in taken.items() if key not in keys}
+        for schedule in schedules:
+            changes.check_name(schedule, taken.setdefault(schedule.name, schedule.key))
+
+    def _ensure(self, wanted: Schedule, now: int) -> Schedule:
+        stored = self.schedules.get(wanted.key)
+        if stored is None:
+            new = changes.added(wanted, now)
+        else:
+            new, drops = changes.ensured(stored, wanted, now)
+            if drops:
+                self._drop_planned(wanted.key, now)
+        self.schedules.put(new)
+        if stored is None or stored.plan_at_us != new.plan_at_us:
+            self.hub.send(("schedules",))
+        return changes.seen(new)
+
+    async def keep_schedules(self, keys: Sequence[ScheduleKey]) -> int:
+        now = self._begin()
+        stored = [one for key in dict.fromkeys(keys) if (one := self.schedules.get(key)) is not None]
+        stored = [one for one in stored if one.kind is ScheduleKind.STATIC]
+        for one in stored:
+            new = changes.kept(one, now)
+            self.schedules.put(new)
+            if new.plan_at_us != one.plan_at_us:
+                self.hub.send(("schedules",))
+        return len(stored)
+
+    async def expire_schedules(self, *, idle_us: int, limit: int) -> list[ScheduleKey]:
+        now = self._begin()
+        static = [one for one in self.schedules if one.kind is ScheduleKind.STATIC and one.status is ACTIVE]
+        idle = sorted(one.key for one in static if one.ensured_us < now - idle_us)[:limit]
+        for key in idle:
+            stored = self.schedules.get(key)
+            if stored is not None:
+                self.schedules.put(changes.expired(stored, now))
+                self._drop_planned(key, now)
+        return idle
+
+    async def change_schedule(
+        self, key: ScheduleKey, change: ScheduleChange, *, version: int | None
+    ) -> Schedule | None:
+        self._begin()
+        check_key(key)
+        await self._pause()
+        now = self._begin()
+        stored = self.schedules.get(key)
+        if stored is None or not self._is_version(stored, version):
+            return None
+        changed = changes.changed(stored, change, now)
+        if changed is None:
+            return None
+        new, drops = changed
+        check_schedule(new)
+        bearer = self.schedules.bearing(new.name)
+        if bearer is not None and new.status is not CANCELED:
+            changes.check_name(new, bearer.key)
+        if drops:
+            self._drop_planned(key, now)
+        self.schedules.put(new)
+        if new != stored:
+            self.hub.send(("schedules",))
+        return changes.seen(new)
+
+    def _is_version(self, stored: Schedule, version: int | None) -> bool:
+        return version is None or version == stored.version
+
+    def _drop_planned(self, key: ScheduleKey, now: int) -> None:
+        """drop(schedule): what is planned for later and has not begun goes."""
+        occurrences = self.schedules.occurrences.get(key, {})
+        for at in [at for at in occurrences if at > now]:
+            row = self.jobs.get(occurrences[at].key)
+            if row is None:
+                continue
+            if row.status is JobStatus.HELD_ON_MASTER and not row.attempts:
+                self.jobs.delete([row.key])
+                del occurrences[at]
+            elif row.status in STOPPABLE and row.status is not JobStatus.HELD_ON_MASTER:
+                self._cancel_row(row, now)
+
+    # -- questions
+
+    async def list_schedules(self, query: ScheduleQuery, *, limit: int = 50, after: str | None = None) -> SchedulePage:
+        self._begin()
+        place = read_page(limit, after)
+        found = sorted((one for one in self.schedules if matches(query, one)), key=place_of)
+        if place is not None:
+            found = [one for one in found if place_of(one) > place]
+        page = found[:limit]
+        more = len(found) > limit
+        return SchedulePage([changes.seen(one) for one in page], written(place_of(page[-1])) if more else None)
+
+    async def get_schedule(self, key: ScheduleKey) -> Schedule | None:
+        self._begin()
+        check_key(key)
+        stored = self.schedules.get(key)
+        return None if stored is None else changes.seen(stored)
+
+    async def find_schedule(self, name: str) -> Schedule | None:
+        self._begin()
+        stored = self.schedules.bearing(name)
+        return None if stored is None else changes.seen(stored)
+
+
+ACTIVE = ScheduleStatus.ACTIVE
+CANCELED = ScheduleStatus.CANCELED
