@@ -30,6 +30,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime, timedelta
 
 
@@ -62,17 +63,68 @@ class SerializationError(JobMasterError, TypeError):
 
 
 class ScheduleSyntaxError(JobMasterError, ValueError):
-    """A schedule expression cannot be read.
+    """A schedule expression cannot be read. Its text shows the expression with carets under the wrong place.
 
     Attributes:
         message: what is wrong, without the position.
-        position: index of the first wrong character, from 0.
+        position: index of the first wrong character, from 0; behind the last one where something is missing at the end.
+        length: number of wrong characters, at least 1.
+        text: the expression, empty where it is not known.
+        kind: the reason as a short name ("unknown-token"), empty where the language has none.
+        suggestion: what to write instead, or an empty text.
+        others: what else is wrong with the same text, in order.
     """
 
-    def __init__(self, message: str, position: int = 0) -> None:
+    def __init__(
+        self,
+        message: str,
+        position: int = 0,
+        *,
+        length: int = 1,
+        text: str = "",
+        kind: str = "",
+        suggestion: str = "",
+        others: tuple[ScheduleSyntaxError, ...] = (),
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.position = position
+        self.length = length
+        self.text = text
+        self.kind = kind
+        self.suggestion = suggestion
+        self.others = others
+
+    @property
+    def errors(self) -> tuple[ScheduleSyntaxError, ...]:
+        """Everything that is wrong: this error first."""
+        return (self, *self.others)
+
+    def __str__(self) -> str:
+        lines = [self.sentence()]
+        if self.text:
+            lines += _with_carets(self.text, [(error.position, error.length) for error in self.errors])
+        lines += [f"also: {other.sentence()}" for other in self.others]
+        return "\n".join(lines)
+
+    def sentence(self) -> str:
+        """What is wrong and what was meant, in one line."""
+        return f"{self.message}; did you mean `{self.suggestion}`?" if self.suggestion else self.message
+
+
+_SHOWN = 100
+
+
+def _with_carets(text: str, places: Sequence[tuple[int, int]]) -> list[str]:
+    """The text, or what is around the first place, with carets below all places (position and length)."""
+    position = places[0][0]
+    first = max(0, position - _SHOWN // 2) if len(text) > _SHOWN else 0
+    before, after = ("... " if first else ""), (" ..." if first + _SHOWN < len(text) else "")
+    shown = "".join(letter if letter.isprintable() else " " for letter in text[first : first + _SHOWN])
+    wrong = {column for start, length in places for column in range(start, start + length)}
+    last = max(position, first + len(shown) - 1)
+    carets = "".join("^" if column in wrong else " " for column in range(first, last + 1)).rstrip()
+    return [f"  {before}{shown}{after}", f"  {' ' * len(before)}{carets}"]
 
 
 class ClusterArchived(JobMasterError):  # noqa: N818 - a name of the public API

@@ -18,7 +18,7 @@ HELP_BUDGET_MS = 200
 RUNS = 7
 
 # Each is needed by some part of the product, and by none that every producer and worker runs.
-HEAVY = ("alembic", "click", "croniter", "flask", "jinja2", "kombu", "rich", "sqlalchemy", "werkzeug")
+HEAVY = ("alembic", "click", "croniter", "flask", "jinja2", "kombu", "lark", "rich", "sqlalchemy", "werkzeug")
 
 PROBE = """
 import sys, time
