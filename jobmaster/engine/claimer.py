@@ -13,7 +13,6 @@ from jobmaster.model.ids import key_text
 from jobmaster.model.job import decode_envelope, unreadable_envelope
 from jobmaster.ports.answers import Refused
 from jobmaster.ports.master import ClaimRequest
-from jobmaster.rules.recovery import runs_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +56,7 @@ class Claimer:
         self.closed = False
         self.arrived: Callable[[list[Entry]], None] = lambda _entries: None
         self.unreadable: Callable[[Entry], None] = lambda _entry: None
+        self.runs_apart: Callable[[Entry], bool] = lambda _entry: False
 
     def wake(self) -> None:
         """Held jobs may have come, or room for them."""
@@ -147,7 +147,7 @@ class Claimer:
             entry.life.waiting += 1
             if self._is_full(entry.life):
                 self._in_reserve.add(entry)
-            if entry.recoveries and runs_apart(entry.recoveries, max_recoveries=self._tuning.max_recoveries):
+            if self.runs_apart(entry):
                 apart.append(entry)
         self._waiting.add_apart(apart, now_us)
         self._waiting.add_claimed([entry for entry in entries if entry not in apart] if apart else entries, now_us)

@@ -52,7 +52,6 @@ class EngineLife:
         condemned: it asked to be replaced, and starts nothing more.
         retired: its successor has taken its place; it was asked to stop.
         asked_to_stop: how often.
-        blocked: its loop stood still for too long, and it is killed for that.
         killed_for: why it was killed by us; empty: it was not.
         not_before: when (monotonic) the next successor may be tried.
         failed_heirs: how many successors in a row did not become ready.
@@ -66,7 +65,6 @@ class EngineLife:
         self.retired = False
         self.asked_to_stop = 0
         self.killed_for = ""
-        self.blocked = False
         self.not_before = 0.0
         self.failed_heirs = 0
         self._patience = patience
@@ -77,6 +75,8 @@ class EngineLife:
         self._dumped = False
         self._kill_at: float | None = None
         self._killing_for = ""
+        self._accused: JobKey | None = None
+        """Who held its loop up when it was given up; its loop may turn once more before it is killed."""
 
     @property
     def lives(self) -> bool:
@@ -131,11 +131,11 @@ class EngineLife:
             self.child.kill()
 
     def ran(self) -> list[JobKey]:
-        """Which jobs ran in it at its end; only the one that held its loop up, where it is known to have done so."""
-        accused = self.child.accused() if self.blocked else None
-        if accused is not None and accused[0] is not None:
-            return [accused[0]]
-        return [key for key, _ in self.child.evidence()]
+        """Which jobs ran in it at its end, in the order in which they began.
+
+        Only the one that held its loop up, where it is known to have done so.
+        """
+        return self.child.evidence() if self._accused is None else [self._accused]
 
     def retire(self, now: float) -> None:
         """Another one stands in its place: let it stop gracefully. A condemned one does that by itself."""
@@ -191,5 +191,5 @@ class EngineLife:
             self.engine, self.child.pid, shown, what if accused is None else f"{what} by {accused[1]}",
         )  # fmt: skip
         self.child.dump_stacks()
-        self.blocked = True
+        self._accused = None if accused is None else accused[0]
         self._kill_by(now + TICK, f"{what} for {shown:g} s")

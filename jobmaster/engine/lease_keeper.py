@@ -18,6 +18,7 @@ from jobmaster.rules.lease import LeaseTiming, retry_after, trust_until_ns
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from jobmaster.model.ids import JobKey
     from jobmaster.model.worker import Grant
     from jobmaster.ports.clock import Clock
     from jobmaster.ports.link import Child, Report
@@ -60,6 +61,8 @@ class LeaseKeeper:
         self._announced = False
         """`hurry` is called here, so that nobody needs to look: an idle worker sleeps."""
         self._failures = 0
+        self.suspects: list[JobKey] = []
+        """Told to every child with its grant, so that who adopts what a dead one had knows them."""
 
     def add(self, child: Child) -> None:
         """Renew for this child from now on, and at once if it has reported already."""
@@ -133,7 +136,8 @@ class LeaseKeeper:
         for (child, _), renewal, grant in zip(reports, renewals, grants, strict=True):
             # An answer to another number prolonged nothing: somebody renewed this worker with a higher one.
             if grant.gone or grant.number == renewal.number:
-                child.grant(replace(grant, trust_until_ns=until_ns), trust_until_ns=until_ns)
+                told = replace(grant, trust_until_ns=until_ns, suspects=self.suspects)
+                child.grant(told, trust_until_ns=until_ns)
         return self._timing.renew_every
 
     def _forget_the_dead(self, reports: list[tuple[Child, Report]]) -> None:

@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
+from jobmaster.engine.isolation import PAROLE_S
 from jobmaster.engine.life import Entry, Stage
 from jobmaster.engine.limits import Limits
 from jobmaster.engine.outcomes import after_run, outcome_with, returned
@@ -19,12 +20,13 @@ from jobmaster.model import reasons
 from jobmaster.model.ids import key_text
 from jobmaster.model.run import End, Ended, Halt, Run
 from jobmaster.model.states import JobStatus
-from jobmaster.rules.recovery import quarantine_error, runs_apart
+from jobmaster.rules.recovery import quarantine_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from jobmaster.engine.finisher import Finisher
+    from jobmaster.engine.isolation import Isolation
     from jobmaster.engine.lease import Lease
     from jobmaster.engine.life import Life
     from jobmaster.engine.starter import Starter
@@ -40,12 +42,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("jobmaster.engine")
 
-PLACES_APART = 4
-"""So many jobs at once begin to run in processes of their own: each costs the start and the memory of one more."""
-MOST_APART = 16
-"""So many run in processes of their own in all, whatever happens: their memory is bounded. The others wait."""
-_PAROLE_S = 1.0
-"""Whoever has run alone for so long makes room for the next one: a long innocent must not hold up all others."""
 _TOMBSTONES = 100_000
 _AHEAD_S = 0.02
 """A job whose start was granted waits for its slot about so long at most: a crash would find it as running."""
@@ -71,7 +67,7 @@ class Runner:
         workload: Workload,
         async_pool: Pool,
         sync_pool: Pool,
-        apart_pool: Pool | None,
+        isolation: Isolation,
         worker_name: str,
         random: Callable[[], float],
     ) -> None:
@@ -85,8 +81,7 @@ class Runner:
         self._finisher = finisher
         self._workload = workload
         self._pools = {True: async_pool, False: sync_pool}
-        self._apart_pool = apart_pool
-        self._apart_most = 1 if apart_pool is None else PLACES_APART
+        self._isolation = isolation
         self._worker_name = worker_name
         self._random = random
         self._wake = asyncio.Event()
@@ -95,9 +90,6 @@ class Runner:
         self._releasing = False
         self._ahead = 0
         """So many jobs may be asked about, or wait for a slot with a yes; at least as many as there are slots."""
-        self._apart: dict[Entry, float] = {}
-        """Runs in processes of their own (where there are none: among the others), and since when (monotonic)."""
-        self._asked_apart: set[Entry] = set()
         self._dropped = False
         self.slots = tuning.slots
         self.paused = False
@@ -113,8 +105,8 @@ class Runner:
         """Called when entries left `waiting`: there is room for more."""
         starter.answered = self._answered
         async_pool.finished = sync_pool.finished = self._finished
-        if apart_pool is not None:
-            apart_pool.finished = self._finished
+        if isolation.pool is not None:
+            isolation.pool.finished = self._finished
 
     # ---------------------------------------------------------------- what others call
 
@@ -176,8 +168,8 @@ class Runner:
                 entry.stopped_by = entry.stopped_by or why
             policy = entry.policy
             pool = self._pools[policy is not None and policy.is_async]
-            if entry in self._apart and self._apart_pool is not None:
-                pool = self._apart_pool
+            if self._isolation.pool is not None and entry in self._isolation:
+                pool = self._isolation.pool
             pool.halt(entry.key, why)
 
     def write_off(self, keys: list[JobKey]) -> None:
@@ -223,8 +215,8 @@ class Runner:
         for is_async, entries in ((True, batch.coroutines), (False, batch.functions)):
             if entries:
                 self._submit_to(self._pools[is_async], entries)
-        if batch.apart and self._apart_pool is not None:
-            self._submit_to(self._apart_pool, batch.apart)
+        if batch.apart and self._isolation.pool is not None:
+            self._submit_to(self._isolation.pool, batch.apart)
 
     def _submit_to(self, pool: Pool, entries: list[Entry]) -> None:
         self.counts["started"] += len(entries)
@@ -245,7 +237,7 @@ class Runner:
                 self._end_unstarted(entry, JobStatus.CANCELLED, "")
             elif entry.key in self.running:
                 self._granted.append(entry)
-            elif self._must_be_apart(entry) and not self._may_begin_apart(1):
+            elif self._isolation.must(entry) and not self._isolation.may_begin(1):
                 self._hand_on(entry)
             else:
                 policy = self._workload.policy(entry.envelope.task)
@@ -293,34 +285,18 @@ class Runner:
         ahead = max(self._ahead, self.slots)
         if self._asking + len(self._granted) >= ahead:
             return False
-        return not self._must_be_apart(entry) or self._has_room_apart()
-
-    def _must_be_apart(self, entry: Entry) -> bool:
-        """Whether its next death is to name it alone: then it runs in a process of its own."""
-        return entry.recoveries > 0 and runs_apart(entry.recoveries, max_recoveries=self._tuning.max_recoveries)
-
-    def _has_room_apart(self) -> bool:
-        """What is asked about counts: it stands as Processing in the master, and would be counted at a death."""
-        soon = len(self._asked_apart) + sum(map(self._must_be_apart, self._granted))
-        return self._may_begin_apart(soon + 1)
-
-    def _may_begin_apart(self, count: int) -> bool:
-        """Whether so many more may run in processes of their own."""
-        after = self._clock.monotonic() - _PAROLE_S
-        lately = sum(at > after for at in self._apart.values())
-        return lately + count <= self._apart_most and len(self._apart) + count <= MOST_APART
+        return not self._isolation.must(entry) or self._isolation.has_room(self._granted)
 
     def _ask(self, entry: Entry) -> None:
         """A guarded start. Of a job that runs here this is a second copy: the master knows whether it counts."""
         entry.stage = Stage.ASKING
         self._asking += 1
-        if self._must_be_apart(entry):
-            self._asked_apart.add(entry)
+        self._isolation.asked(entry)
         self._starter.ask(entry)
 
     def _answered(self, entry: Entry, *, yes: bool) -> None:
         self._asking -= 1
-        self._asked_apart.discard(entry)
+        self._isolation.answered(entry)
         if yes and entry.alive and self._releasing:
             self._hand_on(entry)
         elif yes and entry.alive:
@@ -340,10 +316,10 @@ class Runner:
         if entry.recoveries:
             logger.info("job_recovered job=%s attempt=%d recoveries=%d",
                         key_text(entry.key), entry.attempts, entry.recoveries)  # fmt: skip
-        if entry.recoveries and self._must_be_apart(entry):
+        if entry.recoveries and self._isolation.must(entry):
             starting = self._set_apart(entry, starting, batch)
         else:
-            entry.place = self._link.running(entry.key, suspect=False)
+            entry.place = self._link.running(entry.key)
         self.running[entry.key] = entry
         envelope = entry.envelope
         timeout = policy.timeout if envelope.timeout is None else envelope.timeout or None
@@ -366,12 +342,11 @@ class Runner:
 
     def _set_apart(self, entry: Entry, starting: list[Entry], batch: _Batch) -> list[Entry]:
         """Where it starts. A process of its own is no concern of this one's death, so that it is not noted."""
-        self._apart[entry] = batch.now
-        asyncio.get_running_loop().call_later(_PAROLE_S, self.wake)
-        logger.info("job_apart job=%s attempt=%d recoveries=%d", key_text(entry.key), entry.attempts, entry.recoveries)
-        if self._apart_pool is not None:
+        self._isolation.began(entry, batch.now)
+        asyncio.get_running_loop().call_later(PAROLE_S, self.wake)
+        if self._isolation.pool is not None:
             return batch.apart
-        entry.place = self._link.running(entry.key, suspect=False)
+        entry.place = self._link.running(entry.key)
         return starting
 
     # ---------------------------------------------------------------- ending
@@ -388,8 +363,8 @@ class Runner:
             del running[run.key]
             ended_place(entry.place)
             entry.stage = Stage.ENDED
-            if self._apart:
-                self._apart.pop(entry, None)
+            if self._isolation:
+                self._isolation.ended(entry)
             if entry.gone or entry.life.dropped:
                 continue
             if ended.end is End.RETURNED:

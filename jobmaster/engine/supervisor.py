@@ -12,18 +12,22 @@ from typing import TYPE_CHECKING, Protocol
 
 from jobmaster.engine.engine_life import TICK, EngineLife, Patience
 from jobmaster.ports.link import CANNOT_START, EXIT_UNREACHABLE
-from jobmaster.rules.recovery import blamed
-from jobmaster.rules.restart import HOPELESS_STARTS, LONG_LIFE, restart_delay
+from jobmaster.rules.recovery import blamed, first_suspects
+from jobmaster.rules.restart import HOPELESS_STARTS, Restarts, restart_delay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from jobmaster.engine.lease_keeper import LeaseKeeper
+    from jobmaster.model.ids import JobKey
     from jobmaster.model.job import Blame
     from jobmaster.ports.clock import Clock
     from jobmaster.ports.link import Spawner
 
 logger = logging.getLogger("jobmaster.supervisor")
+
+MOST_SUSPECTS = 64
+"""So many are remembered, the latest: whoever has ended since is of no concern, and costs a few bytes a renewal."""
 
 __all__ = ["EndingStore", "Patience", "Supervisor"]
 
@@ -110,15 +114,15 @@ class Supervisor:
     # ---------------------------------------------------------------- one engine, life after life
 
     async def _tend(self, engine: int) -> None:
-        short_lives = 0
+        restarts = Restarts()
         hopeless = 0
         while not self._stopping():
-            await self._back_off(short_lives)
+            await self._back_off(restarts)
             if self._stopping():
                 return
             life = await self._start(engine)
             if life is None:
-                short_lives += 1
+                restarts.ended(self._clock.monotonic(), lived=0.0, with_jobs=False)
                 continue
             life = await self._follow(life)
             burial = None
@@ -131,7 +135,8 @@ class Supervisor:
             hopeless = hopeless + 1 if self._never_was_ready(life) else 0
             if self._give_up(life, hopeless):
                 return
-            short_lives = 1 if self._clock.monotonic() - life.began >= LONG_LIFE else short_lives + 1
+            now = self._clock.monotonic()
+            restarts.ended(now, lived=now - life.began, with_jobs=bool(life.ran()) and not life.condemned)
             if burial is not None:  # so that blame is known before the successor recovers anything
                 await asyncio.wait({burial}, timeout=TICK)
 
@@ -163,8 +168,8 @@ class Supervisor:
             await self._pause(TICK)
         return life
 
-    async def _back_off(self, short_lives: int) -> None:
-        start_at = self._clock.monotonic() + restart_delay(short_lives=short_lives, random=self._random())
+    async def _back_off(self, restarts: Restarts) -> None:
+        start_at = self._clock.monotonic() + restarts.delay(random=self._random())
         while not self._stopping() and (left := start_at - self._clock.monotonic()) > 0:
             await self._pause(left)
 
@@ -286,10 +291,21 @@ class Supervisor:
             return None
         # Who is killed because the grace period is over is to blame for nothing.
         blame = [] if stopping and life.killed_for else blamed(life.ran(), reason)
+        self._suspect([one.key for one in blame], reason)
         burial = asyncio.create_task(self._end_worker(report.worker, blame))
         self._burials.add(burial)
         burial.add_done_callback(self._burials.discard)
         return burial
+
+    def _suspect(self, ran: list[JobKey], reason: str) -> None:
+        """Tell our engines who is to run apart, before any of them can have these jobs.
+
+        Another worker that adopts them does not hear it: there they run among others once more.
+        """
+        suspects = first_suspects(ran, reason)
+        if suspects:
+            known = [key for key in self._keeper.suspects if key not in suspects]
+            self._keeper.suspects = [*known, *suspects][-MOST_SUSPECTS:]
 
     async def _end_worker(self, worker: int, blame: list[Blame]) -> None:
         failures = 0

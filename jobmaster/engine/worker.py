@@ -20,6 +20,7 @@ from jobmaster.engine.coordinator import Coordinator
 from jobmaster.engine.fetcher import Fetcher
 from jobmaster.engine.finisher import Finisher
 from jobmaster.engine.intake import Intake
+from jobmaster.engine.isolation import Isolation
 from jobmaster.engine.janitor import Janitor
 from jobmaster.engine.lease import Lease
 from jobmaster.engine.life import Entry, Life, Stage
@@ -121,6 +122,7 @@ class Engine:
             pause=self._pause("start"),
         )
         self.finisher = Finisher(store=store, lease=self.lease, batch=tuning.finish_max, pause=self._pause("finish"))
+        self.isolation = Isolation(pool=apart_pool, max_recoveries=tuning.max_recoveries, clock=clock)
         self.runner = Runner(
             tuning=tuning,
             clock=clock,
@@ -133,7 +135,7 @@ class Engine:
             workload=workload,
             async_pool=async_pool,
             sync_pool=sync_pool,
-            apart_pool=apart_pool,
+            isolation=self.isolation,
             worker_name=registration.name,
             random=self._random.random,
         )
@@ -232,12 +234,13 @@ class Engine:
         self.finisher.settled = self._settled
         self.fetcher.arrived = self._arrived
         self.claimer.arrived = self.runner.claimed
+        self.claimer.runs_apart = self.isolation.must
         self.fetcher.unreadable = self.claimer.unreadable = self.runner.unreadable
         self.lease.make_report = self._report
         self.lease.on_new = self.intake.add
         self.lease.on_dropped = self._dropped
         self.lease.granted += [self._granted, self.ownership.granted, self.sharing.granted, self.commands.granted]
-        self.lease.granted.append(self.coordinator.granted)
+        self.lease.granted += [self.coordinator.granted, self.isolation.granted]
 
     # ---------------------------------------------------------------- life of the engine
 

@@ -102,6 +102,8 @@ class Grant(msgspec.Struct, frozen=True):
     """Filled in by the keeper: until when (Clock.trust_ns) this very answer may be trusted."""
     workers: int = 1
     """How many workers of the cluster live: they share what the master may be asked without need."""
+    suspects: list[JobKey] = []
+    """Filled in by the keeper: jobs that run apart, because a process of this worker has just died of one of them."""
 
 
 class WorkerStatus(Enum):

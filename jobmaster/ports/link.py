@@ -59,7 +59,7 @@ class EngineLink(Protocol):
         """Move the liveness counter: the loop turns."""
         ...
 
-    def running(self, key: JobKey, *, suspect: bool) -> int:
+    def running(self, key: JobKey) -> int:
         """Note in shared memory that the job runs, and return the place to clear.
 
         Survives the process: it is evidence.
@@ -98,8 +98,8 @@ class Child(Protocol):
         """The liveness counter."""
         ...
 
-    def evidence(self) -> list[tuple[JobKey, bool]]:
-        """Jobs noted as running, with their suspect mark; valid after the process's death too."""
+    def evidence(self) -> list[JobKey]:
+        """Jobs noted as running, in the order in which they began; valid after the process's death too."""
         ...
 
     def condemned(self) -> str | None:

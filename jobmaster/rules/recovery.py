@@ -2,9 +2,16 @@
 
 A job is counted each time that it was running when its process died. A count is no verdict: of sixty jobs that ran
 together one may be to blame, and somebody may just have pulled a plug. So one that was counted `max_recoveries - 1`
-times runs in a process of its own. A death there names it for certain, harms no other job, and quarantines it; its
-engine sees that and says so (`engine/runner.py`). What is here ends only jobs that went down with their worker so often
-that nobody would try again.
+times runs in a process of its own, and after a crash at once those that had begun last: most jobs that crash do so in
+their first moments. A death there names it for certain, harms no other job, and quarantines it from the count on at
+which nobody tries again; its engine sees that and says so (`engine/runner.py`). What is here ends only jobs that went
+down with their worker so often that nobody would try again.
+
+Why a job that kills its process crashes `max_recoveries` times at most, and two crowds at most where that is three:
+each death counts it, wherever it ran, and the count is the master's. A first suspect runs apart from its first count
+on; one that was not among them, or whose suspicion was forgotten, from its second. All crashes that follow happen
+apart, and the one with which the count reaches `max_recoveries` is its last. Who is a suspect decides only where a
+job runs, never whether it is convicted.
 """
 
 from __future__ import annotations
@@ -16,12 +23,16 @@ from jobmaster.model.reasons import QUARANTINED, WORKER_LOST
 from jobmaster.model.states import JobStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from jobmaster.model.ids import JobKey
 
 PATIENCE = 3
 """A job that nobody saw crash alone may go down with its worker so many times as often as one that is seen."""
+FIRST_SUSPECTS = 4
+"""So many runs may have begun between the one that crashes its process and the crash."""
+CRASHES = frozenset({"SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS"})
+"""Signals that a process brings on itself."""
 ERROR_TYPE = "jobmaster.errors.WorkerLostError"
 
 
@@ -70,9 +81,19 @@ def runs_apart(recoveries: int, *, max_recoveries: int) -> bool:
     return recoveries >= max(1, max_recoveries - 1)
 
 
-def blamed(evidence: Iterable[JobKey], reason: str) -> list[Blame]:
+def blamed(evidence: Sequence[JobKey], reason: str) -> list[Blame]:
     """Whom a dead process accuses: all that ran in it. `evidence`: the runs noted in shared memory."""
     return [Blame(key, reason) for key in evidence]
+
+
+def first_suspects(evidence: Sequence[JobKey], reason: str) -> list[JobKey]:
+    """Of those that ran in a dead process, in the order in which they began: who runs apart from now on.
+
+    Those that began last, where the process crashed of itself. Nobody where it was killed from outside, or held too
+    much memory: that names none of them.
+    """
+    crashed = reason in CRASHES or reason.startswith("exit ")
+    return list(evidence[-FIRST_SUSPECTS:]) if crashed else []
 
 
 def quarantine_error(recoveries: int, cause: str) -> ErrorInfo:

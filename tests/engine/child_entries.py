@@ -19,7 +19,7 @@ from jobmaster.errors import ConfigurationError, StoreUnavailable
 from jobmaster.model.ids import JobKey
 from jobmaster.ports.link import EngineLink, Report
 
-RAN, SUSPECT = JobKey(b"r" * 16), JobKey(b"s" * 16)
+RAN, LATER = JobKey(b"r" * 16), JobKey(b"s" * 16)
 
 
 class Orders(msgspec.Struct):
@@ -56,9 +56,9 @@ class FakeEngine:
     async def run(self) -> None:
         self._link.on_grant(lambda grant: self.tell(f"grant {grant.number} {self._link.trust_until_ns() > 0}"))
         beating = asyncio.create_task(self._beat())
-        self._link.running(RAN, suspect=False)
-        self._link.running(SUSPECT, suspect=True)
-        self._link.ended(self._link.running(JobKey(b"e" * 16), suspect=False))
+        self._link.running(RAN)
+        self._link.running(LATER)
+        self._link.ended(self._link.running(JobKey(b"e" * 16)))
         self._link.report(Report(self._orders.worker, cut_us=42, soon=True))
         await asyncio.sleep(0.05)
         ACTS.get(self._orders.act, lambda _engine: None)(self)

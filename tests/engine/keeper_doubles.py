@@ -94,7 +94,7 @@ class FakeChild:
         self.granted: list[tuple[float, Grant, int]] = []
         self.exit: str | None = None
         self.condemned_for: str | None = None
-        self.places: list[tuple[JobKey, bool]] = []
+        self.places: list[JobKey] = []
         self.blocked_at: float | None = None
         self.blocker: tuple[JobKey | None, str] | None = None
         self.started_at = loop.virtual
@@ -115,7 +115,7 @@ class FakeChild:
         until = self._loop.virtual if self.blocked_at is None else self.blocked_at
         return 1 + int(until - self.started_at)
 
-    def evidence(self) -> list[tuple[JobKey, bool]]:
+    def evidence(self) -> list[JobKey]:
         return list(self.places)
 
     def condemned(self) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from jobmaster.engine.lease_keeper import LeaseKeeper
@@ -97,6 +97,7 @@ async def running_engine(
     lease: float = 1.0,
     archive: Any = None,
     apart_pool: Pool | None = None,
+    suspects: Sequence[JobKey] = (),
     **tuning: Any,
 ) -> AsyncIterator[Running]:
     """An engine that has its first grant; stopped at the end where the test did not do it."""
@@ -129,6 +130,7 @@ async def running_engine(
         timing=LeaseTiming(lease=lease, renew_every=lease * 0.3, margin=lease * 0.1),
         random=lambda: 0.5,
     )
+    keeper.suspects = list(suspects)
     keeper.add(link)
     link._hurry = keeper.hurry
     running = Running(engine, asyncio.create_task(engine.run()), asyncio.create_task(keeper.run()))

@@ -198,6 +198,31 @@ class TestRecovery:
         assert "SIGSEGV" in states[0].error.message
         assert states[1].status is JobStatus.SUCCEEDED
 
+    async def test_a_first_suspect_runs_apart_at_once_and_who_ran_beside_it_among_others(self, store: Store) -> None:
+        async def waits(argument: object) -> None:
+            starts.append(argument)
+            if len(starts) < 3:
+                await asyncio.Event().wait()
+
+        starts: list[object] = []
+        poison, beside = new_job("waits", "poison"), new_job("waits", "beside")
+        work = FunctionWorkload(waits)
+        await push(store, poison, beside)
+        async with running_engine(store, work, name="w", lease=1.0, boot=1, lost_every=0.1) as running:
+            await until(lambda: len(starts) == 2, timeout=20)
+            worker = running.engine.lease.worker
+            await running.vanish()
+        await store.end_worker(worker, blame=[Blame(poison.key, "SIGSEGV"), Blame(beside.key, "SIGSEGV")])
+        apart = CrashingPool()
+        async with running_engine(
+            store, work, name="w", lease=1.0, boot=2, lost_every=0.1, apart_pool=apart, suspects=[poison.key]
+        ):
+            states = await final(store, poison.key, beside.key)
+        assert apart.ran == [poison.key] * 2, "after one crash beside others it crashes alone"
+        assert sorted(map(str, starts)) == ["beside", "beside", "poison"]
+        assert (states[0].status, states[0].reason, states[0].attempts) == (JobStatus.FAILED, "quarantined", 3)
+        assert (states[1].status, states[1].attempts) == (JobStatus.SUCCEEDED, 2)
+
     async def test_at_most_once_jobs_of_a_vanished_worker_are_failed_not_repeated(self, store: Store) -> None:
         starts: list[object] = []
 

@@ -23,7 +23,7 @@ from jobmaster.engine.links.processes import Launch, ProcessSpawner
 from jobmaster.model.ids import new_job_key
 from jobmaster.model.worker import Grant
 from jobmaster.ports.link import Report
-from tests.engine.child_entries import RAN, SUSPECT, Orders
+from tests.engine.child_entries import LATER, RAN, Orders
 from tests.engine.pool_workload import until
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +61,7 @@ def test_a_report_a_grant_beats_and_evidence_cross_between_the_processes(tmp_pat
         await until(child.reports)
         assert (child.reports().worker, child.reports().cut_us) == (1, 42)
         assert "hurry" in news
-        assert sorted(child.evidence()) == [(RAN, False), (SUSPECT, True)]
+        assert child.evidence() == [RAN, LATER]
         before = child.beats()
         await until(lambda: child.beats() > before + 2)
         child.grant(Grant(5, 1), trust_until_ns=77)
@@ -137,7 +137,7 @@ def test_every_end_has_its_word_and_leaves_its_evidence(act, word):
         assert child.exit_reason() == word
         assert news[-1] == "news"
         assert child.reports().worker == 1, "what it said last has been heard"
-        assert sorted(child.evidence()) == [(RAN, False), (SUSPECT, True)]
+        assert child.evidence() == [RAN, LATER]
 
     with_child(story, launch(act=act))
 
@@ -312,15 +312,30 @@ def test_a_full_table_of_places_loses_evidence_and_nothing_else():
     assert os.fstat(descriptor).st_mode & 0o077 == 0
     shared = SharedMemory(descriptor)
     os.close(descriptor)
-    places = [shared.note(new_job_key(), suspect=False) for _ in range(4096)]
+    places = [shared.note(new_job_key()) for _ in range(4096)]
     assert len(set(places)) == 4096
-    assert shared.note(new_job_key(), suspect=True) == -1
+    assert shared.note(new_job_key()) == -1
     shared.clear(-1)
     assert len(shared.evidence()) == 4096
     for place in places:
         shared.clear(place)
     assert shared.evidence() == []
-    assert shared.note(new_job_key(), suspect=True) >= 0
+    assert shared.note(new_job_key()) >= 0
+
+
+def test_evidence_tells_who_began_last_also_where_places_were_used_again():
+    descriptor = memory.create()
+    engine, supervisor = SharedMemory(descriptor), SharedMemory(descriptor)
+    os.close(descriptor)
+    keys = [new_job_key() for _ in range(6)]
+    places = [engine.note(key) for key in keys[:4]]
+    engine.clear(places[1])
+    engine.clear(places[0])
+    places += [engine.note(key) for key in keys[4:]]
+    assert {places[4], places[5]} == {places[0], places[1]}
+    assert supervisor.evidence() == [keys[2], keys[3], keys[4], keys[5]]
+    engine.clear(places[5])
+    assert supervisor.evidence() == [keys[2], keys[3], keys[4]]
 
 
 def test_the_first_condemnation_stands_however_long_its_text():
@@ -402,8 +417,8 @@ def test_what_holds_the_loop_up_is_readable_until_it_turns_again():
     engine, supervisor = SharedMemory(descriptor), SharedMemory(descriptor)
     os.close(descriptor)
     innocent, guilty = new_job_key(), new_job_key()
-    engine.note(innocent, suspect=False)
-    engine.note(guilty, suspect=False)
+    engine.note(innocent)
+    engine.note(guilty)
     assert supervisor.accused() is None
     engine.accuse(guilty, "task shop.spin " + "ä" * 600)
     key, words = supervisor.accused()

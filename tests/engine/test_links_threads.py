@@ -134,11 +134,11 @@ def test_evidence_beats_and_condemnation_are_seen_at_the_other_end():
     condemned = []
     link = make_link(condemned=condemned)
     one, two = new_job_key(), new_job_key()
-    place = link.running(one, suspect=False)
-    link.running(two, suspect=True)
-    assert link.evidence() == [(one, False), (two, True)]
+    place = link.running(one)
+    link.running(two)
+    assert link.evidence() == [one, two]
     link.ended(place)
-    assert link.evidence() == [(two, True)]
+    assert link.evidence() == [two]
     link.beat()
     link.beat()
     assert link.beats() == 2

@@ -8,84 +8,11 @@ import itertools
 import pytest
 
 from jobmaster.engine.engine_life import Patience
-from jobmaster.engine.lease_keeper import LeaseKeeper
-from jobmaster.engine.supervisor import Supervisor
 from jobmaster.model.ids import new_job_key
 from jobmaster.model.job import Blame
 from jobmaster.ports.link import CANNOT_START, Report
-from jobmaster.rules.lease import LeaseTiming
 from jobmaster.rules.restart import restart_delay
-from tests.engine.keeper_doubles import FakeChild, FakeStore, VirtualClock, on_virtual_time
-
-
-class FakeSpawner:
-    """Keeps the children that it made; `prepare` says how each one is."""
-
-    def __init__(self, loop, prepare):
-        self._loop, self._prepare = loop, prepare
-        self.children = []
-        self.errors = 0
-        self._workers = itertools.count(1)
-
-    async def spawn(self, engine):
-        await asyncio.sleep(0.05)
-        if self.errors:
-            self.errors -= 1
-            raise OSError("no more processes")
-        child = FakeChild(self._loop)
-        child.engine, child.spawned_at = engine, self._loop.virtual
-        self.children.append(child)
-        worker = next(self._workers)
-        self._loop.call_later(0.2, self._ready, child, worker)
-        self._prepare(child)
-        return child
-
-    def _ready(self, child, worker):
-        if child.beating:
-            child.report = Report(worker, cut_us=1)
-
-
-def supervise(story, *, engines=1, prepare=lambda _child: None, patience=None, expect=0):
-    """Run `story(world)` beside a supervisor, and then check its exit code."""
-
-    class World:
-        pass
-
-    async def tell(loop):
-        world = World()
-        world.loop, world.store, world.spawner = loop, FakeStore(loop), FakeSpawner(loop, prepare)
-        clock = VirtualClock(loop)
-        keeper = LeaseKeeper(store=world.store, clock=clock, timing=LeaseTiming(), random=lambda: 0.5)
-        world.supervisor = Supervisor(
-            spawner=world.spawner,
-            keeper=keeper,
-            store=world.store,
-            clock=clock,
-            engines=engines,
-            patience=patience or Patience(),
-            random=lambda: 0.5,
-        )
-        world.children = world.spawner.children
-        running = asyncio.create_task(world.supervisor.run())
-        world.running = running
-        await story(world)
-        if not running.done() and world.supervisor._stops == 0:
-            world.supervisor.stop()
-        async with asyncio.timeout(200):
-            assert await running == expect
-        assert all(child.exit for child in world.children), "a child was left behind"
-
-    on_virtual_time(tell)
-
-
-async def until(condition, *, seconds=1000.0):
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-def acts(child):
-    return [act for _, act in child.acts]
+from tests.engine.supervisor_world import acts, supervise, until
 
 
 def test_all_engines_are_started_kept_and_stopped_gracefully():
@@ -106,7 +33,7 @@ def test_a_dead_engine_is_replaced_within_a_second_and_its_worker_is_ended_with_
         await asyncio.sleep(5)
         child = world.children[0]
         ran = new_job_key()
-        child.places = [(ran, False)]
+        child.places = [ran]
         child.die("SIGSEGV")
         died = world.loop.virtual
         world.supervisor.wake()
@@ -116,6 +43,45 @@ def test_a_dead_engine_is_replaced_within_a_second_and_its_worker_is_ended_with_
         assert (worker, blame) == (1, [Blame(ran, "SIGSEGV")])
         assert at - died < 0.1
         assert world.children[1].spawned_at > at, "the blame is stored before the successor recovers anything"
+
+    supervise(story)
+
+
+def test_those_that_began_last_before_a_crash_are_suspects_for_all_engines_of_the_worker():
+    async def story(world):
+        await asyncio.sleep(5)
+        crashed, other = world.children
+        crashed.places = ran = [new_job_key() for _ in range(10)]
+        crashed.die("SIGSEGV")
+        world.supervisor.wake()
+        await until(lambda: len(world.children) == 3)
+        await until(lambda: world.children[2].granted)
+        (_, _, blame), *_ = world.store.ended
+        assert [one.key for one in blame] == ran, "counted are all of them"
+        assert world.children[2].granted[0][1].suspects == ran[-4:]
+        await asyncio.sleep(4)
+        assert other.granted[-1][1].suspects == ran[-4:], "its renewal may adopt their bucket"
+        killed = world.children[2]
+        killed.places = [new_job_key()]
+        killed.die("SIGKILL")
+        await until(lambda: len(world.store.ended) == 2)
+        await asyncio.sleep(4)
+        assert other.granted[-1][1].suspects == ran[-4:], "a kill from outside makes nobody a suspect"
+
+    supervise(story, engines=2)
+
+
+def test_the_latest_suspects_are_remembered():
+    async def story(world):
+        crashed = []
+        for life in range(20):
+            await until(lambda life=life: len(world.children) > life and world.children[life].granted, seconds=20)
+            child = world.children[life]
+            child.places = [new_job_key() for _ in range(4)]
+            crashed += child.places
+            child.die("exit 1")
+        await until(lambda: len(world.children) > 20 and world.children[20].granted, seconds=20)
+        assert world.children[20].granted[0][1].suspects == crashed[-64:]
 
     supervise(story)
 
@@ -156,6 +122,21 @@ def test_engines_that_keep_dying_are_restarted_ever_more_slowly_but_for_ever():
     supervise(story, prepare=prepare)
 
 
+def test_deaths_that_take_jobs_along_keep_nobody_waiting_until_they_come_all_the_time():
+    def prepare(child):
+        child.places = [new_job_key()]
+        child._loop.call_later(0.5, child.die, "SIGSEGV")
+
+    async def story(world):
+        await until(lambda: len(world.children) == 30)
+        gaps = [b.spawned_at - a.spawned_at for a, b in itertools.pairwise(world.children)]
+        assert max(gaps[:10]) < 2.0
+        # A child that died was seen at the next look, a second later.
+        assert all(5 <= gap <= 7 for gap in gaps[-10:]), "for ever, but not all the time"
+
+    supervise(story, prepare=prepare)
+
+
 def test_after_a_long_life_the_next_start_is_immediate_again():
     assert restart_delay(short_lives=1, random=0.9) == 0
     assert 0 < restart_delay(short_lives=2, random=0.0) < 1
@@ -167,7 +148,7 @@ def test_a_loop_that_stands_still_has_its_stacks_written_and_is_replaced():
         await asyncio.sleep(10)
         child = world.children[0]
         stuck = new_job_key()
-        child.places = [(stuck, False)]
+        child.places = [stuck]
         child.blocked_at = world.loop.virtual
         await until(lambda: child.acts)
         assert 9 <= child.acts[0][0] - child.blocked_at <= 12, "early, so that people see it while it lasts"
@@ -187,17 +168,33 @@ def test_where_the_run_that_blocks_is_known_no_other_is_blamed():
         await asyncio.sleep(5)
         child = world.children[0]
         stuck, innocent = new_job_key(), new_job_key()
-        child.places = [(innocent, False), (stuck, False)]
+        child.places = [innocent, stuck]
         child.blocker = (stuck, "task shop.spin at shop.py:9")
         child.blocked_at = world.loop.virtual
         await until(lambda: world.store.ended)
         assert world.store.ended[0][2] == [Blame(stuck, "event loop blocked for 60 s")]
         await asyncio.sleep(5)
         crashed = world.children[1]
-        crashed.places, crashed.blocker = [(innocent, False)], (stuck, "earlier")
+        crashed.places, crashed.blocker = [innocent], (stuck, "earlier")
         crashed.die("SIGSEGV")
         await until(lambda: len(world.store.ended) == 2)
         assert world.store.ended[1][2] == [Blame(innocent, "SIGSEGV")], "it died of something else"
+
+    supervise(story)
+
+
+def test_a_loop_that_turns_once_more_before_it_is_killed_has_named_its_run():
+    async def story(world):
+        await asyncio.sleep(5)
+        child = world.children[0]
+        stuck, innocent = new_job_key(), new_job_key()
+        child.places = [innocent, stuck]
+        child.blocker = (stuck, "task shop.spin at shop.py:9")
+        child.blocked_at = world.loop.virtual
+        await until(lambda: [act for act in acts(child) if act == "dump"] == ["dump", "dump"])
+        child.blocker = None
+        await until(lambda: world.store.ended)
+        assert world.store.ended[0][2] == [Blame(stuck, "event loop blocked for 60 s")]
 
     supervise(story)
 
@@ -304,7 +301,7 @@ def test_a_second_signal_that_ends_everything_in_time_is_a_clean_end():
 def test_a_child_that_outlives_its_grace_is_killed_and_nobody_is_blamed():
     def prepare(child):
         child.stops_after = None
-        child.places = [(new_job_key(), False)]
+        child.places = [new_job_key()]
 
     async def story(world):
         await asyncio.sleep(5)
@@ -415,7 +412,7 @@ def test_an_engine_that_a_task_ended_with_a_0_is_replaced_and_the_task_is_blamed
         await asyncio.sleep(5)
         child = world.children[0]
         ran = new_job_key()
-        child.places = [(ran, False)]
+        child.places = [ran]
         child.die("exit 0")
         await until(lambda: len(world.children) == 2, seconds=1.5)
         assert [(worker, blame) for _, worker, blame in world.store.ended] == [(1, [Blame(ran, "exit 0")])]
@@ -452,147 +449,3 @@ def test_the_end_waits_for_the_master_but_not_for_ever(answers):
 
 
 # ---------------------------------------------------------------- successors
-
-
-def wear_out(child, reason="5 runs"):
-    child.report = Report(child.report.worker, cut_us=1, worn=reason)
-
-
-def test_a_worn_engine_works_until_its_successor_does_and_then_stops_gracefully():
-    def prepare(child):
-        child.stops_after = 15.0
-
-    async def story(world):
-        await asyncio.sleep(5)
-        old = world.children[0]
-        wear_out(old)
-        await until(lambda: len(world.children) == 2, seconds=1.2)
-        assert acts(old) == []
-        await until(lambda: acts(old) == ["terminate"])
-        assert world.children[1].report.cut_us, "the successor has its lease"
-        await asyncio.sleep(10)
-        assert old.exit is None, "what runs in it may end within the grace period"
-        assert old.granted[-1][0] > world.loop.virtual - 4, "its lease is kept meanwhile"
-        await until(lambda: old.exit)
-        await asyncio.sleep(5)
-        assert (old.exit, acts(old), world.store.ended) == ("exit 0", ["terminate"], [])
-        assert len(world.children) == 2
-
-    supervise(story, prepare=prepare)
-
-
-def test_a_worn_engine_that_outlives_its_grace_is_killed_and_the_worker_goes_on():
-    def prepare(child):
-        child.stops_after = None
-        child.places = [(new_job_key(), False)]
-
-    async def story(world):
-        await asyncio.sleep(5)
-        wear_out(world.children[0])
-        await until(lambda: world.children[0].exit, seconds=35)
-        await until(lambda: world.store.ended)
-        assert world.store.ended[0][1:] == (1, []), "the end of a grace period is nobody's fault"
-        world.children[1].stops_after = 0.1
-
-    supervise(story, prepare=prepare, expect=0)
-
-
-def test_several_worn_engines_are_replaced_one_after_the_other():
-    def prepare(child):
-        child.stops_after = 1.0
-
-    async def story(world):
-        await asyncio.sleep(5)
-        first = list(world.children)
-        for child in first:
-            wear_out(child)
-        for replaced in range(1, 4):
-            await until(lambda replaced=replaced: len(world.children) == 3 + replaced)
-            working = [child for child in world.children if not child.acts and child.report]
-            assert len(working) >= 2 + 1, "never fewer engines that work than there are to be"
-        await until(lambda: all(child.exit for child in first))
-        gaps = [b.spawned_at - a.spawned_at for a, b in itertools.pairwise(world.children[3:])]
-        assert min(gaps) > 0.2
-
-    supervise(story, engines=3, prepare=prepare)
-
-
-def test_a_successor_that_cannot_start_harms_nobody():
-    async def story(world):
-        await asyncio.sleep(5)
-        old = world.children[0]
-
-        def broken(child):
-            child.beating = False
-            child._loop.call_later(0.1, child.die, CANNOT_START + "SyntaxError")
-
-        world.spawner._prepare = broken
-        wear_out(old)
-        await until(lambda: len(world.children) == 8)
-        assert (acts(old), old.exit, world.supervisor.failure) == ([], None, None)
-        gaps = [b.spawned_at - a.spawned_at for a, b in itertools.pairwise(world.children[1:])]
-        assert gaps[-1] > 5 > gaps[0], "it is tried ever more slowly"
-        world.spawner._prepare = lambda _child: None
-        await until(lambda: old.exit, seconds=60)
-
-    supervise(story)
-
-
-def test_a_worn_engine_that_dies_before_its_successor_is_ready_is_buried_and_succeeded():
-    async def story(world):
-        await asyncio.sleep(5)
-        old, ran = world.children[0], new_job_key()
-        old.places = [(ran, False)]
-        wear_out(old)
-        await until(lambda: len(world.children) == 2)
-        old.die("SIGSEGV")
-        await until(lambda: world.store.ended)
-        assert world.store.ended[0][2] == [Blame(ran, "SIGSEGV")]
-        await asyncio.sleep(5)
-        assert len(world.children) == 2
-
-    supervise(story)
-
-
-def test_a_stop_while_an_engine_is_replaced_reaches_both():
-    def prepare(child):
-        child.stops_after = 2.0
-
-    async def story(world):
-        await asyncio.sleep(5)
-        wear_out(world.children[0])
-        await until(lambda: len(world.children) == 2)
-        world.supervisor.stop()
-        await world.running
-        assert [acts(child) for child in world.children] == [["terminate"]] * 2
-
-    supervise(story, prepare=prepare, expect=0)
-
-
-def test_a_condemned_engine_has_a_successor_while_its_other_runs_end():
-    async def story(world):
-        await asyncio.sleep(5)
-        old = world.children[0]
-        old.condemned_for = "run x does not end"
-        world.supervisor.wake()
-        await until(lambda: len(world.children) == 2, seconds=1.2)
-        assert old.exit is None
-        await until(lambda: old.exit)
-        assert world.children[1].report.cut_us
-        await until(lambda: world.store.ended)
-        assert world.store.ended[0][1] == 1
-
-    supervise(story)
-
-
-def test_engines_that_are_condemned_again_and_again_are_started_ever_more_slowly():
-    def prepare(child):
-        child._loop.call_later(1.0, setattr, child, "condemned_for", "run x does not end")
-
-    async def story(world):
-        await until(lambda: len(world.children) == 9)
-        gaps = [b.spawned_at - a.spawned_at for a, b in itertools.pairwise(world.children)]
-        assert gaps[-1] > 10
-        assert sum(child.exit is None for child in world.children) <= 3
-
-    supervise(story, prepare=prepare)

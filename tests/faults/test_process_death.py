@@ -317,7 +317,13 @@ def test_poison_is_quarantined_and_those_that_ran_beside_it_run_again(cluster: R
     wait_for(lambda: cluster.statuses().get(jobs[0]) == (FAILED, "quarantined"), what=cluster.state)
     (cluster.folder / "open").touch()
     cluster.judge(jobs[:1], statuses={FAILED}, extra=2)
-    cluster.judge(jobs[1:], extra=2 * 4)  # what ran in the four slots when they went down, twice
+    cluster.judge(jobs[1:], extra=3)  # what ran beside it when it went down, which it did once only
+    crashes = [line.pid for line in cluster.lines() if line.event == "start" and line.job == jobs[0]]
+    assert len(crashes) == len(set(crashes)) == 3
+    for alone in crashes[1:]:
+        events = [(line.event, line.job) for line in cluster.lines() if line.pid == alone]
+        begun, ended = ({job for event, job in events if event == word} for word in ("start", "end"))
+        assert begun - ended == {jobs[0]}, "nothing else ran in its process when it crashed there"
 
 
 @pytest.mark.fault("A9")

@@ -17,7 +17,7 @@ class SharedMemory:
     def __init__(self) -> None:
         self.beats = 0
         self.trust_until_ns = 0
-        self.places: dict[int, tuple[JobKey, bool]] = {}
+        self.places: dict[int, JobKey] = {}
         self.condemned: str | None = None
         self.report: Report | None = None
 
@@ -71,10 +71,10 @@ class SimEngineLink:
         self._process.check()
         self._memory.beats += 1
 
-    def running(self, key: JobKey, *, suspect: bool) -> int:
+    def running(self, key: JobKey) -> int:
         self._process.check()
         place = next(self._process.loop.numbers)
-        self._memory.places[place] = (key, suspect)
+        self._memory.places[place] = key
         return place
 
     def ended(self, place: int) -> None:
@@ -116,7 +116,7 @@ class SimChild:
     def beats(self) -> int:
         return self._memory.beats
 
-    def evidence(self) -> list[tuple[JobKey, bool]]:
+    def evidence(self) -> list[JobKey]:
         return list(self._memory.places.values())
 
     def accused(self) -> tuple[JobKey | None, str] | None:

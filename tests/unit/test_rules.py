@@ -14,7 +14,14 @@ from jobmaster.model.job import Blame
 from jobmaster.model.reasons import QUARANTINED, WORKER_LOST
 from jobmaster.model.run import End, Ended
 from jobmaster.model.states import BUCKET_MOVES, FINAL_VALUES, JOB_MOVES, BucketStatus, JobStatus, Priority
-from jobmaster.rules.recovery import blamed, is_hopeless, quarantine_error, recovered, runs_apart
+from jobmaster.rules.recovery import (
+    blamed,
+    first_suspects,
+    is_hopeless,
+    quarantine_error,
+    recovered,
+    runs_apart,
+)
 from jobmaster.rules.retry import after, backoff_us
 from jobmaster.rules.slots import WEIGHTS, Shares
 
@@ -190,6 +197,17 @@ class TestRecovery:
         first, second = JobKey(b"1" * 16), JobKey(b"2" * 16)
         assert blamed([first, second], "SIGKILL") == [Blame(first, "SIGKILL"), Blame(second, "SIGKILL")]
         assert blamed([], "SIGKILL") == []
+
+    @pytest.mark.parametrize("reason", ["SIGSEGV", "SIGABRT", "SIGBUS", "exit 3", "exit 0"])
+    def test_those_that_began_last_before_a_crash_are_suspects(self, reason: str) -> None:
+        ran = [JobKey(bytes([number]) * 16) for number in range(10)]
+        assert first_suspects(ran, reason) == ran[-4:]
+        assert first_suspects(ran[:2], reason) == ran[:2]
+        assert first_suspects([], reason) == []
+
+    @pytest.mark.parametrize("reason", ["SIGKILL", "SIGKILL (out of memory)", "SIGTERM", "event loop blocked for 60 s"])
+    def test_who_was_killed_or_held_up_names_no_suspects(self, reason: str) -> None:
+        assert first_suspects([JobKey(b"1" * 16)], reason) == []
 
     @pytest.mark.parametrize(("max_recoveries", "first_apart"), [(0, 1), (1, 1), (2, 1), (3, 2), (4, 3), (20, 19)])
     def test_before_the_last_death_that_counts_a_job_runs_apart(self, max_recoveries: int, first_apart: int) -> None:

@@ -73,9 +73,9 @@ class ProcessEngineLink:
         """Nothing does any more."""
         self._memory.acquit()
 
-    def running(self, key: JobKey, *, suspect: bool) -> int:
+    def running(self, key: JobKey) -> int:
         """See `EngineLink.running`."""
-        return self._memory.note(key, suspect=suspect)
+        return self._memory.note(key)
 
     def ended(self, place: int) -> None:
         """See `EngineLink.ended`."""

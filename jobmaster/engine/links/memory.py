@@ -10,7 +10,7 @@ A file without a name, mapped by both. It outlives the engine's process, so that
     512  length of what holds its loop up, 0: it turns
     520  the place of the run whose code that is, plus 1; 0: nobody knows
     528  what it is, UTF-8
-   1024  places: 4096 times 16 bytes of key, 1 byte of mark (0 free, 1 running, 2 running and suspect), 7 unused
+   1024  places: 4096 times 16 bytes of key, 8 bytes: the how-manieth run it is of this process, 0: the place is free
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PLACES_AT, _PLACE_SIZE, _PLACES = 1024, 24, 4096
 SIZE = _PLACES_AT + _PLACE_SIZE * _PLACES
 
 _TRUST, _BEATS, _REASON_LENGTH, _BLOCK_LENGTH, _BLOCK_PLACE = 0, 1, 2, 64, 65
-_FREE, _RUNNING, _SUSPECT = 0, 1, 2
+_NUMBER_AT = 16
 
 
 def create(size: int = SIZE) -> int:
@@ -49,8 +49,9 @@ class SharedMemory:
     def __init__(self, descriptor: int) -> None:
         self._map = mmap.mmap(descriptor, SIZE)
         # Aligned words, written and read by one instruction: no end can see half of a number.
-        self._words = memoryview(self._map)[:_BLOCK_AT].cast("q")
+        self._words = memoryview(self._map).cast("q")
         self._free = list(range(_PLACES - 1, -1, -1))
+        self._begun = 0
 
     # ---------------------------------------------------------------- the engine's part
 
@@ -58,21 +59,22 @@ class SharedMemory:
         """Move the counter."""
         self._words[_BEATS] += 1
 
-    def note(self, key: JobKey, *, suspect: bool) -> int:
+    def note(self, key: JobKey) -> int:
         """Note a run and return its place; -1 where all 4096 are taken (nobody will be blamed for this one)."""
         if not self._free:
             return -1
         place = self._free.pop()
         at = _PLACES_AT + place * _PLACE_SIZE
         self._map[at : at + 16] = key
-        self._map[at + 16] = _SUSPECT if suspect else _RUNNING
+        self._begun += 1
+        self._words[(at + _NUMBER_AT) >> 3] = self._begun
         return place
 
     def clear(self, place: int) -> None:
         """The run of this place has ended. -1 is ignored."""
         if place < 0:
             return
-        self._map[_PLACES_AT + place * _PLACE_SIZE + 16] = _FREE
+        self._words[(_PLACES_AT + place * _PLACE_SIZE + _NUMBER_AT) >> 3] = 0
         self._free.append(place)
 
     def condemn(self, reason: str) -> None:
@@ -99,7 +101,7 @@ class SharedMemory:
         """The place that was noted for it, or -1."""
         for place in range(_PLACES):
             at = _PLACES_AT + place * _PLACE_SIZE
-            if self._map[at + 16] and self._map[at : at + 16] == key:
+            if self._words[(at + _NUMBER_AT) >> 3] and self._map[at : at + 16] == key:
                 return place
         return -1
 
@@ -133,12 +135,9 @@ class SharedMemory:
         at = _PLACES_AT + place * _PLACE_SIZE
         return (JobKey(self._map[at : at + 16]) if place >= 0 else None), text
 
-    def evidence(self) -> list[tuple[JobKey, bool]]:
-        """The runs noted, with their suspect mark."""
+    def evidence(self) -> list[JobKey]:
+        """The runs noted, in the order in which they began."""
         content = self._map[_PLACES_AT:SIZE]
-        marks = content[16::_PLACE_SIZE]
-        return [
-            (JobKey(content[place * _PLACE_SIZE : place * _PLACE_SIZE + 16]), mark == _SUSPECT)
-            for place, mark in enumerate(marks)
-            if mark
-        ]
+        numbers = memoryview(content).cast("q")[2::3]
+        runs = sorted((number, place) for place, number in enumerate(numbers) if number)
+        return [JobKey(content[place * _PLACE_SIZE : place * _PLACE_SIZE + 16]) for _, place in runs]

@@ -95,7 +95,7 @@ class ProcessChild:
         """See `Child.beats`."""
         return self._memory.beats()
 
-    def evidence(self) -> list[tuple[JobKey, bool]]:
+    def evidence(self) -> list[JobKey]:
         """See `Child.evidence`."""
         return self._memory.evidence()
 

@@ -66,7 +66,7 @@ class ThreadLink:
         self._report: Report | None = None
         self._trust_until_ns = 0
         self._beats = 0
-        self._places: dict[int, tuple[JobKey, bool]] = {}
+        self._places: dict[int, JobKey] = {}
         self._place = itertools.count()
         self._condemned: str | None = None
         self._exit: str | None = None
@@ -96,10 +96,10 @@ class ThreadLink:
         """See `EngineLink.beat`."""
         self._beats += 1
 
-    def running(self, key: JobKey, *, suspect: bool) -> int:
+    def running(self, key: JobKey) -> int:
         """See `EngineLink.running`."""
         place = next(self._place)
-        self._places[place] = (key, suspect)
+        self._places[place] = key
         return place
 
     def ended(self, place: int) -> None:
@@ -137,7 +137,7 @@ class ThreadLink:
         """See `Child.beats`."""
         return self._beats
 
-    def evidence(self) -> list[tuple[JobKey, bool]]:
+    def evidence(self) -> list[JobKey]:
         """See `Child.evidence`. It dies with this process."""
         return list(self._places.values())
 
@@ -244,7 +244,7 @@ class KeeperThread:
                      "ends by itself", reason, block.what)  # fmt: skip
         self._link.dump_stacks()
         report = self._link.reports()
-        ran = [key for key, _ in self._link.evidence()] if block.key is None else [block.key]
+        ran = self._link.evidence() if block.key is None else [block.key]
         self._link.forsake(reason)
         if report is not None and self._loop is not None:
             blame = [Blame(key, reason) for key in ran]
