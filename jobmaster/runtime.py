@@ -258,6 +258,8 @@ def tuning_of(settings: Settings, plan: WorkerPlan) -> Tuning:
         grace=plan.grace,
         claims_per_second=float(settings.claims_per_second),
         drain_once=plan.once,
+        time_zone=settings.time_zone,
+        plan_ahead=settings.transient_threshold,
     )
 
 

@@ -13,6 +13,7 @@ starter.py       guarded starts and early rows (R10, R11)
 finisher.py      outcomes -> store (R12, R13)
 ownership.py     opens and shrinks buckets (R5, R24); sharing.py: hands a backlog over to engines without work (R20)
 coordinator.py   lost buckets, drains, sweeps; janitor.py: retention, orphans
+planner.py       schedules -> held jobs; static_schedules.py: those of the code; releaser.py: who waits for a run
 commands.py      orders from people
 stopping.py      the graceful stop (R22')
 """

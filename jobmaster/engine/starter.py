@@ -61,6 +61,8 @@ class Starter:
         self.answered: Answer = lambda _entry, *, yes: None  # noqa: ARG005
         self.halt: Callable[[Entry, Halt], None] = lambda _entry, _why: None
         self.settled: Callable[[Entry], None] = lambda _entry: None
+        self.begun: Callable[[Entry], None] = lambda _entry: None
+        """Told of each guarded start of an occurrence with an overlap policy that was answered with yes."""
 
     def ask(self, entry: Entry) -> None:
         """A guarded start: `answered` is called with the verdict."""
@@ -180,6 +182,8 @@ class Starter:
             entry.attempts, entry.recoveries = verdict.attempt, max(entry.recoveries, verdict.recoveries)
             if entry.envelope.at_most_once:
                 entry.life.message_removed(entry)
+            if entry.envelope.overlap:
+                self.begun(entry)
         stage = entry.stage
         if not yes and entry.alive and stage is not Stage.ENDED:
             logger.info("start_refused job=%s gen=%d bucket=%d: it has ended, was cancelled, or is somebody else's",

@@ -47,6 +47,19 @@ class Tuning(msgspec.Struct, frozen=True):
     drain_after: float = 60.0
     janitor_every: float = 60.0
     retention: float | None = 30 * 86400.0
+    time_zone: str = "UTC"
+    """Of schedules that name none."""
+    plan_ahead: float = 600.0
+    """Occurrences of schedules become jobs so long before they come."""
+    plan_every: float = 5.0
+    """Fallback period of planning when nothing signals and no schedule's turn is known."""
+    plan_claim: float = 5.0
+    """A planner has a schedule to itself for so long."""
+    static_kept_every: float = 60.0
+    static_idle_after: float = 300.0
+    """Static schedules that no worker has kept for so long are not planned."""
+    static_expires_after: float = 3600.0
+    """... and after so long they become Inactive."""
     unreachable_after: float = 5.0
     """An adopter that can't reach the agent for so long gives the bucket up."""
     max_buckets_per_priority: int = 3

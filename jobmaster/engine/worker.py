@@ -26,10 +26,13 @@ from jobmaster.engine.lease import Lease
 from jobmaster.engine.life import Entry, Life, Stage
 from jobmaster.engine.ownership import Ownership
 from jobmaster.engine.persistence import Backoff
+from jobmaster.engine.planner import Planner
 from jobmaster.engine.registering import register
+from jobmaster.engine.releaser import Releaser
 from jobmaster.engine.runner import Runner
 from jobmaster.engine.sharing import Sharing
 from jobmaster.engine.starter import Starter
+from jobmaster.engine.static_schedules import StaticSchedules
 from jobmaster.engine.stopping import GracefulStop
 from jobmaster.engine.store_clock import StoreClock
 from jobmaster.engine.waiting import Waiting
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 
     from jobmaster.engine.tuning import Tuning
     from jobmaster.model.job import Message
+    from jobmaster.model.schedule import Schedule
     from jobmaster.model.worker import Grant, Predecessor, Registration
     from jobmaster.ports.clock import Clock
     from jobmaster.ports.link import EngineLink
@@ -72,6 +76,7 @@ class Engine:
         tuning: numbers.
         registration: who this worker is.
         tasks: names of the tasks that this process knows.
+        schedules: the static ones of this process's code.
         archive: where aged jobs move to, if anywhere.
         seed: for reproducible runs; None draws one.
     """
@@ -89,6 +94,7 @@ class Engine:
         tuning: Tuning,
         registration: Registration,
         tasks: Callable[[], Sequence[str]] = lambda: (),
+        schedules: Callable[[], Sequence[Schedule]] = lambda: (),
         archive: MasterStore | None = None,
         seed: int | None = None,
     ) -> None:
@@ -190,6 +196,23 @@ class Engine:
             random=self._random.random,
             pauses=self._pause,
         )
+        self.planner = Planner(
+            tuning=tuning,
+            store=store,
+            clock=clock,
+            store_clock=self.store_clock,
+            lease=self.lease,
+            random=self._random.random,
+            pauses=self._pause,
+        )
+        self.static_schedules = StaticSchedules(
+            tuning=tuning,
+            store=store,
+            schedules=schedules,
+            random=self._random.random,
+            pause=self._pause("static_schedules"),
+        )
+        self.releaser = Releaser(store=store, pause=self._pause("release"))
         self.janitor = Janitor(
             tuning=tuning,
             store=store,
@@ -230,6 +253,7 @@ class Engine:
     def _wire(self) -> None:
         self.starter.halt = self.runner.halt
         self.starter.settled = self._refused_start
+        self.starter.begun = self.releaser.begun
         self.runner.took = self._took
         self.finisher.settled = self._settled
         self.fetcher.arrived = self._arrived
@@ -304,12 +328,17 @@ class Engine:
                 self.starter.run(),
                 self.runner.run(),
                 self.watch.run(),
+                self.releaser.run(),
                 *(self.finisher.run() for _ in range(self._tuning.flushers)),
             ]
             if self._tuning.drain_once:
                 duties.append(self._stop_when_drained())
         if mode.coordinates:
             duties += [self.coordinator.mark_lost(), self.coordinator.sweep(), self.janitor.run()]
+        if mode.coordinates and active:
+            duties += [self.planner.run(), self.planner.expire()]
+        if active:
+            duties.append(self.static_schedules.run())
         if mode.drains:
             duties.append(self.coordinator.drain())
         return duties
@@ -420,6 +449,7 @@ class Engine:
     def _settled(self, life: Life, twins: list[Message]) -> None:
         if twins and not life.dropped:
             self.fetcher.take(life, twins, guarded=True)
+        self.releaser.look()
         self._took()
         self.runner.wake()
 

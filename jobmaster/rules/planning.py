@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from jobmaster.model.schedule import Rule, Schedule
     from jobmaster.schedules.expression import Expression
 
-__all__ = ["LOOK_AGAIN_US", "backfill", "finish", "occurrence", "parked", "plan"]
+__all__ = ["LOOK_AGAIN_US", "backfill", "begin", "finish", "occurrence", "parked", "plan"]
 
 LOOK_AGAIN_US: Final = 86_400 * SECOND
 """A schedule is looked at once a day at least: the rules of its time zone may have changed."""
@@ -46,28 +46,28 @@ def plan(schedule: Schedule, rule: Expression, *, now_us: int, horizon_us: int) 
     """
     terms = schedule.rule
     series = Series(rule, end_us=terms.end_us)
-    first_base = base = _base(schedule, series)
+    begins = at = begin(schedule, rule)
     limit_us = now_us + horizon_us
-    upcoming = series.after(base)
+    upcoming = series.after(at)
     yield
     chosen: list[int] = []
     if upcoming is not None and upcoming < now_us - terms.misfire_grace_us:
-        missed: Missed = yield from latest(series, base, now_us, max(1, _most(terms)))
+        missed: Missed = yield from latest(series, at, now_us, max(1, _most(terms)))
         chosen = missed.moments[: _most(terms)]
-        base = missed.goes_on_from
-        upcoming = series.after(base)
+        at = missed.goes_on_from
+        upcoming = series.after(at)
         yield
     while upcoming is not None and upcoming <= limit_us and len(chosen) < MOST_OCCURRENCES:
         chosen.append(upcoming)
-        base = upcoming
-        upcoming = series.after(base)
+        at = upcoming
+        upcoming = series.after(at)
         yield
     following = chosen + (yield from _following(series, upcoming, _most(terms) if chosen else 0))
     plan_at_us = _look_again(schedule, chosen, upcoming, now_us=now_us, horizon_us=horizon_us)
     if series.phased:  # it goes on from its last occurrence
-        cursor_us = schedule.cursor_us if base == first_base else base
+        cursor_us = schedule.cursor_us if at == begins else at
     else:
-        covered_us = limit_us if upcoming is None or upcoming > limit_us else base
+        covered_us = limit_us if upcoming is None or upcoming > limit_us else at
         cursor_us = max(covered_us, schedule.cursor_us or covered_us)
     return Plan(
         key=schedule.key,
@@ -119,15 +119,16 @@ def occurrence(schedule: Schedule, at_us: int, *, now_us: int, trigger: Trigger 
     return _occurrence(schedule, _template(schedule), at_us, now_us, trigger=trigger, due_us=at_us)
 
 
-def _base(schedule: Schedule, series: Series) -> int:
-    """What the next occurrence comes after. One exactly at the schedule's start counts, unless it begins a series."""
+def begin(schedule: Schedule, rule: Expression) -> int:
+    """The moment that the next occurrence to be planned comes after.
+
+    An occurrence exactly at the schedule's start counts, unless the start is what a series counts from.
+    """
     start_us = schedule.rule.start_us
-    if schedule.cursor_us is not None and (series.phased or start_us is None):
-        return schedule.cursor_us
     since_us = schedule.since_us if schedule.cursor_us is None else schedule.cursor_us
-    if start_us is None:
+    if start_us is None or (rule.is_phased and schedule.cursor_us is not None):
         return since_us
-    return max(since_us, start_us if series.phased else start_us - 1)
+    return max(since_us, start_us if rule.is_phased else start_us - 1)
 
 
 def _most(terms: Rule) -> int:

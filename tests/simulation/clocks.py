@@ -28,6 +28,10 @@ class SimClock:
     def now_us(self) -> int:
         return store_now_us(self._loop) + self._skew_us
 
+    def step(self, seconds: float) -> None:
+        """Somebody sets the wall clock."""
+        self._skew_us += round(seconds * 1e6)
+
     def trust_ns(self) -> int:
         return round(self._loop.virtual * self._rate * 1_000_000_000) + 5_000_000_000
 

@@ -192,6 +192,7 @@ class Host:
                 slots=config.slots,
                 version="sim",
             ),
+            schedules=lambda: world.static_schedules,
             seed=world.rng.getrandbits(32),
         )
         process.spawn(self._run(process, engine))

@@ -124,6 +124,8 @@ class Ledger:
     def row_changed(self, key: JobKey, old: RowView | None, new: RowView | None) -> None:
         call, checker = current_call.get(), self._world.checker
         assert call is not None
+        if old is None and new is not None and call.verb == "plan_schedules":
+            self._world.planned(key, new.due_us)
         if call.verb in {"settle", "finish"} and new is not None:
             checker.finish_changed(key, old, call.args[0], _gens(call)[key])
         if call.verb in {"drain", "drain_in"}:

@@ -28,6 +28,7 @@ from tests.simulation.virtual_loop import Deadlock, Process, Spinning, VirtualLo
 from tests.simulation.workload import Plan
 
 if TYPE_CHECKING:
+    from jobmaster.model.schedule import Schedule
     from jobmaster.ports.store import Store
 
 LONGEST_SEED = 20.0
@@ -63,6 +64,8 @@ class Config:
     most_buckets: int = 2
     """Buckets of one lane and priority above which an owner closes empty ones."""
     priorities: tuple[int, ...] = (3, 5)
+    plan_ahead: float = 4.0
+    """Occurrences of schedules become jobs so long before they come: short, so that planners have much to do."""
     max_recoveries: int = 3
     slow_commits: float = 0.01
     """Chance that a commit takes long."""
@@ -95,6 +98,11 @@ class Config:
             adopt_per_renewal=4,
             grace=self.grace,
             hand_back_before_grace_ends=2.0,
+            plan_ahead=self.plan_ahead,
+            plan_every=2.0,
+            plan_claim=2.0,
+            static_kept_every=5.0,
+            static_idle_after=15.0,
         )
 
 
@@ -146,6 +154,8 @@ class World:
             lease_us=round(config.lease * 1e6), max_recoveries=config.max_recoveries, window_us=3_000_000
         )
         self.plans: dict[JobKey, Plan] = {}
+        self.static_schedules: list[Schedule] = []
+        """Of the code of every worker."""
         self.ledger = Ledger(self)
         self.servers: dict[str, Server] = build_stores(self, guards_off)
         self.network.ended = self.ledger.call_ended
@@ -216,6 +226,13 @@ class World:
         self.clients.append(process)
         process.spawn(Producer(self, process)._enqueue(plan))
         return plan
+
+    def planned(self, key: JobKey, due_us: int) -> None:
+        """A planner has made the job of an occurrence: nobody else knows it, and it is accepted by that."""
+        plan = Plan(key=key, name=f"occurrence {key.hex()}", task="short", lane="", priority=3, lasts=0.05)
+        self.plans[key] = plan
+        self.checker.offered(plan, due_us)
+        self.checker.accepted(key)
 
     def kill_producer(self) -> None:
         """kill -9 of the enqueuing process; another one goes on with the rest."""
