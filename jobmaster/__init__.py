@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from jobmaster.errors import ResultExpired as ResultExpired
     from jobmaster.errors import ResultTimeout as ResultTimeout
     from jobmaster.errors import Retry as Retry
+    from jobmaster.errors import ScheduleConflict as ScheduleConflict
     from jobmaster.errors import ScheduleSyntaxError as ScheduleSyntaxError
     from jobmaster.errors import SchemaError as SchemaError
     from jobmaster.errors import SerializationError as SerializationError
@@ -42,12 +43,15 @@ if TYPE_CHECKING:
     from jobmaster.model.states import CancelOutcome as CancelOutcome
     from jobmaster.model.states import JobStatus as JobStatus
     from jobmaster.model.states import Priority as Priority
+    from jobmaster.profiles import ScheduleProfile as ScheduleProfile
     from jobmaster.result import Result as Result
     from jobmaster.settings.declarations import Agent as Agent
     from jobmaster.settings.declarations import Worker as Worker
     from jobmaster.task import Job as Job
     from jobmaster.task import Task as Task
     from jobmaster.views import JobQuery as JobQuery
+    from jobmaster.views import ScheduleQuery as ScheduleQuery
+    from jobmaster.views import ScheduleState as ScheduleState
 
 __version__ = "0.1.0"
 
@@ -57,7 +61,8 @@ _NAMES_BY_MODULE: dict[str, tuple[str, ...]] = {
     "context": ("JobContext", "current_job"),
     "result": ("Result",),
     "task": ("Job", "Task"),
-    "views": ("JobQuery",),
+    "views": ("JobQuery", "ScheduleQuery", "ScheduleState"),
+    "profiles": ("ScheduleProfile",),
     "model.message_data": ("MessageData", "Metadata"),
     "model.backoff": ("Backoff",),
     "model.states": ("CancelOutcome", "JobStatus", "Priority"),
@@ -77,6 +82,7 @@ _NAMES_BY_MODULE: dict[str, tuple[str, ...]] = {
         "ResultExpired",
         "ResultTimeout",
         "Retry",
+        "ScheduleConflict",
         "ScheduleSyntaxError",
         "SchemaError",
         "SerializationError",

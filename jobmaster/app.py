@@ -6,7 +6,7 @@ import inspect
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
 from pathlib import Path
@@ -33,17 +33,23 @@ if TYPE_CHECKING:
     import svcs
 
     from jobmaster.client import Client
-    from jobmaster.enqueuing import Enqueuer
+    from jobmaster.enqueuing import Data, Enqueuer
     from jobmaster.handler import HandlerDecorator, Injector
     from jobmaster.in_process import InProcessWorkers
+    from jobmaster.model.schedule import Schedule
+    from jobmaster.profiles import ScheduleProfile
     from jobmaster.questions import Buckets, Jobs, Workers
+    from jobmaster.recurring import RecurringOptions, When
+    from jobmaster.schedule_questions import Schedules
     from jobmaster.scheduler import Scheduler
+    from jobmaster.static_schedules import EveryDecorator, StaticSchedules
     from jobmaster.wire.codec import Codec
 
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 C = TypeVar("C", bound=type)
+PR = TypeVar("PR", bound="type[ScheduleProfile]")
 
 
 class JobMaster:
@@ -197,6 +203,63 @@ class JobMaster:
 
         return register
 
+    # -- static schedules
+
+    def every(self, when: When, data: Data = None, **options: Unpack[RecurringOptions]) -> EveryDecorator:
+        """A schedule that stands in code: `@jm.every("every day at 02:30")` on a task, a handler or a function.
+
+        A function becomes a task. Several may be put on one task. Workers whose code has the schedule tell the master;
+        it ends an hour after the last of them has gone. What cannot work is told when a worker starts, all faults at
+        once, with their lines.
+
+        Args:
+            when: NaturalCron text, a timedelta, `Cron(...)` or the like, (type id, text), or aware datetimes.
+            data: the task's arguments by name.
+            options: see `RecurringOptions`. `name` is made of the task's name if not given.
+        """
+        caller = sys._getframe(1)  # noqa: SLF001 - the one way to know the line
+        file, line = caller.f_code.co_filename, caller.f_lineno
+
+        def declare(target: Any) -> Any:
+            what = target
+            if not isinstance(target, (Task, type)):
+                what = self._register(target, bind=False, options={})
+            self._static.declare(what, when, data, dict(options), file=file, line=line)
+            return what
+
+        return declare
+
+    def profile(self, profile: PR) -> PR:
+        """Register a `ScheduleProfile` class, whose `configure(self, schedules)` adds static schedules; a decorator.
+
+        Raises:
+            ConfigurationError: it is no class with `configure`, or its `profile_id` is taken.
+        """
+        self._static.add_profile(profile)
+        return profile
+
+    def static_schedules(self) -> Sequence[Schedule]:
+        """The schedules that stand in code and in files, ready for the master.
+
+        Raises:
+            ConfigurationError: some cannot work; the text lists every one, with its line.
+        """
+        return self._static.schedules()
+
+    def schedule_warnings(self) -> Sequence[str]:
+        """Sentences about schedules in code and files that can work, but never fire any more."""
+        return self._static.build().warnings
+
+    def schedule_faults(self) -> Sequence[str]:
+        """Why some of the schedules in code and files cannot work, each with its line; empty: all can."""
+        return self._static.build().faults
+
+    @cached_property
+    def _static(self) -> StaticSchedules:
+        from jobmaster.static_schedules import StaticSchedules
+
+        return StaticSchedules(self, self._folder)
+
     @property
     def services(self) -> svcs.Registry:
         """What constructors of handlers are given: register factories and values here."""
@@ -296,6 +359,13 @@ class JobMaster:
         from jobmaster.questions import Jobs
 
         return Jobs(self.client)
+
+    @cached_property
+    def schedules(self) -> Schedules:
+        """Recurring schedules: questions, and what people do with them."""
+        from jobmaster.schedule_questions import Schedules
+
+        return Schedules(self)
 
     @cached_property
     def workers(self) -> Workers:

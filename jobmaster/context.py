@@ -105,6 +105,19 @@ class JobContext:
         """Name of the worker that runs it."""
         return self._run.worker
 
+    @property
+    def schedule(self) -> str | None:
+        """The id of the schedule whose occurrence this is; None: it is none."""
+        key = self._run.envelope.schedule
+        return None if key is None else key_text(JobKey(key))
+
+    @property
+    def trigger(self) -> str:
+        """What made the job: "call", "schedule", "run now" or "backfill"."""
+        from jobmaster.presenting import trigger_word
+
+        return trigger_word(self._run.envelope.trigger)
+
     @cached_property
     def msg_data(self) -> MessageData:
         """The job's data with typed getters: what a handler was sent, or a task's arguments by name."""

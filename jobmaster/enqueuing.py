@@ -72,7 +72,7 @@ class Enqueuer:
         if definition is not None and definition.handler is None:
             return self.call(definition, args, kwargs, PLAIN)
         target = self._target(name)
-        return self._one(target, self._encoded(target, args, kwargs), PLAIN, definition)
+        return self._one(target, self.encode(target, args, kwargs), PLAIN, definition)
 
     async def aby_name(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
         """`by_name` on the running loop."""
@@ -80,23 +80,23 @@ class Enqueuer:
         if definition is not None and definition.handler is None:
             return await self.acall(definition, args, kwargs, PLAIN)
         target = await self._atarget(name)
-        return await self._aone(target, self._encoded(target, args, kwargs), PLAIN, definition)
+        return await self._aone(target, self.encode(target, args, kwargs), PLAIN, definition)
 
     def named(self, what: What, data: Data, plan: CallPlan) -> Result[Any]:
         """Enqueue a task, a handler or a name with data by name; see `Scheduler`."""
-        definition = self._definition(what)
+        definition = self.definition_of(what)
         if definition is not None and definition.handler is None:
             return self.call(definition, (), dict(data or {}), plan)
         target = definition.target if definition is not None else self._target(str(what))
-        return self._one(target, self._encoded(target, (), dict(data or {})), plan, definition)
+        return self._one(target, self.encode(target, (), dict(data or {})), plan, definition)
 
     async def anamed(self, what: What, data: Data, plan: CallPlan) -> Result[Any]:
         """`named` on the running loop."""
-        definition = self._definition(what)
+        definition = self.definition_of(what)
         if definition is not None and definition.handler is None:
             return await self.acall(definition, (), dict(data or {}), plan)
         target = definition.target if definition is not None else await self._atarget(str(what))
-        return await self._aone(target, self._encoded(target, (), dict(data or {})), plan, definition)
+        return await self._aone(target, self.encode(target, (), dict(data or {})), plan, definition)
 
     def _one(self, target: Target, call: bytes, plan: CallPlan, definition: TaskDefinition | None) -> Result[Any]:
         client = self._client(plan)
@@ -132,7 +132,13 @@ class Enqueuer:
     async def _aclock_ahead_us(self, client: Client, plan: CallPlan) -> int:
         return 0 if plan.expires_after_us is None else await client.aask(lambda gate: gate.clock_ahead_us())
 
-    def _encoded(self, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    def encode(self, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """Arguments as the target's jobs carry them.
+
+        Raises:
+            SerializationError: they cannot travel.
+            ConfigurationError: a handler was given arguments by position.
+        """
         if not target.is_data:
             return self._app.codec.encode_call(args, kwargs)
         if args:
@@ -143,8 +149,12 @@ class Enqueuer:
 
         return encode_message_data(self._app.codec, kwargs)
 
-    def _definition(self, what: What) -> TaskDefinition | None:
-        """What this process registered; None for a name that only the master may know."""
+    def definition_of(self, what: What) -> TaskDefinition | None:
+        """What this process registered; None for a name that only the master may know.
+
+        Raises:
+            NotRegistered: it is a class that is no handler.
+        """
         if isinstance(what, Task):
             return what.definition
         if isinstance(what, str):

@@ -8,6 +8,7 @@
     ├── MessageTooLarge (ValueError)         a payload is above max_message_bytes
     ├── SerializationError (TypeError)       a value cannot travel in a message
     ├── ScheduleSyntaxError (ValueError)     an expression cannot be read
+    ├── ScheduleConflict                     somebody else changed the schedule meanwhile
     ├── ClusterArchived                      the cluster takes no work
     ├── StoreUnavailable (ConnectionError)   no store answered; nothing was stored
     │   └── OutcomeUnknown                   a store may have stored it; repeat with the same id
@@ -125,6 +126,18 @@ def _with_carets(text: str, places: Sequence[tuple[int, int]]) -> list[str]:
     last = max(position, first + len(shown) - 1)
     carets = "".join("^" if column in wrong else " " for column in range(first, last + 1)).rstrip()
     return [f"  {before}{shown}{after}", f"  {' ' * len(before)}{carets}"]
+
+
+class ScheduleConflict(JobMasterError):  # noqa: N818 - a name of the public API
+    """Somebody else changed the schedule meanwhile, so that nothing was changed.
+
+    Attributes:
+        version: the version that it has now.
+    """
+
+    def __init__(self, message: str, *, version: int) -> None:
+        super().__init__(message)
+        self.version = version
 
 
 class ClusterArchived(JobMasterError):  # noqa: N818 - a name of the public API

@@ -104,8 +104,11 @@ class InProcessWorkers:
 
     async def _run_plans(self) -> None:
         plans = plan_workers(self._app)
+        self._app.static_schedules()  # those that cannot work are told before anything runs
         for told in self._app.resolved.warnings:
             logger.warning("setting_ignored text=%s", told)
+        for told in self._app.schedule_warnings():
+            logger.warning("schedule_never_fires text=%s", told)
         for lane in unserved_lanes(self._app, plans):
             logger.warning("lane_without_worker lane=%s", lane)
         first = await open_for_worker(self._app.settings, plans[0].agent)

@@ -1,11 +1,12 @@
-"""What people see of a cluster: jobs, attempts, workers, buckets as frozen values with aware datetimes."""
+"""What people see of a cluster: jobs, attempts, schedules, workers, buckets as frozen values with aware datetimes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from enum import StrEnum
+from typing import Any, Literal
 
 from jobmaster.model.states import BucketStatus, JobStatus, Priority, WorkerMode
 from jobmaster.model.worker import WorkerStatus
@@ -46,7 +47,10 @@ class JobError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobInfo:
-    """A job as people see it. `args`, `kwargs`, `metadata` and `result` are there only when one job was asked for.
+    """A job as people see it.
+
+    `args`, `kwargs`, `metadata`, `result`, `schedule` (the id of the schedule whose occurrence it is) and `trigger`
+    ("call", "schedule", "run now", "backfill": what made it) are there only when one job was asked for.
 
     Arguments and results are shown as plain data; `payload_error` says why they can't be read, where that is so.
     `in_master` False: the job waits in an agent and has no row in the master yet.
@@ -76,6 +80,8 @@ class JobInfo:
     metadata: Mapping[str, object] = field(default_factory=dict)
     result: Any = None
     payload_error: str = ""
+    schedule: str | None = None
+    trigger: str | None = None
 
     def redacted(self) -> JobInfo:
         """A copy for people: values under secret names (`password`, `api_key`, ...) and secrets in texts are hidden."""
@@ -162,3 +168,115 @@ class BucketInfo:
     epoch: int
     owner: str | None
     depth: int
+
+
+class ScheduleState(StrEnum):
+    """How a schedule is, in people's words. `Broken`: it is parked, because its rule could not be computed."""
+
+    ACTIVE = "Active"
+    PAUSED = "Paused"
+    BROKEN = "Broken"
+    INACTIVE = "Inactive"
+    COMPLETED = "Completed"
+    CANCELED = "Canceled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleQuery:
+    """Which schedules are meant. What is left out does not matter; what is given must all be true.
+
+    `kind`: "static" ones stand in code or configuration, "dynamic" ones were made by a call. `text`: part of the name,
+    the task, the expression or the id.
+    """
+
+    state: ScheduleState | str | None = None
+    kind: Literal["static", "dynamic"] | None = None
+    task: str | None = None
+    lane: str | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleInfo:
+    """A schedule as people see it.
+
+    `expression` is the rule in the language `type_id`, `explanation` the same in plain English, `zone` the time zone
+    in which it is computed. `max_retries` and `timeout` None: as the task says. `next_run` None: none comes, or it does
+    not run at present (`state`). `source`: where a static one stands in the code. `version` counts its changes.
+    `args`, `kwargs` and `metadata` are there only when one schedule was asked for.
+    """
+
+    id: str
+    name: str
+    state: ScheduleState
+    kind: Literal["static", "dynamic"]
+    task: str
+    type_id: str
+    expression: str
+    explanation: str
+    zone: str
+    lane: str
+    priority: Priority
+    next_run: datetime | None
+    last_run: datetime | None
+    version: int
+    created_at: datetime
+    ended_at: datetime | None = None
+    start_after: datetime | None = None
+    end_before: datetime | None = None
+    misfire: str = "once"
+    misfire_limit: int = 100
+    misfire_grace: timedelta = timedelta(minutes=1)
+    overlap: str = "allow"
+    jitter: timedelta = timedelta(0)
+    max_retries: int | None = None
+    timeout: timedelta | None = None
+    paused: bool = False
+    error: str = ""
+    source: str = ""
+    args: tuple[Any, ...] | None = None
+    kwargs: Mapping[str, Any] | None = None
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    payload_error: str = ""
+
+    def redacted(self) -> ScheduleInfo:
+        """A copy for people, as `JobInfo.redacted`."""
+        shown: dict[str, Any] = redact_mapping({"args": self.args, "kwargs": self.kwargs, "metadata": self.metadata})
+        return replace(self, error=redact_text(self.error), **shown)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulePage:
+    """Schedules by name, those without one last. `after` asks for the next page (None: the end)."""
+
+    schedules: tuple[ScheduleInfo, ...]
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpcomingRun:
+    """A moment to come, in the schedule's zone. `note` says what daylight saving makes of it, where it does."""
+
+    at: datetime
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleRun:
+    """One occurrence and its job. `at` is the moment that names it.
+
+    `status` None: the job is gone (retention), or cannot be found yet. `lateness`: from `at` to its first start;
+    `duration`: of its last run.
+    """
+
+    at: datetime
+    trigger: str
+    job_id: str
+    status: JobStatus | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    lateness: timedelta | None = None
+    duration: timedelta | None = None
+    attempts: int = 0
+    reason: str = ""
+    error: JobError | None = None

@@ -40,12 +40,13 @@ class ResolvedSettings(msgspec.Struct, frozen=True):
 
     `origins` is by dotted name (`lease`, `retry.cap`, `agents.nats-1`): "command line --grace",
     "environment JOBMASTER_LEASE", "/srv/shop/jobmaster.toml: lease", "app" or "default". `warnings` are sentences
-    about variables that have no effect.
+    about variables that have no effect. `schedules` are the tables `[schedules.NAME]` of files, unread.
     """
 
     settings: Settings
     origins: dict[str, str]
     warnings: tuple[str, ...] = ()
+    schedules: dict[str, Given] = {}
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Name, value and origin of every setting, for people: passwords are hidden."""
@@ -101,7 +102,10 @@ def resolve(
         layers += table_layers(table, file, cluster_id=cluster_id, is_default=is_default)
     layers.append(app_layer(given or {}))
     settings, origins = _Resolution(layers, place).settings(cluster_id)
-    return ResolvedSettings(settings, origins, tuple(warnings))
+    schedules: dict[str, Given] = {}
+    for layer in reversed(layers):
+        schedules |= layer.schedules
+    return ResolvedSettings(settings, origins, tuple(warnings), schedules)
 
 
 class _Resolution:

@@ -18,6 +18,8 @@ from jobmaster.settings.values import RULES
 
 PREFIX = "JOBMASTER_"
 CLUSTERS = "clusters"
+SCHEDULES = "schedules"
+"""Tables of files that are no settings: recurring schedules by name (`jobmaster.schedule_files` reads them)."""
 NESTED = ("agents", "buckets", "retry")
 """Settings that hold further names."""
 NOT_SETTINGS = (
@@ -41,15 +43,17 @@ class Layer:
     """What one source says. Later ones lie below: the first layer that names a setting decides it.
 
     `values` are by dotted setting name. `agents` are by name; `loose` agents came from variables, where `nats-1` can
-    only be written `NATS_1`, and are matched accordingly. `unknown` are the names that no setting has.
+    only be written `NATS_1`, and are matched accordingly. `schedules` are by name, as the file has them. `unknown` are
+    the names that no setting has.
     """
 
-    __slots__ = ("agents", "loose", "unknown", "values")
+    __slots__ = ("agents", "loose", "schedules", "unknown", "values")
 
     def __init__(self) -> None:
         self.values: dict[str, Given] = {}
         self.agents: dict[str, Given] = {}
         self.loose: dict[str, Given] = {}
+        self.schedules: dict[str, Given] = {}
         self.unknown: list[Given] = []
 
     def put(self, path: tuple[str, ...], value: object, origin: str) -> None:
@@ -136,6 +140,8 @@ def table_layers(table: Mapping[str, object], place: str, *, cluster_id: str, is
             for name, layer in _cluster_tables(value, place):
                 if folded(name) == folded(cluster_id):
                     layers.insert(0, layer)
+        elif key == SCHEDULES:
+            _put_schedules(general, value, place, SCHEDULES)
         elif key != "app":
             put_value(general, key.replace("-", "_"), value, f"{place}: {key}")
     _without_unknown(general)
@@ -219,8 +225,18 @@ def _cluster_tables(value: object, place: str) -> Iterable[tuple[str, Layer]]:
             raise ConfigurationError(f"{place}: clusters.{name} is no table. Write settings below [clusters.{name}].")
         layer = Layer()
         for key, inner in table.items():
-            put_value(layer, key.replace("-", "_"), inner, f"{place}: clusters.{name}.{key}")
+            if key == SCHEDULES:
+                _put_schedules(layer, inner, place, f"{CLUSTERS}.{name}.{SCHEDULES}")
+            else:
+                put_value(layer, key.replace("-", "_"), inner, f"{place}: clusters.{name}.{key}")
         yield name, _without_unknown(layer)
+
+
+def _put_schedules(layer: Layer, value: object, place: str, path: str) -> None:
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{place}: {path} is no table. Write [{path}.NAME], and task and every below it.")
+    for name, table in value.items():
+        layer.schedules[str(name)] = Given(table, f"{place}: {path}.{name}")
 
 
 def _agents(value: object, origin: str) -> Iterable[tuple[str, object]]:
