@@ -1,10 +1,11 @@
 """A clause as what it allows, unit by unit from the year down to the second.
 
-Every clause is a list of *boxes*, one of which must hold: an item of a list is a box whose two ends are the same, a range
-is one whose ends differ (compared as a whole: 10:30 to 12:15). While a search goes down from the year to the second, a
-clause remembers which of its boxes are still alive, and whether the values chosen so far are still on a box's lower or
-upper end. That is its state: a tuple of numbers `4 * box + 2 * on the lower end + on the upper end`. Many clauses need no
-state, as each of their units is free of the others (`on monday`, `at 10:00`): those become plain sets of values.
+Every clause is a list of *boxes*, one of which must hold: an item of a list is a box whose two ends are the same, a
+range is one whose ends differ (compared as a whole: 10:30 to 12:15). While a search goes down from the year to the
+second, a clause remembers which of its boxes are still alive, and whether the values chosen so far are still on a box's
+lower or upper end. That is its state: a tuple of numbers `4 * box + 2 * on the lower end + on the upper end`. Many
+clauses need no state, as each of their units is free of the others (`on monday`, `at 10:00`): those become plain sets
+of values.
 """
 
 from __future__ import annotations

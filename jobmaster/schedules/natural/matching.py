@@ -2,8 +2,8 @@
 
 The search goes down from the year to the second. At each level it jumps straight to the next value that no clause rules
 out, so nothing is ever tried second by second or day by day. What it finds below a level depends on the clauses' states
-(see clauses.py) and the kind of month or year alone; it is remembered, so a combination that never happens is recognised
-after at most the fourteen kinds of years.
+(see clauses.py) and the kind of month or year alone; it is remembered, so a combination that never happens is
+recognised after at most the fourteen kinds of years.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The next occurrence of an expression: its series on the wall clock, brought to moments by our daylight-saving rule.
 
-Rules with a fixed hour and rules of a day and more (`at 2:30`, `every 2 days`) happen exactly once on a day on which clocks
-are changed. Finer ones (`every 30 minutes`, `every hour at minute 15`) go by elapsed time: through both passes of an hour
-that is repeated, and over an hour that is skipped. See schedules/daylight.py.
+Rules with a fixed hour and rules of a day and more (`at 2:30`, `every 2 days`) happen exactly once on a day on which
+clocks are changed. Finer ones (`every 30 minutes`, `every hour at minute 15`) go by elapsed time: through both passes
+of an hour that is repeated, and over an hour that is skipped. See schedules/daylight.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
 from jobmaster.schedules import daylight
 from jobmaster.schedules.natural import wall_clock
-from jobmaster.schedules.natural.rules import Rules
+from jobmaster.schedules.natural.rules import Rules, Unit
 from jobmaster.schedules.natural.stepping import Stepping
 
 _TICK = timedelta(microseconds=1)
@@ -69,7 +69,7 @@ class Evaluator:
         def following(wall: datetime) -> datetime | None:
             nonlocal left
             left -= 1
-            after = wall_clock.moved(wall_clock.of(wall), 1, wall_clock.Unit.SECOND)
+            after = wall_clock.moved(wall_clock.of(wall), 1, Unit.SECOND)
             found = self._stepping.matching.first(after) if after and left > 0 else None
             return None if found is None else wall_clock.shown(found)
 

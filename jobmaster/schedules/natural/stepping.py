@@ -6,9 +6,9 @@ The clauses say which moments match. `every N unit` is a distance *after a match
 - After a match come the other items of its own period (the listed days of the week, the listed times of the day ...);
   only then N units are added, and the first match from there on is next.
 
-Units finer than `unit` are *set* by points (`at 9:00`), *lowest* where they are finer than everything that points name, and
-otherwise the *phase*: they stay as they are (`every 2 days` keeps the time of day). A range of the time of day keeps the
-phase as long as it holds it. Leaving a range of dates starts anew at the beginning of the next one.
+Units finer than `unit` are *set* by points (`at 9:00`), *lowest* where they are finer than everything that points name,
+and otherwise the *phase*: they stay as they are (`every 2 days` keeps the time of day). A range of the time of day
+keeps the phase as long as it holds it. Leaving a range of dates starts anew at the beginning of the next one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import replace
 from jobmaster.schedules.natural import wall_clock
 from jobmaster.schedules.natural.clauses import Clause, box, parted, single
 from jobmaster.schedules.natural.matching import Matching
-from jobmaster.schedules.natural.rules import Every, Item, NthWeekday, Part, Point, Rules, Unit
+from jobmaster.schedules.natural.rules import Every, Item, NthWeekday, Part, Point, Range, Rules, Unit
 from jobmaster.schedules.natural.special_days import month_length
 from jobmaster.schedules.natural.wall_clock import Wall
 
@@ -40,12 +40,11 @@ class Stepping:
     """
 
     def __init__(self, rules: Rules) -> None:
-        points = _plain_weekdays_as_first(rules)
+        points = effective_points(rules)
         self._every = rules.every
         self._unit = rules.every.unit if rules.every else None
         named = {_level(unit) for point in points for unit in point.units}
-        in_ranges = {_level(unit) for each in rules.ranges for unit in each.units}
-        lowest = self._lowest(named, in_ranges)
+        lowest = lowest_units(rules)
         anchored_week = self._unit is Unit.WEEK and rules.every is not None and rules.every.anchor is not None
         is_set = named | lowest
         finer = [level for level in LEVELS if self._unit is not None and level < self._unit]
@@ -67,14 +66,6 @@ class Stepping:
         self.is_elapsed = (
             interval < Unit.DAY and Unit.HOUR not in is_set and not (self._is_aligned and interval is Unit.HOUR)
         )
-
-    def _lowest(self, named: set[Unit], in_ranges: set[Unit]) -> set[Unit]:
-        """Units finer than all that points name, where the interval is not finer than those."""
-        if not named or (self._unit is not None and min(named) > self._unit):
-            return set()
-        if any(level < min(named) for level in in_ranges):
-            return set()
-        return {level for level in LEVELS if level < min(named)}
 
     @property
     def _is_aligned(self) -> bool:
@@ -251,10 +242,21 @@ def _level(unit: Unit) -> Unit:
     return Unit.DAY if unit is Unit.WEEK else unit
 
 
-def _plain_weekdays_as_first(rules: Rules) -> list[Point]:
+def lowest_units(rules: Rules) -> set[Unit]:
+    """Units finer than all that points name, where the interval is not finer than those: they are at their lowest."""
+    named = min((_level(unit) for point in rules.points for unit in point.units), default=None)
+    if named is None or (rules.every is not None and named > rules.every.unit):
+        return set()
+    if any(_level(unit) < named for each in rules.ranges for unit in each.units):
+        return set()
+    return {level for level in LEVELS if level < named}
+
+
+def effective_points(rules: Rules) -> list[Point]:
     """Under every month or year, with no day of the month named, `on monday` is the month's first Monday."""
     unit = rules.every.unit if rules.every else None
-    days_named = any(Unit.DAY in clause.units for clause in (*rules.points, *rules.ranges))
+    clauses: list[Point | Range] = [*rules.points, *rules.ranges]
+    days_named = any(Unit.DAY in clause.units for clause in clauses)
     if days_named or unit not in {Unit.MONTH, Unit.YEAR}:
         return list(rules.points)
     return [replace(point, items=tuple(_first_weekday(item) for item in point.items)) for point in rules.points]
