@@ -136,8 +136,9 @@ def _numbered(days: Days, months: Sequence[int]) -> str:
     """The days of the month with their months: "the 1st and 15th of every month"."""
     numbers = sorted(days.numbers)
     names = [_day_run(first, last) for first, last in runs(numbers)]
-    if len(names) > _FEW_DAYS and step_of(numbers):
-        names = [f"{ordinal(numbers[0])} and every {ordinal(step_of(numbers))} day after it"]
+    if len(names) > _FEW_DAYS and step_of(numbers) and not days.last:
+        stepped = f"every {ordinal(step_of(numbers))} day from the {ordinal(numbers[0])} to the {ordinal(numbers[-1])}"
+        return f"{stepped} of {_month_names(months)}"
     if days.last:
         names.append("last day")
     if days.nearest:
