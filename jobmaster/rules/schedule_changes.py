@@ -14,6 +14,8 @@ from jobmaster.model.schedule import SCHEDULE_MOVES, Schedule, ScheduleKind, Sch
 from jobmaster.rules.storable import LATEST_US, cleaned
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from jobmaster.model.schedule import Plan, ScheduleKey
     from jobmaster.ports.schedules import ScheduleChange
 
@@ -153,9 +155,18 @@ def seen(schedule: Schedule) -> Schedule:
     return replace(schedule, plan_at_us=None) if schedule.plan_at_us == ASLEEP_US else schedule
 
 
-def check_name(schedule: Schedule, bearer: ScheduleKey) -> None:
-    """Raise ConfigurationError where another schedule bears the name."""
-    if schedule.name and bearer != schedule.key:
-        raise ConfigurationError(
-            f"The name {schedule.name!r} of a schedule is taken. Choose another, or cancel the schedule that has it."
-        )
+def check_names(wanted: Iterable[Schedule], bearers: Iterable[tuple[str, ScheduleKey]]) -> None:
+    """Raise ConfigurationError where one has a name that another schedule bears.
+
+    Args:
+        wanted: schedules that shall bear their names.
+        bearers: those names and keys that are stored; of `wanted` ones they are to be replaced.
+    """
+    new = [schedule for schedule in wanted if schedule.name]
+    replaced = {schedule.key for schedule in new}
+    taken = {name: key for name, key in bearers if key not in replaced}
+    for schedule in new:
+        if taken.setdefault(schedule.name, schedule.key) != schedule.key:
+            raise ConfigurationError(
+                f"The schedule name {schedule.name!r} is taken. Choose another, or cancel the schedule that has it."
+            )

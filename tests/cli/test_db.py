@@ -20,7 +20,7 @@ def shop(terminal: Terminal) -> Terminal:
     change(
         terminal,
         "INSERT INTO jm_worker (name, boot, lanes, mode, pid, slots, version, schema_version, started_us, renewed_us, "
-        f"lease_until_us, stats, demands) VALUES ('old', 1, '[]', 1, 1, 1, '0.1.0', '0001', 1, 1, {2**62}, '', '[]')",
+        f"lease_until_us, stats, demands) VALUES ('old', 1, '[]', 1, 1, 1, '0.1.0', '0002', 1, 1, {2**62}, '', '[]')",
     )
     terminal.environment["PYTHONPATH"] = str(next_release.FOLDER)
     return terminal
@@ -41,32 +41,32 @@ def test_from_one_release_to_the_next(shop: Terminal) -> None:
     said = db(shop, "status")
     for part in (
         "older than this JobMaster, which works with it, too",
-        "would run  0002 Notes: a column, a table and wider texts\n",
-        "would run  0004 Definitions lose their source",
-        "takes away what code of schemas before 0002 needs; waits for the end of old",
+        "would run  0003 Notes: a column, a table and wider texts\n",
+        "would run  0005 Definitions lose their source",
+        "takes away what code of schemas before 0003 needs; waits for the end of old",
         "next  jobmaster db upgrade --expand",
-        "old     0.1.0    0001",
+        "old     0.1.0    0002",
     ):
         assert part in said
 
     said = db(shop, "upgrade", "--expand")
-    assert "has schema 0003 now (before: 0001)" in said
-    assert "Left for when no older version runs any more: 0004 Definitions lose their source" in said
+    assert "has schema 0004 now (before: 0002)" in said
+    assert "Left for when no older version runs any more: 0005 Definitions lose their source" in said
     assert "Producers are listed nowhere" in said
 
     said = db(shop, "upgrade", code=1)
-    assert "not changed to schema 0004" in said
+    assert "not changed to schema 0005" in said
     assert "1 such workers live: old (0.1.0)" in said
 
     status = json.loads(db(shop, "status", "--json"))
-    assert (status["found"], status["current"], status["works"], status["agents"]) == ("0003", False, True, {})
-    assert status["workers"] == [{"name": "old", "version": "0.1.0", "schema": "0001"}]
+    assert (status["found"], status["current"], status["works"], status["agents"]) == ("0004", False, True, {})
+    assert status["workers"] == [{"name": "old", "version": "0.1.0", "schema": "0002"}]
     assert [(step["version"], step["contracts"], step["waits_for"]) for step in status["pending"]] == [
-        ("0004", True, ["old"])
+        ("0005", True, ["old"])
     ]
     assert status["next"] == "replace the older workers, then: jobmaster db upgrade"
 
-    assert "has schema 0004 now (before: 0003)" in db(shop, "upgrade", "--force")
+    assert "has schema 0005 now (before: 0004)" in db(shop, "upgrade", "--force")
     del shop.environment["PYTHONPATH"]
     said = db(shop, "status", code=1)
     assert "too new: it has lost what this JobMaster needs" in said
@@ -79,12 +79,12 @@ def test_flags_that_contradict_each_other(terminal: Terminal) -> None:
 
 
 def test_the_statements_since_a_version_lead_to_the_same_schema(shop: Terminal) -> None:
-    text = db(shop, "sql", "--from", "0001")
+    text = db(shop, "sql", "--from", "0002")
     assert "CREATE TABLE jm_note" in text
     assert "CREATE TABLE jm_job" not in text
     with closing(sqlite3.connect(shop.folder / "jobmaster.db")) as connection:
         connection.executescript(text)
-        assert connection.execute("SELECT version_num, oldest_code FROM jm_schema").fetchall() == [("0004", "0002")]
+        assert connection.execute("SELECT version_num, oldest_code FROM jm_schema").fetchall() == [("0005", "0003")]
     assert json.loads(db(shop, "status", "--json"))["current"] is True
     assert "no schema version '0007'" in db(shop, "sql", "--from", "0007", code=1)
 

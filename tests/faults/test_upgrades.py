@@ -82,7 +82,7 @@ def test_a_cluster_is_upgraded_while_it_runs(cluster: RealCluster) -> None:
 
     said = told(db(cluster, "upgrade", "--expand"))
     assert f"schema {next_release.EXPANDED} now" in said
-    assert "0004" in said, "what is left to do is told"
+    assert "0005" in said, "what is left to do is told"
     assert schema(cluster) == next_release.EXPANDED
     await_runs(cluster)
     # A process of the older release that begins now works with the newer schema.
@@ -90,7 +90,7 @@ def test_a_cluster_is_upgraded_while_it_runs(cluster: RealCluster) -> None:
     await_runs(cluster)
 
     said = told(db(cluster, "upgrade"), code=1)
-    assert "not changed to schema 0004" in said
+    assert "not changed to schema 0005" in said
     assert "old (0.1.0)" in said
     assert schema(cluster) == next_release.EXPANDED
 
@@ -99,8 +99,8 @@ def test_a_cluster_is_upgraded_while_it_runs(cluster: RealCluster) -> None:
     new = cluster.start_worker("-c", "8", "--grace", "5", name="new")
     cluster.environment = before
     status = told(db(cluster, "status"))
-    assert re.search(r"old +0\.1\.0 +0001", status), status
-    assert re.search(r"new +0\.1\.0 +0004", status), status
+    assert re.search(r"old +0\.1\.0 +0002", status), status
+    assert re.search(r"new +0\.1\.0 +0005", status), status
     await_runs(cluster)
     assert old.terminate() == 0
     (cluster.folder / "enough").touch()
@@ -109,7 +109,7 @@ def test_a_cluster_is_upgraded_while_it_runs(cluster: RealCluster) -> None:
     assert not re.search("StoreUnavailable|OutcomeUnknown|cached statement", old.text() + new.text())
 
     # Now nobody needs what the last step takes away.
-    assert "schema 0004 now" in told(db(cluster, "upgrade"))
+    assert "schema 0005 now" in told(db(cluster, "upgrade"))
     refused = subprocess.run(
         [sys.executable, "-m", "jobmaster.cli", "worker", "-A", APP, "-n", "old"],
         cwd=cluster.folder, env=cluster.environment, capture_output=True, text=True, timeout=30, check=False,
@@ -125,4 +125,4 @@ def test_of_migrators_that_begin_together_one_works_and_the_others_find_it_done(
     together = [db(cluster, "upgrade") for _ in range(3)]
     said = [told(process) for process in together]
     assert schema(cluster) == next_release.CONTRACTED
-    assert all("schema 0004" in text for text in said)
+    assert all("schema 0005" in text for text in said)

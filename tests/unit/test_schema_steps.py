@@ -129,7 +129,7 @@ async def asks(store: Any) -> int:
 def test_the_next_release_begins_on_the_old_schema_where_it_may_not_change_it(place: Place, released: None) -> None:
     assert use(place, asks, auto_provision=False) == 0
     status = provision.status(place.dsn)
-    assert (place.schema, status.fit, status.works, status.is_current) == ("0001", Fit.BEHIND, True, False)
+    assert (place.schema, status.fit, status.works, status.is_current) == ("0002", Fit.BEHIND, True, False)
 
 
 def test_a_process_that_starts_expands_and_never_contracts(place: Place, released: None) -> None:
@@ -148,7 +148,7 @@ def test_older_code_works_with_an_expanded_schema_and_refuses_a_contracted_one(
     provision.upgrade(place.dsn)
     with older_code(monkeypatch):
         for provisions in (True, False):
-            with pytest.raises(SchemaError, match=r"works with code of schema 0002 and newer; this one knows 0001"):
+            with pytest.raises(SchemaError, match=r"works with code of schema 0003 and newer; this one knows 0002"):
                 use(place, asks, auto_provision=provisions)
         with pytest.raises(SchemaError, match="pip install -U jobmaster"):
             provision.upgrade(place.dsn)
@@ -161,8 +161,8 @@ def test_older_code_works_with_an_expanded_schema_and_refuses_a_contracted_one(
 def older_code(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """In here this process is of this release again."""
     with monkeypatch.context() as older:
-        older.setattr(version, "SCHEMA_VERSION", "0001")
-        older.setattr(version, "AUTOMATIC_SCHEMA", "0001")
+        older.setattr(version, "SCHEMA_VERSION", "0002")
+        older.setattr(version, "AUTOMATIC_SCHEMA", "0002")
         older.setattr(version, "FOLDERS", version.FOLDERS[:1])
         yield
 
@@ -184,7 +184,7 @@ def test_where_the_migrator_fails_code_that_works_on_the_old_schema_goes_on(
 
     monkeypatch.setattr(migrate, "in_own_process", fails)
     assert use(place, asks) == 0
-    assert "schema_behind found=0001 expected=0004 error=no rights" in caplog.text
+    assert "schema_behind found=0002 expected=0005 error=no rights" in caplog.text
     monkeypatch.setattr(version, "OLDEST_SCHEMA", next_release.EXPANDED)
     with pytest.raises(SchemaError, match="no rights"):
         use(place, asks)
@@ -194,18 +194,18 @@ def test_where_the_migrator_fails_code_that_works_on_the_old_schema_goes_on(
 
 
 def test_a_contraction_waits_for_workers_that_it_would_break(place: Place, released: None) -> None:
-    old, unknown = register(place, "old", "0001"), register(place, "unknown", "")
-    register(place, "new", "0002")
+    old, unknown = register(place, "old", "0002"), register(place, "unknown", "")
+    register(place, "new", "0003")
     with pytest.raises(SchemaError) as refused:
         provision.upgrade(place.dsn)
     said = str(refused.value)
-    assert "not changed to schema 0004 (Definitions lose their source" in said
+    assert "not changed to schema 0005 (Definitions lose their source" in said
     assert "2 such workers live: old (0.1), unknown (0.1)" in said
     assert "producers" in said
     assert place.schema == next_release.EXPANDED, "what comes before it is done"
     status = provision.status(place.dsn)
     assert status.next_step == "replace the older workers, then: jobmaster db upgrade"
-    assert status.mixed_versions == "0.1 (schema unknown): unknown; 0.1 (schema 0001): old; 0.1 (schema 0002): new"
+    assert status.mixed_versions == "0.1 (schema unknown): unknown; 0.1 (schema 0002): old; 0.1 (schema 0003): new"
 
     use(place, lambda store: store.end_worker(old))
     with pytest.raises(SchemaError, match="1 such workers live: unknown"):
@@ -215,7 +215,7 @@ def test_a_contraction_waits_for_workers_that_it_would_break(place: Place, relea
 
 
 def test_a_contraction_can_be_forced(place: Place, released: None) -> None:
-    register(place, "old", "0001")
+    register(place, "old", "0002")
     assert provision.upgrade(place.dsn, force=True).is_current
 
 
@@ -224,7 +224,7 @@ def test_a_separate_agent_waits_for_the_workers_that_its_master_knows(
 ) -> None:
     with older_code(monkeypatch):
         agent = place.another()
-    register(place, "old", "0001")
+    register(place, "old", "0002")
     with pytest.raises(SchemaError, match="1 such workers live: old"):
         provision.upgrade(agent.dsn, master=place.dsn)
     assert agent.schema == next_release.EXPANDED
@@ -270,7 +270,7 @@ def test_a_kill_before_any_statement_leaves_what_the_next_migrator_completes(pla
         assert os.waitstatus_to_exitcode(end) == -signal.SIGKILL
         kills += 1
         status = provision.status(place.dsn)
-        assert status.found in {"0001", "0002", "0003", "0004"}
+        assert status.found in {"0002", "0003", "0004", "0005"}
         assert status.works
         seen.add(status.found)
     assert kills > 15
@@ -319,7 +319,7 @@ def test_an_index_on_jobs_reaches_all_weeks_those_that_come_and_those_whose_inde
             f"CREATE INDEX {week[0][0]}_job_note ON {week[0][0]} (note) WHERE note <> ''",
             f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{week[0][0]}_job_note'::regclass",
             "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'jm_message_note'::regclass",
-            "UPDATE jm_schema SET version_num = '0002'",
+            "UPDATE jm_schema SET version_num = '0003'",
         ):
             place.rows(statement)
         assert not all_have_it()
@@ -354,7 +354,7 @@ def test_nobody_waits_behind_a_migration_that_waits(
                 assert tried.wait(20)
                 writer.execute("UPDATE jm_job SET reason = reason")
                 writer.execute("INSERT INTO jm_tombstone (job_id, created_us) VALUES (gen_random_uuid(), 1)")
-            assert place.schema == "0001"
+            assert place.schema == "0002"
             reader.rollback()
             migrator.join(30)
         assert place.schema == next_release.CONTRACTED
@@ -376,7 +376,7 @@ def test_a_migrator_gives_up_and_says_who_is_in_the_way(
             reader.execute("SELECT pg_advisory_xact_lock(4242260001)")
             with pytest.raises(SchemaError, match="another migrator has been at work"):
                 provision.upgrade(place.dsn)
-        assert place.schema == "0001"
+        assert place.schema == "0002"
 
 
 # -- what stands in the way
@@ -393,12 +393,12 @@ def test_a_missing_right_and_a_standby_are_told_as_such(
         undo.callback(place.rows, "DROP OWNED BY jm_weak; DROP ROLE jm_weak")
         place.rows("GRANT SELECT, UPDATE ON ALL TABLES IN SCHEMA public TO jm_weak")
         weak = place.dsn.replace("//postgres@", "//jm_weak@")
-        assert provision.status(weak).found == "0001"
+        assert provision.status(weak).found == "0002"
         with pytest.raises(ConfigurationError, match=r"lacks a right.*runs: jobmaster db upgrade"):
             provision.upgrade(weak)
         with pytest.raises(StoreUnavailable, match=r"takes no writes now.*Name the primary"):
             provision.upgrade(f"{place.dsn}?options=-cdefault_transaction_read_only%3Don")
-        assert place.schema == "0001"
+        assert place.schema == "0002"
 
 
 @pytest.mark.backend("sqlite")

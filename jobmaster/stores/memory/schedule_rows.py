@@ -68,7 +68,7 @@ class ScheduleTable:
         return self._due[0][0] if self._due else None
 
     def _unindex(self, schedule: Schedule) -> None:
-        if _bears(schedule):
+        if self._named.get(schedule.name) == schedule.key:
             del self._named[schedule.name]
         if schedule.plan_at_us is not None:
             del self._due[bisect_left(self._due, (schedule.plan_at_us, schedule.key))]

@@ -41,15 +41,17 @@ class Schedules(Cancels):
             check_schedule(schedule)
         await self._pause()
         now = self._begin()
-        self._check_names(schedules)
+        bearing = [schedule for schedule in schedules if not self._is_canceled(schedule.key)]
+        self._check_names(bearing)
         return [self._ensure(schedule, now) for schedule in schedules]
 
+    def _is_canceled(self, key: ScheduleKey) -> bool:
+        stored = self.schedules.get(key)
+        return stored is not None and stored.status is CANCELED
+
     def _check_names(self, schedules: Sequence[Schedule]) -> None:
-        taken = {schedule.name: schedule.key for schedule in self.schedules if schedule.status is not CANCELED}
-        keys = {schedule.key for schedule in schedules}
-        taken = {name: key for name, key in taken.items() if key not in keys}
-        for schedule in schedules:
-            changes.check_name(schedule, taken.setdefault(schedule.name, schedule.key))
+        bearers = (self.schedules.bearing(schedule.name) for schedule in schedules)
+        changes.check_names(schedules, [(bearer.name, bearer.key) for bearer in bearers if bearer is not None])
 
     def _ensure(self, wanted: Schedule, now: int) -> Schedule:
         stored = self.schedules.get(wanted.key)
@@ -101,9 +103,8 @@ class Schedules(Cancels):
             return None
         new, drops = changed
         check_schedule(new)
-        bearer = self.schedules.bearing(new.name)
-        if bearer is not None and new.status is not CANCELED:
-            changes.check_name(new, bearer.key)
+        if new.status is not CANCELED:
+            self._check_names([new])
         if drops:
             self._drop_planned(key, now)
         self.schedules.put(new)
@@ -115,7 +116,7 @@ class Schedules(Cancels):
         return version is None or version == stored.version
 
     def _drop_planned(self, key: ScheduleKey, now: int) -> None:
-        """drop(schedule): what is planned for later and has not begun goes."""
+        """*drop*: what is planned for later and has not begun goes."""
         occurrences = self.schedules.occurrences.get(key, {})
         for at in [at for at in occurrences if at > now]:
             row = self.jobs.get(occurrences[at].key)

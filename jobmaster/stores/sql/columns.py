@@ -18,6 +18,7 @@ from sqlalchemy import (
     LargeBinary,
     SmallInteger,
     Unicode,
+    UnicodeText,
     text,
 )
 from sqlalchemy.dialects import mysql, sqlite
@@ -38,6 +39,11 @@ BY_TIME: dict[str, Any] = {"postgresql_using": "brin", "postgresql_with": {"page
 def unless_postgresql(index: Index) -> Index:
     """An index that PostgreSQL's primary key makes needless."""
     return index.ddl_if(dialect=("sqlite", "mysql", "mariadb", "mssql"))  # type: ignore[arg-type]  # takes tuples, too
+
+
+def unless_mysql(index: Index) -> Index:
+    """A partial unique index: where there are only whole ones it would forbid what is allowed."""
+    return index.ddl_if(dialect=("sqlite", "postgresql", "mssql"))  # type: ignore[arg-type]  # takes tuples, too
 
 
 def key() -> TypeEngine[Any]:
@@ -79,6 +85,16 @@ def text_type(length: int) -> TypeEngine[Any]:
 def words(name: str, length: int = NAME) -> Column[Any]:
     """Text that is never NULL."""
     return Column(name, text_type(length), nullable=False, server_default="")
+
+
+def long_words(name: str) -> Column[Any]:
+    """Text of any length that is never NULL, for people to search."""
+    kind = (
+        UnicodeText()
+        .with_variant(mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+        .with_variant(NVARCHAR(None, collation="Latin1_General_100_BIN2"), "mssql")
+    )
+    return Column(name, kind, nullable=False)
 
 
 def count(name: str, default: int | None = 0, *, nullable: bool = False) -> Column[Any]:

@@ -28,8 +28,8 @@ LONGEST_NAME = 63
 
 
 _ORDER = (
-    "jm_definition", "jm_cluster", "jm_worker", "jm_bucket", "jm_agent_bucket", "jm_message", "jm_job", "jm_attempt",
-    "jm_tombstone", "jm_blame", "jm_command",
+    "jm_definition", "jm_cluster", "jm_worker", "jm_bucket", "jm_agent_bucket", "jm_message", "jm_schedule",
+    "jm_occurrence", "jm_job", "jm_attempt", "jm_tombstone", "jm_blame", "jm_command",
 )  # fmt: skip
 """In which the statements of workers and producers take tables."""
 

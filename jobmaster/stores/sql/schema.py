@@ -21,9 +21,11 @@ from jobmaster.stores.sql.columns import (
     count,
     flag,
     key,
+    long_words,
     moment,
     number,
     text_type,
+    unless_mysql,
     unless_postgresql,
     where,
     words,
@@ -217,4 +219,44 @@ command = _table(
     moment("answered_us", nullable=True),
     Column("reply", blob(), nullable=True),
     Index("jm_command_open", "worker", "id", **where("answered_us IS NULL")),
+)
+
+schedule = _table(
+    "jm_schedule",
+    Column("id", key(), primary_key=True),
+    words("name"),
+    count("kind", None),
+    count("status", None),
+    flag("paused"),
+    words("error", 1_000),
+    long_words("expression"),  # the rule's text once more, for people who search
+    Column("rule", blob(), nullable=False),
+    words("task"),
+    words("lane"),
+    count("priority", None),
+    Column("template", blob(), nullable=False),
+    words("source"),
+    Column("version", BigInteger, nullable=False),
+    moment("created_us"),
+    moment("since_us"),
+    moment("cursor_us", nullable=True),
+    moment("plan_at_us", nullable=True),  # set where a planner has to look at it again
+    moment("last_at_us", nullable=True),
+    moment("ensured_us"),
+    moment("ended_us", nullable=True),
+    Column("current_job", key(), nullable=True),
+    Index("jm_schedule_due", "plan_at_us", **where("plan_at_us IS NOT NULL")),  # a planner's pass
+    unless_mysql(Index("jm_schedule_name", "name", unique=True, **where("name <> '' AND status <> 3"))),
+)
+
+occurrence = _table(
+    "jm_occurrence",
+    Column("schedule", key(), primary_key=True),
+    Column("at_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("job_id", key(), nullable=False),
+    count("trigger_kind", None),
+    flag("waits"),  # it was told to wait for an earlier one; a hint: its job's row decides
+    moment("created_us"),
+    Index("jm_occurrence_at", "at_us"),  # retention
+    Index("jm_occurrence_waits", "schedule", "at_us", **where("waits = 1")),  # whose turn is next
 )

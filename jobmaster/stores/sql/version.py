@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 """Newest revision in migrations/versions; a test compares the two."""
 
-OLDEST_SCHEMA = "0001"
+OLDEST_SCHEMA = "0002"
 """The oldest schema that all statements of this code work on. Raise it with the first statement that needs more."""
 
-AUTOMATIC_SCHEMA = "0001"
+AUTOMATIC_SCHEMA = "0002"
 """How far a process that starts changes a schema by itself: the revisions after it are contractions; a test looks."""
 
 FOLDERS: tuple[str, ...] = (os.path.join(os.path.dirname(__file__), "migrations", "versions"),)  # noqa: PTH118, PTH120

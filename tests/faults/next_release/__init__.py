@@ -10,7 +10,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 VERSIONS = FOLDER / "versions"
 
-EXPANDED, CONTRACTED = "0003", "0004"
+EXPANDED, CONTRACTED = "0004", "0005"
 """The schema after all that older code survives, and after the rest."""
 
 

@@ -4,6 +4,6 @@ from pathlib import Path
 
 from jobmaster.stores.sql import version
 
-version.SCHEMA_VERSION = "0004"
-version.AUTOMATIC_SCHEMA = "0003"
+version.SCHEMA_VERSION = "0005"
+version.AUTOMATIC_SCHEMA = "0004"
 version.FOLDERS = (*version.FOLDERS, str(Path(__file__).with_name("versions")))

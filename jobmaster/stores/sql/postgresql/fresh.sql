@@ -3,7 +3,6 @@ CREATE TABLE jm_schema (
     CONSTRAINT jm_schema_pkc PRIMARY KEY (version_num)
 );
 
-
 ALTER TABLE jm_schema ADD COLUMN oldest_code VARCHAR(32) DEFAULT '' NOT NULL;
 
 CREATE TABLE jm_cluster (
@@ -205,6 +204,50 @@ ALTER TABLE jm_bucket SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, 
 ALTER TABLE jm_message SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 50000,
     autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 0);
 
-INSERT INTO jm_schema (version_num) VALUES ('0001') RETURNING jm_schema.version_num;
+CREATE TABLE jm_schedule (
+    id UUID NOT NULL, 
+    name VARCHAR(255) DEFAULT '' NOT NULL, 
+    kind INTEGER NOT NULL, 
+    status INTEGER NOT NULL, 
+    paused SMALLINT DEFAULT 0 NOT NULL, 
+    error VARCHAR(1000) DEFAULT '' NOT NULL, 
+    expression TEXT NOT NULL, 
+    rule BYTEA NOT NULL, 
+    task VARCHAR(255) DEFAULT '' NOT NULL, 
+    lane VARCHAR(255) DEFAULT '' NOT NULL, 
+    priority INTEGER NOT NULL, 
+    template BYTEA NOT NULL, 
+    source VARCHAR(255) DEFAULT '' NOT NULL, 
+    version BIGINT NOT NULL, 
+    created_us BIGINT NOT NULL, 
+    since_us BIGINT NOT NULL, 
+    cursor_us BIGINT, 
+    plan_at_us BIGINT, 
+    last_at_us BIGINT, 
+    ensured_us BIGINT NOT NULL, 
+    ended_us BIGINT, 
+    current_job UUID, 
+    PRIMARY KEY (id)
+);
 
-UPDATE jm_schema SET oldest_code = '0001';
+CREATE INDEX jm_schedule_due ON jm_schedule (plan_at_us) WHERE plan_at_us IS NOT NULL;
+
+CREATE UNIQUE INDEX jm_schedule_name ON jm_schedule (name) WHERE name <> '' AND status <> 3;
+
+CREATE TABLE jm_occurrence (
+    schedule UUID NOT NULL, 
+    at_us BIGINT NOT NULL, 
+    job_id UUID NOT NULL, 
+    trigger_kind INTEGER NOT NULL, 
+    waits SMALLINT DEFAULT 0 NOT NULL, 
+    created_us BIGINT NOT NULL, 
+    PRIMARY KEY (schedule, at_us)
+);
+
+CREATE INDEX jm_occurrence_at ON jm_occurrence (at_us);
+
+CREATE INDEX jm_occurrence_waits ON jm_occurrence (schedule, at_us) WHERE waits = 1;
+
+ALTER TABLE jm_schedule SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 500);
+
+INSERT INTO jm_schema (version_num, oldest_code) VALUES ('0002', '0001');

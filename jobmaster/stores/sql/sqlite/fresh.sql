@@ -149,6 +149,50 @@ CREATE UNIQUE INDEX jm_message_key ON jm_message (job_id, gen, bucket);
 
 CREATE INDEX jm_message_later ON jm_message (bucket, due_us, seq) WHERE later = 1;
 
+CREATE TABLE jm_occurrence (
+	schedule BLOB NOT NULL, 
+	at_us BIGINT NOT NULL, 
+	job_id BLOB NOT NULL, 
+	trigger_kind INTEGER NOT NULL, 
+	waits SMALLINT DEFAULT 0 NOT NULL, 
+	created_us BIGINT NOT NULL, 
+	PRIMARY KEY (schedule, at_us)
+);
+
+CREATE INDEX jm_occurrence_at ON jm_occurrence (at_us);
+
+CREATE INDEX jm_occurrence_waits ON jm_occurrence (schedule, at_us) WHERE waits = 1;
+
+CREATE TABLE jm_schedule (
+	id BLOB NOT NULL, 
+	name VARCHAR(255) DEFAULT '' NOT NULL, 
+	kind INTEGER NOT NULL, 
+	status INTEGER NOT NULL, 
+	paused SMALLINT DEFAULT 0 NOT NULL, 
+	error VARCHAR(1000) DEFAULT '' NOT NULL, 
+	expression TEXT NOT NULL, 
+	rule BLOB NOT NULL, 
+	task VARCHAR(255) DEFAULT '' NOT NULL, 
+	lane VARCHAR(255) DEFAULT '' NOT NULL, 
+	priority INTEGER NOT NULL, 
+	template BLOB NOT NULL, 
+	source VARCHAR(255) DEFAULT '' NOT NULL, 
+	version BIGINT NOT NULL, 
+	created_us BIGINT NOT NULL, 
+	since_us BIGINT NOT NULL, 
+	cursor_us BIGINT, 
+	plan_at_us BIGINT, 
+	last_at_us BIGINT, 
+	ensured_us BIGINT NOT NULL, 
+	ended_us BIGINT, 
+	current_job BLOB, 
+	PRIMARY KEY (id)
+);
+
+CREATE INDEX jm_schedule_due ON jm_schedule (plan_at_us) WHERE plan_at_us IS NOT NULL;
+
+CREATE UNIQUE INDEX jm_schedule_name ON jm_schedule (name) WHERE name <> '' AND status <> 3;
+
 CREATE TABLE jm_tombstone (
 	number INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	job_id BLOB NOT NULL, 
@@ -189,4 +233,4 @@ CREATE TABLE jm_schema (
 	CONSTRAINT jm_schema_pkc PRIMARY KEY (version_num)
 );
 
-INSERT INTO jm_schema (version_num, oldest_code) VALUES ('0001', '0001');
+INSERT INTO jm_schema (version_num, oldest_code) VALUES ('0002', '0001');

@@ -8,10 +8,14 @@ from sqlalchemy.dialects import sqlite
 
 from jobmaster.model.states import JobStatus
 from jobmaster.ports.query import JobPage
+from jobmaster.ports.schedules import SchedulePage
+from jobmaster.rules import schedule_lists
 from jobmaster.rules.paging import Place, place_of, written
-from jobmaster.stores.sql import queries
+from jobmaster.rules.schedule_changes import seen
+from jobmaster.stores.sql import queries, schedule_queries
 from jobmaster.stores.sql.job_rows import STATUS_OF
 from jobmaster.stores.sql.records import record_of, waiting_record
+from jobmaster.stores.sql.schedule_rows import schedule_of
 
 if TYPE_CHECKING:
     from typing import Any
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
 
     from jobmaster.model.job import JobRecord
     from jobmaster.ports.query import JobQuery
+    from jobmaster.ports.schedules import ScheduleQuery
+    from jobmaster.rules.schedule_lists import SchedulePlace
     from jobmaster.stores.sql.sqlite.transaction import Row, Transaction
 
 HOW_MANY_MESSAGES = "SELECT count(*) FROM jm_message"
@@ -59,6 +65,17 @@ def count_jobs(transaction: Transaction, query: JobQuery) -> dict[JobStatus, int
         if waiting:
             counts[JobStatus.SAVE_PENDING] = waiting
     return counts
+
+
+def list_schedules(
+    transaction: Transaction, query: ScheduleQuery, limit: int, place: SchedulePlace | None
+) -> SchedulePage:
+    """Schedules by name."""
+    statement = schedule_queries.schedules_page(query, limit=limit + 1, place=place, collation=None)
+    found = [seen(schedule_of(row)) for row in _run(transaction, statement)]
+    page = found[:limit]
+    more = len(found) > limit
+    return SchedulePage(page, schedule_lists.written(schedule_lists.place_of(page[-1])) if more else None)
 
 
 def _run(transaction: Transaction, statement: Select[Any]) -> list[Row]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from jobmaster.model.job import Verdict
 from jobmaster.model.reasons import QUARANTINED
 from jobmaster.model.states import JobStatus
+from jobmaster.rules.overlap import asks_for_turn
 from jobmaster.rules.recovery import is_hopeless, quarantine_error
 from jobmaster.stores.sql.job_rows import CANCELLED, FAILED, PROCESSING, State, encode_error, job_row, signed
 from jobmaster.stores.sql.sqlite.owning import own
@@ -23,6 +24,7 @@ from jobmaster.stores.sql.sqlite.recover import (
     tell_client,
 )
 from jobmaster.stores.sql.sqlite.rows import INSERT_JOBS, states, tombstoned
+from jobmaster.stores.sql.sqlite.turns import is_held_back
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,6 +139,8 @@ class _Batch:
             count_blames(self._transaction, [start.key])
             if is_hopeless(recoveries, max_recoveries=self._transaction.rules.max_recoveries):
                 return self._end(row, start, FAILED, recoveries=recoveries, blame=blame)
+        if asks_for_turn(start) and is_held_back(self._transaction, start):
+            return Verdict(yes=False, attempt=row.attempts, recoveries=row.recoveries)
         return self._go(row, start, recoveries=recoveries, suspect=bool(row.suspect or blame))
 
     def _start_again(self, row: State, start: Start) -> Verdict:

@@ -8,6 +8,7 @@ from jobmaster.stores.sql.sqlite import buckets, finish, start
 from jobmaster.stores.sql.sqlite.agent_verbs import AgentVerbs
 from jobmaster.stores.sql.sqlite.master_verbs import MasterVerbs
 from jobmaster.stores.sql.sqlite.people import PeopleVerbs
+from jobmaster.stores.sql.sqlite.schedule_verbs import ScheduleVerbs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 ACCEPT_TIMEOUT = 5.0
 
 
-class SqliteStore(MasterVerbs, AgentVerbs, PeopleVerbs):
+class SqliteStore(MasterVerbs, AgentVerbs, ScheduleVerbs, PeopleVerbs):
     """Store and QueryStore on an SQLite file. Make it with `open`, on the loop that will use it."""
 
     @classmethod

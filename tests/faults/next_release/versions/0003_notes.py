@@ -6,8 +6,8 @@ from sqlalchemy import BigInteger, Column, Text
 from jobmaster.stores.sql.columns import words
 from jobmaster.stores.sql.online import hold
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 oldest_code = "0001"
 
 TABLES = ("jm_job", "jm_message", "jm_worker", "jm_bucket")

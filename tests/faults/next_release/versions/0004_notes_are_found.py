@@ -2,8 +2,8 @@
 
 from jobmaster.stores.sql.online import create_index
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 oldest_code = "0001"
 transactional = False
 

@@ -1,0 +1,167 @@
+"""Recurring schedules: made, changed, ensured by their code, asked for (ports.schedules)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from jobmaster.model.schedule import ScheduleKind, ScheduleStatus
+from jobmaster.rules import schedule_changes as changes
+from jobmaster.rules.storable import check_schedule
+from jobmaster.stores.sql.schedule_rows import NAMES, SCHEDULE, row_of, schedule_of
+from jobmaster.stores.sql.sqlite.cancel import cancel
+from jobmaster.stores.sql.sqlite.upkeep import delete_jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobmaster.model.schedule import Schedule, ScheduleKey
+    from jobmaster.ports.schedules import ScheduleChange
+    from jobmaster.stores.sql.sqlite.transaction import Transaction
+
+SOME = f"SELECT {SCHEDULE} FROM jm_schedule WHERE id IN ({{keys}})"
+BEARING = f"SELECT {SCHEDULE} FROM jm_schedule WHERE name = ? AND name <> '' AND status <> 3"
+BEARERS = """
+SELECT name, id FROM jm_schedule WHERE name IN (SELECT value FROM json_each(?)) AND name <> '' AND status <> 3
+"""
+WRITE = f"""
+INSERT INTO jm_schedule ({SCHEDULE}) VALUES ({", ".join("?" * len(NAMES))})
+ON CONFLICT (id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in NAMES[1:])}
+"""
+UNNAME = "UPDATE jm_schedule SET name = '' WHERE id = ?"
+KEEP = "UPDATE jm_schedule SET ensured_us = ? WHERE id = ?"
+IDLE = f"""
+SELECT {SCHEDULE} FROM jm_schedule WHERE kind = 2 AND status = 2 AND ensured_us < ? ORDER BY id LIMIT ?
+"""
+
+PLANNED_AHEAD = """
+SELECT o.at_us, j.id, j.status, j.attempts FROM jm_occurrence o JOIN jm_job j ON j.id = o.job_id
+WHERE o.schedule = ? AND o.at_us > ? AND j.status IN (2, 3, 6)
+"""
+FORGET = "DELETE FROM jm_occurrence WHERE schedule = ? AND at_us = ?"
+HELD = 2
+
+
+def some(transaction: Transaction, keys: Sequence[ScheduleKey]) -> dict[ScheduleKey, Schedule]:
+    """The schedules that are there, by key."""
+    return {row[0]: schedule_of(row) for row in transaction.by_keys(SOME, keys)}
+
+
+def bearing(transaction: Transaction, name: str) -> Schedule | None:
+    """The schedule that bears a name and is not Canceled."""
+    row = transaction.row(BEARING, (name,))
+    return None if row is None else schedule_of(row)
+
+
+def get_schedule(transaction: Transaction, key: ScheduleKey) -> Schedule | None:
+    """One schedule, as people see it."""
+    found = some(transaction, [key]).get(key)
+    return None if found is None else changes.seen(found)
+
+
+def find_schedule(transaction: Transaction, name: str) -> Schedule | None:
+    """The same by its name."""
+    found = bearing(transaction, name)
+    return None if found is None else changes.seen(found)
+
+
+def add_schedule(transaction: Transaction, schedule: Schedule) -> Schedule:
+    """A new one, or the one that is there."""
+    there = some(transaction, [schedule.key]).get(schedule.key) or bearing(transaction, schedule.name)
+    if there is not None:
+        return changes.seen(there)
+    new = changes.added(schedule, transaction.now_us)
+    _write(transaction, new)
+    return new
+
+
+def ensure_schedules(transaction: Transaction, wanted: Sequence[Schedule]) -> list[Schedule]:
+    """Static ones, as a worker's code has them."""
+    stored = some(transaction, [one.key for one in wanted])
+    canceled = {key for key, one in stored.items() if one.status is ScheduleStatus.CANCELED}
+    check_names(transaction, [one for one in wanted if one.key not in canceled])
+    for one in wanted:
+        if one.key in stored and stored[one.key].name != one.name:
+            transaction.execute(UNNAME, (one.key,))  # two may swap their names
+    for one in wanted:
+        stored[one.key] = _ensure(transaction, stored.get(one.key), one)
+    return [changes.seen(stored[one.key]) for one in wanted]
+
+
+def _ensure(transaction: Transaction, stored: Schedule | None, wanted: Schedule) -> Schedule:
+    if stored is None:
+        new = changes.added(wanted, transaction.now_us)
+        _write(transaction, new)
+        return new
+    new, drops = changes.ensured(stored, wanted, transaction.now_us)
+    if drops:
+        drop(transaction, new.key)
+    _write(transaction, new, stored)
+    return new
+
+
+def check_names(transaction: Transaction, wanted: Sequence[Schedule]) -> None:
+    """Raise ConfigurationError where another schedule bears the name of one."""
+    names = json.dumps([one.name for one in wanted])
+    changes.check_names(wanted, [(row[0], row[1]) for row in transaction.rows(BEARERS, (names,))])
+
+
+def _write(transaction: Transaction, new: Schedule, stored: Schedule | None = None) -> None:
+    """Store a schedule, and tell planners where they have to look at it sooner or not any more."""
+    transaction.execute(WRITE, row_of(new))
+    if stored is None or stored.plan_at_us != new.plan_at_us:
+        transaction.topics.add("schedules")
+
+
+def keep_schedules(transaction: Transaction, keys: Sequence[ScheduleKey]) -> int:
+    """Static ones that a worker's code still has."""
+    static = [one for one in some(transaction, keys).values() if one.kind is ScheduleKind.STATIC]
+    for stored in static:
+        new = changes.kept(stored, transaction.now_us)
+        if (new.status, new.plan_at_us) == (stored.status, stored.plan_at_us):
+            transaction.execute(KEEP, (new.ensured_us, new.key))
+        else:
+            _write(transaction, new, stored)
+    return len(static)
+
+
+def expire_schedules(transaction: Transaction, idle_us: int, limit: int) -> list[ScheduleKey]:
+    """Static ones that no code has any more."""
+    idle = [schedule_of(row) for row in transaction.rows(IDLE, (transaction.now_us - idle_us, limit))]
+    for stored in idle:
+        drop(transaction, stored.key)
+        transaction.execute(WRITE, row_of(changes.expired(stored, transaction.now_us)))
+    return [one.key for one in idle]
+
+
+def change_schedule(
+    transaction: Transaction, key: ScheduleKey, change: ScheduleChange, version: int | None
+) -> Schedule | None:
+    """A person's edit, pause, resumption or end."""
+    stored = some(transaction, [key]).get(key)
+    if stored is None or version not in (None, stored.version):
+        return None
+    changed = changes.changed(stored, change, transaction.now_us)
+    if changed is None:
+        return None
+    new, drops = changed
+    check_schedule(new)
+    if new.status is not ScheduleStatus.CANCELED:
+        check_names(transaction, [new])
+    if drops:
+        drop(transaction, key)
+    if new != stored:
+        _write(transaction, new)
+    return changes.seen(new)
+
+
+def drop(transaction: Transaction, key: ScheduleKey) -> None:
+    """*drop*: what is planned for later and has not begun goes."""
+    ahead = transaction.rows(PLANNED_AHEAD, (key, transaction.now_us))
+    held = [(at_us, job) for at_us, job, status, attempts in ahead if status == HELD and not attempts]
+    delete_jobs(transaction, [job for _, job in held])
+    for at_us, _ in held:
+        transaction.execute(FORGET, (key, at_us))
+    for _, job, status, _ in ahead:
+        if status != HELD:
+            cancel(transaction, job)
