@@ -283,6 +283,12 @@ class Checker:
         if new.status.is_final and not was.is_final:
             self._became_final(seen, old, new, call)
 
+    def dropped(self, key: JobKey, old: RowView | None) -> None:
+        """Its schedule was ended or changed before it began."""
+        if old is None or old.status is not JobStatus.HELD_ON_MASTER or self.jobs[key].starts:
+            self.bad("dropped after it began", key)
+        del self.jobs[key], self.rows[key]
+
     def _runs(self, key: JobKey, gen: int) -> bool:
         """This very assignment of the job runs in some process already."""
         return any(under.gen == gen for running in self.running.values() if (under := running.get(key)))

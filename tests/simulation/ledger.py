@@ -126,6 +126,9 @@ class Ledger:
         assert call is not None
         if old is None and new is not None and call.verb == "plan_schedules":
             self._world.planned(key, new.due_us)
+        if new is None and call.verb == "change_schedule":
+            checker.dropped(key, old)
+            return
         if call.verb in {"settle", "finish"} and new is not None:
             checker.finish_changed(key, old, call.args[0], _gens(call)[key])
         if call.verb in {"drain", "drain_in"}:

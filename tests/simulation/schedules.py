@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
+import statistics
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jobmaster.model.job import Envelope, encode_envelope
-from jobmaster.model.schedule import Misfire, Overlap, Rule, Schedule, ScheduleKey, ScheduleKind
+from jobmaster.model.schedule import Misfire, Rule, Schedule, ScheduleKey, ScheduleKind, ScheduleStatus
+from jobmaster.model.states import JobStatus
+from jobmaster.ports.schedules import ScheduleChange
 from jobmaster.rules.compiling import compiled
 from jobmaster.rules.series import Series
-from tests.simulation.hosts import Host
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.network import NO_FAULTS, FaultRates
-from tests.simulation.workload import Plan
+from tests.simulation.virtual_loop import Process
 from tests.simulation.world import Config, World, run_world
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
 SECOND = 1_000_000
-CONFIG = Config("schedules", hosts=2, common_lanes=2, jobs=0, slots=10, buffer=50, priorities=(3,), tempo=1.5)
-PLANNER_FAULTS = ("child killed", "tree killed", "child paused", "host paused longer than the lease", "cut from the master")
+CONFIG = Config("schedules", hosts=2, common_lanes=2, jobs=0, slots=10, buffer=50, priorities=(3,), tempo=3.0)
+PLANNER_FAULTS = (
+    "child killed",
+    "tree killed",
+    "child paused",
+    "host paused longer than the lease",
+    "cut from the master",
+)
 RULES = (("TimeSpanInterval", "00:00:01"), ("Cron", "*/2 * * * * *"), ("TimeSpanInterval", "00:00:05"))
 
 
@@ -56,13 +65,75 @@ def master_of(world: World) -> Any:
     return next(iter(world.servers.values())).store
 
 
-def tell(seed: int, *, strikes: int = 0, lasts: float = 60.0, config: Config = CONFIG, clock_steps: bool = False) -> Told:
+def tell(
+    seed: int, *, strikes: int = 0, lasts: float = 60.0, config: Config = CONFIG, clock_steps: bool = False
+) -> Told:
     """Schedules under so many faults; what became of their occurrences."""
-    config = dataclasses.replace(config, rates=FaultRates() if strikes else NO_FAULTS)
+    config = dataclasses.replace(
+        config, rates=FaultRates() if strikes else NO_FAULTS, slow_commits=0.01 if strikes else 0.0
+    )
     world, told = World(seed, config, guards_off=frozenset()), Told()
     run_world(world, _story(world, told, strikes=strikes, lasts=lasts, clock_steps=clock_steps))
     told.violations = world.checker.violations
     return told
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """What a recurring acceptance run has shown (seconds)."""
+
+    jobs: int
+    succeeded: int
+    interval: float
+    """Mean distance of the moments that the jobs were for."""
+    pace: float
+    """Mean distance of their starts."""
+    worst: float
+    """The latest start after its moment."""
+    schedules: set[bytes | None]
+    overdue: int
+    """Jobs that are due and have not ended."""
+    violations: dict[str, str]
+
+
+def accept(text: str, *, lasts: float, seed: int = 1) -> Acceptance:
+    """An interval that runs for so long and is cancelled then, with the default horizon and nothing in its way."""
+    config = dataclasses.replace(CONFIG, plan_ahead=600.0, rates=NO_FAULTS, slow_commits=0.0, tempo=0.0)
+    world, found = World(seed, config, guards_off=frozenset()), []
+    run_world(world, _acceptance(world, text, lasts, found))
+    return found[0]
+
+
+async def _acceptance(world: World, text: str, lasts: float, found: list[Acceptance]) -> None:
+    world.add_host("w0")
+    await asyncio.sleep(2.0)
+    world.enqueue("warm-up")
+    await asyncio.sleep(15.0)
+    client = Process(world.loop, "client")
+    world.clients.append(client)
+    store = world.stores_of(client)["standalone"]
+    made = await store.add_schedule(schedule(1, ("TimeSpanInterval", text), misfire=Misfire.ONCE))
+    await asyncio.sleep(lasts)
+    assert await store.change_schedule(made.key, ScheduleChange(status=ScheduleStatus.CANCELED), version=None)
+    await asyncio.sleep(120.0)
+    master = master_of(world)
+    rows = [row for row in master.jobs if row.envelope.schedule == made.key]
+    ran = [row for row in rows if row.status is JobStatus.SUCCEEDED]
+    moments = sorted(row.envelope.scheduled_us / SECOND for row in ran)
+    epoch = world.store_us() / SECOND - world.loop.virtual
+    starts = sorted(world.checker.jobs[row.key].starts[0][0] + epoch for row in ran)
+    found.append(
+        Acceptance(
+            jobs=sum(len(world.checker.jobs[row.key].starts) for row in rows),
+            succeeded=len(ran),
+            interval=statistics.mean(later - earlier for earlier, later in itertools.pairwise(moments)),
+            pace=statistics.mean(later - earlier for earlier, later in itertools.pairwise(starts)),
+            worst=max(start - moment for start, moment in zip(starts, moments, strict=True)),
+            schedules={row.envelope.schedule for row in ran},
+            overdue=sum(not row.status.is_final and row.due_us < world.store_us() for row in rows),
+            violations=world.checker.violations,
+        )
+    )
 
 
 async def _story(world: World, told: Told, *, strikes: int, lasts: float, clock_steps: bool) -> None:
@@ -77,10 +148,12 @@ async def _story(world: World, told: Told, *, strikes: int, lasts: float, clock_
         nemesis.strike(PLANNER_FAULTS[number % len(PLANNER_FAULTS)])
         told.strikes += 1
     if clock_steps:
+        each = lasts / 8
         for number in range(6):
-            await asyncio.sleep(lasts / 8)
+            await asyncio.sleep(each)
             hosts[number % len(hosts)].clock.step(3600.0 if number % 4 < 2 else -3600.0)
             told.strikes += 1
+            lasts -= each
     await asyncio.sleep(0.0 if strikes else lasts)
     world._mend()
     ends_us = world.store_us() + 5 * SECOND

@@ -229,7 +229,8 @@ class World:
 
     def planned(self, key: JobKey, due_us: int) -> None:
         """A planner has made the job of an occurrence: nobody else knows it, and it is accepted by that."""
-        plan = Plan(key=key, name=f"occurrence {key.hex()}", task="short", lane="", priority=3, lasts=0.05)
+        name = f"occurrence {key.hex()}"  # it may be cancelled with its schedule
+        plan = Plan(key=key, name=name, task="short", lane="", priority=3, lasts=0.05, cancel_after=0.0)
         self.plans[key] = plan
         self.checker.offered(plan, due_us)
         self.checker.accepted(key)
