@@ -27,7 +27,7 @@ def problems_of_the_whole(clauses: Clauses, values: Sequence[Problem]) -> list[P
         values: problems that reading found with single values.
 
     Returns:
-        The first broken rule of which clauses go together, then problems with values and ranges by their place.
+        The first rule that is broken by clauses together, then what is wrong with values and ranges.
     """
     found = next((problem for rule in _TOGETHER if (problem := rule(clauses)) is not None), None)
     others = [*_ranges_without_every(clauses), *values, *_second_zones(clauses), *_backward_ranges(clauses, values)]
@@ -35,7 +35,7 @@ def problems_of_the_whole(clauses: Clauses, values: Sequence[Problem]) -> list[P
     return others if found is None else [found, *others]
 
 
-# ------------------------------------------------------------------------------------------------------ clauses together
+# ---------------------------------------------------------------------------------------------------- clauses together
 
 
 def _says_when(clauses: Clauses) -> Problem | None:
