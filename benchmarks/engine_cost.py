@@ -27,7 +27,8 @@ from jobmaster import JobMaster
 from jobmaster.engine.garbage import collect_rarely
 from jobmaster.engine.links.memory import SharedMemory, create
 from jobmaster.engine.pools.loop import LoopPool
-from jobmaster.engine.pools.processes import PoolLaunch, ProcessPool
+from jobmaster.engine.pools.processes import ProcessPool
+from jobmaster.engine.pools.sent import PoolLaunch
 from jobmaster.engine.pools.threads import ThreadPool
 from jobmaster.engine.tuning import Tuning
 from jobmaster.engine.worker import Engine

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jobmaster.app import JobMaster
-    from jobmaster.engine.pools.processes import PoolLaunch
+    from jobmaster.engine.pools.sent import PoolLaunch
     from jobmaster.engine.tuning import Tuning
     from jobmaster.engine.worker import Engine
     from jobmaster.execution import TaskWorkload

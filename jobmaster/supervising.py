@@ -33,7 +33,6 @@ from jobmaster.model.worker import Predecessor
 from jobmaster.ports.answers import StoreReplaced
 from jobmaster.ports.link import EXIT_UNREACHABLE
 from jobmaster.runtime import SystemClock, lease_timing, open_connections, open_master
-from jobmaster.settings.names import LONGEST_ID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -158,7 +157,7 @@ class Crew:
     def _named(self, plan: WorkerPlan, engine: int) -> WorkerPlan:
         """The plan under a name that no living engine has: registering a name ends the lease of who had it (R4)."""
         number = self._spawner.free_number(engine)
-        return plan if number == 1 else msgspec.structs.replace(plan, name=f"{plan.name[: LONGEST_ID - 4]}~{number}")
+        return plan if number == 1 else msgspec.structs.replace(plan, name=f"{plan.name}~{number}")
 
 
 class Promise(msgspec.Struct, frozen=True):

@@ -20,7 +20,8 @@ from jobmaster.context import running_job
 from jobmaster.engine.entry import Introduction
 from jobmaster.engine.loop_watch import LoopWatch
 from jobmaster.engine.pools.apart import ApartPool
-from jobmaster.engine.pools.processes import PoolLaunch, ProcessPool
+from jobmaster.engine.pools.processes import ProcessPool
+from jobmaster.engine.pools.sent import PoolLaunch
 from jobmaster.engine.wear import Wear
 from jobmaster.errors import ConfigurationError, JobMasterError, StoreUnavailable
 from jobmaster.findings import Answer, EngineOrder, Found, FoundTask, Unusable

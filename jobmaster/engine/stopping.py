@@ -135,6 +135,7 @@ class GracefulStop:
         self._lease.gone = True  # from the moment of sending: what was granted and found no slot in time starts no more
         try:
             async with asyncio.timeout(_LAST_WORDS):
-                await self._store.end_worker(self._lease.worker)
+                # Nobody died: what a stop leaves behind is recovered like all that is lost, and counted for nobody.
+                await self._store.end_worker(self._lease.worker, blame=[])
         except Exception as error:  # noqa: BLE001 - no error of a store ends a worker (I8)
             logger.warning("lease_not_ended error=%r: it ends by itself", error)

@@ -92,8 +92,16 @@ class Wear:
         if self._most is not None and sys.platform != "linux":
             logger.warning("memory_limit_unknown: max_memory_per_child has an effect on Linux only")
         await self._engine.ready.wait()
+        failures = 0
         while True:
-            self.look()
+            try:
+                self.look()
+            except Exception:
+                failures += 1
+                level = logging.ERROR if failures == 1 else logging.DEBUG
+                logger.log(
+                    level, "wear_not_seen failures=%d: no limit has an effect meanwhile", failures, exc_info=True
+                )
             await asyncio.sleep(LOOK_EVERY)
 
     def look(self) -> None:

@@ -13,6 +13,8 @@ DEFAULT_LANE = "default"
 """How people write the lane of jobs that name none. Stored as the empty string."""
 
 LONGEST_ID = 255
+LONGEST_WORKER = 240
+"""Each engine process of a worker adds a number to its name, and so does a successor while both live."""
 LONGEST_SEGMENT = 50
 LONGEST_LANE = 25
 
@@ -35,7 +37,7 @@ def check_worker_name(name: object) -> str:
     Raises:
         ConfigurationError: it may not; the text says why.
     """
-    return _identifier(name, what="worker name", separators=".:")
+    return _identifier(name, what="worker name", separators=".:", longest=LONGEST_WORKER)
 
 
 def check_agent_name(name: object) -> str:
@@ -77,12 +79,12 @@ def folded(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "_", name.lower())
 
 
-def _identifier(name: object, *, what: str, separators: str) -> str:
+def _identifier(name: object, *, what: str, separators: str, longest: int = LONGEST_ID) -> str:
     if not isinstance(name, str):
         raise ConfigurationError(f"{what} {name!r} is no text. Give a name such as 'shop-1'.")
-    fault = _fault(name, separators)
+    fault = _fault(name, separators, longest)
     if fault:
-        shown = name if len(name) <= LONGEST_ID else name[:40] + "…"
+        shown = name if len(name) <= longest else name[:40] + "…"
         raise ConfigurationError(
             f"{what} {shown!r} {fault}. The name becomes part of keys and addresses in every store; "
             "choose one such as 'shop-1'."
@@ -90,12 +92,12 @@ def _identifier(name: object, *, what: str, separators: str) -> str:
     return name
 
 
-def _fault(name: str, separators: str) -> str:
+def _fault(name: str, separators: str, longest: int) -> str:
     """What is wrong with `name`, or nothing."""
     if not name:
         return "is empty"
-    if len(name) > LONGEST_ID:
-        return f"has {len(name)} characters; at most {LONGEST_ID} are allowed"
+    if len(name) > longest:
+        return f"has {len(name)} characters; at most {longest} are allowed"
     segments = re.split(f"[{re.escape(separators)}]", name) if separators else [name]
     faults = (_segment_fault(segment, separators) for segment in segments)
     return next(filter(None, faults), "")

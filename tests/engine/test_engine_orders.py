@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from jobmaster.engine import stopping
+from jobmaster.errors import StoreUnavailable
 from jobmaster.model.states import JobStatus
 from tests.engine.one_engine import final, new_job, push, running_engine, until
 from tests.engine.pool_workload import FunctionWorkload
@@ -79,3 +81,32 @@ async def test_an_owner_that_stops_a_condemned_engine_itself_hurries_nobody(stor
         await running.task
     states = {state.key: state.status for state in await final(store, stuck.key, neighbour.key)}
     assert states == {stuck.key: JobStatus.FAILED, neighbour.key: JobStatus.SUCCEEDED}
+
+
+async def test_what_a_stop_leaves_behind_is_recovered_and_counted_for_nobody(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store answers nothing but the very end: the row stands as Processing, and nobody died of it."""
+    monkeypatch.setattr(stopping, "_LAST_WORDS", 0.3)
+    job = new_job("sleep", 30.0)
+    await push(store, job)
+
+    async def set_free(*_: Any, **__: Any) -> Any:
+        raise StoreUnavailable("no answer")
+
+    wrapped = Wrapped(store, set_free=set_free)
+    async with running_engine(wrapped, FunctionWorkload(sleep), early_row_after=0.0, lost_every=0.1) as running:
+        await until(lambda: [entry.recorded for entry in running.engine.runner.running.values()] == [True])
+        running.engine.abort()
+        await running.task
+    (left,) = await store.look_up([job.key])
+    assert left.status is JobStatus.PROCESSING
+
+    async def quick(argument: float) -> float:
+        return argument
+
+    quick.__name__ = "sleep"
+    async with running_engine(store, FunctionWorkload(quick), name="w2", lost_every=0.1):
+        (state,) = await final(store, job.key)
+        assert (state.status, state.attempts) == (JobStatus.SUCCEEDED, 2)
+        assert (await store.get_job(job.key)).recoveries == 0

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import psutil
 
 from jobmaster.engine.pools.apart import ApartPool
-from jobmaster.engine.pools.processes import PoolLaunch
+from jobmaster.engine.pools.sent import PoolLaunch
 from jobmaster.model.ids import new_job_key
 from jobmaster.model.job import Envelope, encode_envelope
 from jobmaster.model.run import End, Ended, Finished, Halt, Run

@@ -6,12 +6,14 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from jobmaster.engine.pools.processes import PoolLaunch, ProcessPool
+from jobmaster.engine.pools.processes import AFTER_KILL, ProcessPool
+from jobmaster.engine.pools.sent import PoolLaunch
 from jobmaster.engine.wear import MIB, resident_bytes
 from jobmaster.model.run import End, Halt
 from tests.engine.pool_workload import Runs, until, value
@@ -163,6 +165,32 @@ def test_a_crash_takes_one_run_with_it_and_says_how(task, argument, word):
     in_pool(story, size=2)
 
 
+def test_a_kill_from_elsewhere_is_told_a_moment_later_for_it_may_hit_the_engine_too(flag):
+    others = set(psutil.Process().children())
+
+    async def story(runs):
+        async def killed():
+            flag.unlink(missing_ok=True)
+            key = runs.submit("spin", str(flag))
+            await until(flag.exists)
+            (process,) = set(psutil.Process().children()) - others
+            process.kill()
+            await until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+            return key
+
+        key, dead_at = await killed(), time.monotonic()
+        ended = await runs.end(key)
+        assert (ended.end, ended.reason) == (End.CRASHED, "SIGKILL")
+        assert time.monotonic() - dead_at > AFTER_KILL / 2
+        key = await killed()
+        await until(lambda: runs.pool._entries[key].place is None)
+        assert runs.pool.halt(key, Halt.CANCEL)
+        assert (await runs.end(key)).end is End.CANCELLED, "that moment is no reason to wait"
+        assert value(await runs.run("twice", 1)) == 2, "a cancel that comes so late strikes no other process"
+
+    in_pool(story)
+
+
 def test_a_process_is_replaced_after_its_share_of_runs():
     async def story(runs):
         pids = [value(await runs.run("whoami"))[0] for _ in range(7)]
@@ -269,7 +297,8 @@ def test_an_app_that_stays_broken_is_tried_ever_more_slowly(caplog):
 
 ENGINE = """
 import asyncio, sys
-from jobmaster.engine.pools.processes import PoolLaunch, ProcessPool
+from jobmaster.engine.pools.processes import AFTER_KILL, ProcessPool
+from jobmaster.engine.pools.sent import PoolLaunch
 from tests.engine.pool_workload import run_of
 async def main():
     launch = PoolLaunch("tests.engine.pool_tasks:workload", b"")

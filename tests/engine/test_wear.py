@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from pathlib import Path
 
 import pytest
 
+from jobmaster.engine import wear as wear_module
 from jobmaster.engine.wear import MIB, Wear, resident_bytes
 
 
@@ -103,6 +105,28 @@ async def test_an_engine_is_looked_at_from_the_moment_on_that_it_is_ready() -> N
     watching.cancel()
 
     await Wear(engine, max_tasks=None, max_memory=None, runs=lambda: 5).run()  # nothing to look at: it ends
+
+
+async def test_an_error_while_looking_is_told_once_and_the_next_look_happens(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wear_module, "LOOK_EVERY", 0.001)
+    engine, looks = Engine(), itertools.count()
+    engine.ready.set()
+
+    def runs() -> int:
+        if next(looks) < 3:
+            raise RuntimeError("a pool that says nothing")
+        return 5
+
+    with caplog.at_level(logging.ERROR):
+        watching = asyncio.create_task(Wear(engine, max_tasks=1, max_memory=None, runs=runs).run())
+        async with asyncio.timeout(5):
+            while not engine.worn:
+                await asyncio.sleep(0.001)
+        watching.cancel()
+    assert [record.message.split(":")[0] for record in caplog.records] == ["wear_not_seen failures=1"]
+    assert "a pool that says nothing" in caplog.text
 
 
 def test_resident_memory_is_what_the_system_says(tmp_path: Path) -> None:

@@ -57,6 +57,10 @@ NOT_PROMISED: Final = """\
 - **A database whose clock steps**, or that is restored from a backup: not proven (rows C14 and C15 of the catalogue).
 - **SQLite beside a frozen process.** One that is stopped in the middle of a write keeps the file's lock, which nobody
   can take from it: all others wait until it goes on or is killed. And SQLite is for one host: no network disks.
+- **A guess at who killed a process.** A job that has gone down with two processes runs in one of its own. If somebody
+  kills just that one with SIGKILL, or the kernel does and its reason cannot be read, the job is taken for what killed
+  it and quarantined; `jobmaster jobs retry` runs it again. A kill of the whole host, container or worker convicts
+  nobody: what is killed within 0.3 s of the process cannot say anything about it.
 - **Figures on other machines.** What is measured below was measured on one machine, which stands beside it.
 """
 

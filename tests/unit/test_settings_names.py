@@ -10,10 +10,17 @@ from jobmaster.errors import ConfigurationError
 from jobmaster.settings.names import check_agent_name, check_cluster_id, check_lane, check_worker_name, folded
 
 
-@pytest.mark.parametrize("name", ["shop", "Shop-1", "a_b", "eu.shop:1", "x" * 50, ".".join(["x" * 50] * 5)])
+@pytest.mark.parametrize("name", ["shop", "Shop-1", "a_b", "eu.shop:1", "x" * 50, ".".join(["x" * 47] * 5)])
 def test_good_cluster_ids_and_worker_names_are_taken_as_they_are(name: str) -> None:
     assert check_cluster_id(name) == name
     assert check_worker_name(name) == name
+
+
+def test_a_worker_leaves_room_in_its_name_for_the_numbers_of_its_engines() -> None:
+    assert len(check_worker_name(".".join(["x" * 47] * 5) + "x")) == 240
+    assert len(check_cluster_id(".".join(["x" * 50] * 5) + "x"[:0])) == 254
+    with pytest.raises(ConfigurationError, match="has 241 characters; at most 240"):
+        check_worker_name(".".join(["x" * 47] * 5) + "xx")
 
 
 @pytest.mark.parametrize(

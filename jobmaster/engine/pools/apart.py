@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from jobmaster.engine.pools.processes import PoolLaunch, ProcessPool
+from jobmaster.engine.pools.processes import ProcessPool
+from jobmaster.engine.pools.sent import PoolLaunch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -26,7 +26,7 @@ from jobmaster.engine.links.orphans import die_with_parent
 from jobmaster.engine.links.starting import heed_signals
 from jobmaster.engine.pools.ending import from_exception
 from jobmaster.engine.pools.loop import LoopPool
-from jobmaster.engine.pools.processes import PoolLaunch, SentEnd, SentRun
+from jobmaster.engine.pools.sent import PoolLaunch, SentEnd, SentRun
 from jobmaster.engine.pools.soft_limit import SoftLimit
 from jobmaster.errors import SoftTimeLimitExceeded
 from jobmaster.model.job import decode_envelope

@@ -21,6 +21,7 @@ from jobmaster.engine.links import framing, memory
 from jobmaster.engine.links.spawned import SpawnedProcess, spawn
 from jobmaster.engine.pools import soft_limit
 from jobmaster.engine.pools.ending import PATIENCE, after_halt, stopped
+from jobmaster.engine.pools.sent import PoolLaunch, SentEnd, SentRun
 from jobmaster.engine.wear import MIB, resident_bytes
 from jobmaster.model.ids import JobKey
 from jobmaster.model.job import ErrorInfo
@@ -34,52 +35,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("jobmaster.pool")
 
+AFTER_KILL = 0.3
+"""Seconds before a SIGKILL from elsewhere is told: whoever kills all processes of a host or a container ends this one,
+too, and then nobody says that the run brought it on itself."""
+
 _encoder = msgspec.msgpack.Encoder()
-
-
-class PoolLaunch(msgspec.Struct, frozen=True):
-    """What a process of a pool is told first.
-
-    Attributes:
-        entry: "module:function"; it is called with `arguments` and answers a `Workload`.
-        arguments: whatever the entry understands.
-    """
-
-    entry: str
-    arguments: bytes
-
-
-class SentRun(msgspec.Struct, frozen=True, array_like=True):
-    """A run on its way to a process; the fields are those of `Run`. `number` is told in the answer."""
-
-    number: int
-    key: JobKey
-    payload: bytes
-    attempt: int
-    failures: int
-    max_retries: int
-    scheduled_us: int
-    deadline_us: int | None
-    timeout: float | None
-    soft_timeout: float | None
-    worker: str
-    checkpoint: bytes | None
-
-
-class SentEnd(msgspec.Struct, frozen=True, array_like=True):
-    """How a run ended, on its way back; the other fields are those of `Ended`."""
-
-    number: int
-    end: int
-    result: bytes | None = None
-    error: ErrorInfo | None = None
-    reason: str = ""
-    retryable: bool = True
-    countdown: float | None = None
-    max_retries: int | None = None
-    checkpoint: bytes | None = None
-
-
 _ends = msgspec.msgpack.Decoder(SentEnd)
 
 
@@ -161,7 +121,8 @@ class ProcessPool:
         entry.why, entry.told_at = why, self._monotonic()
         entry.run.halting = True
         if entry.place is None:
-            self._queue.remove(entry)
+            if entry in self._queue:
+                self._queue.remove(entry)
             self.report(entry, stopped(why))
         else:
             entry.place.kill()
@@ -219,6 +180,11 @@ class ProcessPool:
         if not self._ends:
             self._loop.call_soon(self._report_collected)
         self._ends.append((entry.run, after_halt(entry.why, ended), self._monotonic()))
+
+    def report_later(self, entry: _Entry, ended: Ended) -> None:
+        """The run has ended with its process, and it is not clear yet what became of all others."""
+        entry.place = None
+        self._loop.call_later(AFTER_KILL, self.report, entry, ended)
 
     def _report_collected(self) -> None:
         ends, self._ends = self._ends, []
@@ -356,12 +322,14 @@ class _Place:
             logger.error("pool_process_cannot_start place=%d reason=%s", self._number, self._failure)
         elif entry is not None and not entry.halted():
             logger.warning("pool_process_crashed place=%d pid=%d reason=%s", self._number, pid, word)
-        if entry is not None:
-            lost = ErrorInfo("jobmaster.errors.WorkerLostError", f"the process that ran the task ended: {word}")
-            self._pool.report(
-                entry,
-                stopped(entry.why) if entry.why and entry.halted() else Ended(End.CRASHED, error=lost, reason=word),
-            )
+        if entry is None:
+            return
+        if entry.why and entry.halted():
+            self._pool.report(entry, stopped(entry.why))
+            return
+        lost = ErrorInfo("jobmaster.errors.WorkerLostError", f"the process that ran the task ended: {word}")
+        report = self._pool.report_later if word == "SIGKILL" else self._pool.report
+        report(entry, Ended(End.CRASHED, error=lost, reason=word))
 
     def _arrived(self, kind: bytes, payload: bytes) -> None:
         if kind == framing.READY:
