@@ -16,6 +16,7 @@ from jobmaster.errors import (
     JobFailed,
     JobMasterError,
     OutcomeUnknown,
+    ScheduleSyntaxError,
     StoreUnavailable,
 )
 
@@ -58,8 +59,8 @@ def tell(error: BaseException, *, as_json: bool) -> int:
     if code is None:
         raise error
     if as_json:
-        told = {"error": {"type": type(error).__name__, "message": _message(error), "exit_code": code}}
-        click.echo(json.dumps(told), err=True)
+        told = {"type": type(error).__name__, "message": _message(error), "exit_code": code, **_place(error)}
+        click.echo(json.dumps({"error": told}), err=True)
     elif isinstance(error, click.ClickException):
         error.show()
     else:
@@ -75,13 +76,20 @@ def code_of(error: BaseException) -> int | None:
         return error.exit_code
     if isinstance(error, StoreUnavailable):
         return UNREACHABLE
-    if isinstance(error, ConfigurationError):
+    if isinstance(error, (ConfigurationError, ScheduleSyntaxError)):
         return USAGE
     return FAILED if isinstance(error, JobMasterError) else None
 
 
 def _message(error: BaseException) -> str:
     return error.format_message() if isinstance(error, click.ClickException) else str(error)
+
+
+def _place(error: BaseException) -> dict[str, object]:
+    """Where an expression is wrong, for programs that show it in their own way."""
+    if not isinstance(error, ScheduleSyntaxError):
+        return {}
+    return {"position": error.position, "length": error.length, "suggestion": error.suggestion}
 
 
 def _show(error: BaseException) -> None:

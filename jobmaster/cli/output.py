@@ -23,6 +23,10 @@ _COLOURS = {
     "dead": "red",
     "stopping": "yellow",
     "active": "green",
+    "Active": "green",
+    "Paused": "yellow",
+    "Broken": "red",
+    "Canceled": "magenta",
 }
 _WIDEST = 60
 

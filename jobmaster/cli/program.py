@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "worker": ("jobmaster.cli.worker:worker", "Run jobs: a supervisor and its engine processes."),
     "run": ("jobmaster.cli.run:run", "Enqueue a job of a task, and wait for it with --wait."),
     "jobs": ("jobmaster.cli.jobs:jobs", "List, show, retry, cancel and follow jobs."),
+    "schedules": ("jobmaster.cli.schedules:schedules", "Recurring schedules: list, explain, add, pause, edit, run."),
     "workers": ("jobmaster.cli.workers:workers", "List workers and give them orders."),
     "buckets": ("jobmaster.cli.buckets:buckets", "List buckets with owner, status and depth."),
     "config": ("jobmaster.cli.config:config", "Show each setting and where it came from."),

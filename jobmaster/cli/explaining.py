@@ -1,0 +1,146 @@
+"""`jobmaster schedules explain`: an expression in plain English, and when it fires. No app, no database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+from zoneinfo import ZoneInfo
+
+import click
+
+from jobmaster.cli.invocation import Invocation, common_options, pass_invocation
+from jobmaster.cli.output import age, printable, show_facts, show_json
+from jobmaster.cli.schedule_options import language_options, read_expression, read_moment
+
+if TYPE_CHECKING:
+    from jobmaster.schedules import Expression, Run
+
+LOOKED_AHEAD: Final = timedelta(days=400)
+"""Changes of clocks within so much time are looked at."""
+_MOST_AROUND: Final = 150
+_DAY: Final = timedelta(days=1)
+
+
+@click.command("explain")
+@common_options
+@click.argument("words", metavar="EXPRESSION", nargs=-1, required=True)
+@click.option("--tz", metavar="ZONE", help="Where the times are meant: Europe/Berlin. Default: UTC, or the zone of -A.")
+@click.option("--count", type=click.IntRange(1, 1_000), default=10, show_default=True, metavar="N", help="Next runs.")
+@click.option("--after", metavar="MOMENT", callback=read_moment, help="Runs after this moment instead of now.")
+@language_options
+@pass_invocation
+def explain(
+    invocation: Invocation,
+    /,
+    words: tuple[str, ...],
+    tz: str | None,
+    count: int,
+    after: datetime | None,
+    **language: Any,
+) -> None:
+    """Say an expression in plain English, and when it fires: the next runs, and what daylight saving does to them.
+
+    Needs neither an app nor a database. A text that cannot be read is shown with a caret below the place; exit code 2.
+    """
+    from jobmaster.schedules import expression_of, next_runs
+
+    rule = read_expression(" ".join(words), **language)
+    zone = tz or (invocation.app().settings.time_zone if invocation.place else "UTC")
+    rule = expression_of(rule, zone)
+    after = after or datetime.now(UTC)
+    runs = next_runs(rule, after, count)
+    effects = [run for run in _around_changes(rule, after) if run.moment not in {known.moment for known in runs}]
+    if invocation.as_json:
+        show_json(_told(rule, runs, effects))
+        return
+    _show(rule, runs, effects)
+
+
+def show_runs(runs: Sequence[tuple[datetime, str]]) -> None:
+    """Print moments in their zone, with how far off they are and a note where there is one."""
+    for at, note in runs:
+        line = f"  {at:%a %Y-%m-%d %H:%M:%S %z}  {age(at):<10}"
+        warning = click.style(f"  ! {printable(note)}", fg="yellow") if note else ""
+        click.echo(f"{line}{warning}".rstrip())
+
+
+def _show(rule: Expression, runs: Sequence[Run], effects: Sequence[Run]) -> None:
+    click.secho(printable(rule.text or rule.type_id), bold=True)
+    cron, why = _as_cron(rule)
+    show_facts(
+        [
+            ("in English", rule.explain()),
+            ("language", rule.type_id),
+            ("zone", _zone(rule)),
+            ("cron", cron or f"none: {why}"),
+        ]
+    )
+    click.echo("\nnext runs" if runs else "\nIt never fires from then on.")
+    show_runs([(run.moment, run.note) for run in runs])
+    if effects:
+        click.echo("\naround changes of clocks")
+        show_runs([(run.moment, run.note) for run in effects])
+
+
+def _told(rule: Expression, runs: Sequence[Run], effects: Sequence[Run]) -> dict[str, object]:
+    cron, why = _as_cron(rule)
+    return {
+        "expression": rule.text,
+        "type_id": rule.type_id,
+        "explanation": rule.explain(),
+        "zone": _zone(rule),
+        "cron": cron or None,
+        "no_cron_because": why,
+        "next": [{"at": run.moment, "note": run.note} for run in runs],
+        "around_changes_of_clocks": [{"at": run.moment, "note": run.note} for run in effects],
+    }
+
+
+def _zone(rule: Expression) -> str:
+    return "UTC" if rule.zone is None else rule.zone.key
+
+
+def _as_cron(rule: Expression) -> tuple[str, str]:
+    """The same in cron, or why there is none."""
+    if rule.type_id == "Cron":
+        return rule.text, ""
+    convert = getattr(rule, "to_cron", None)
+    if convert is None:
+        return "", f"cron has nothing like {rule.type_id}"
+    try:
+        return str(convert()), ""
+    except ValueError as error:
+        return "", str(error)
+
+
+def _around_changes(rule: Expression, after: datetime) -> list[Run]:
+    """The first run that each change of clocks within about a year does something to."""
+    from jobmaster.schedules import next_runs
+
+    found = []
+    for change in _changes(rule.zone, after) if rule.zone is not None else ():
+        # A rule that fires rarely is met from a day before, one that fires each second from close by.
+        for before in (_DAY, timedelta(hours=2), timedelta(minutes=1)):
+            runs = next_runs(rule, max(after, change - before), _MOST_AROUND)
+            noted = [run for run in runs if run.note and run.moment.astimezone(UTC) < change + _DAY]
+            if noted:
+                found.append(noted[0])
+                break
+    return found
+
+
+def _changes(zone: ZoneInfo, after: datetime) -> list[datetime]:
+    """When the zone's clocks are changed, to the minute."""
+    found = []
+    day = after.astimezone(UTC)
+    for _ in range(LOOKED_AHEAD // _DAY):
+        low, high = day, day + _DAY
+        if low.astimezone(zone).utcoffset() != high.astimezone(zone).utcoffset():
+            while high - low > timedelta(minutes=1):
+                middle = low + (high - low) / 2
+                same = middle.astimezone(zone).utcoffset() == low.astimezone(zone).utcoffset()
+                low, high = (middle, high) if same else (low, middle)
+            found.append(high)
+        day += _DAY
+    return found

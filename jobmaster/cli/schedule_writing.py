@@ -1,0 +1,94 @@
+"""`jobmaster schedules add` and `edit`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from jobmaster.cli.invocation import Invocation, common_options, pass_invocation
+from jobmaster.cli.output import age, printable, show_json
+from jobmaster.cli.schedule_options import (
+    given_options,
+    language_options,
+    read_expression,
+    read_object,
+    schedule_options,
+)
+
+if TYPE_CHECKING:
+    from jobmaster.views import ScheduleInfo
+
+CLEARED: Final = (
+    "name", "tz", "start-after", "end-before", "lane", "priority", "max-retries", "timeout", "metadata", "jitter",
+    "misfire", "misfire-limit", "misfire-grace", "overlap",
+)  # fmt: skip
+
+
+@click.command("add")
+@common_options
+@click.argument("task")
+@click.argument("expression")
+@click.argument("data", metavar="[JSON]", required=False, callback=read_object)
+@language_options
+@schedule_options
+@pass_invocation
+def add(
+    invocation: Invocation,
+    /,
+    *,
+    task: str,
+    expression: str,
+    data: dict[str, Any] | None,
+    cron: bool,
+    type_id: str | None,
+    **told: Any,
+) -> None:
+    """Add a schedule: TASK at the moments of EXPRESSION, with the arguments of a JSON object.
+
+    With --name it may be repeated: the same name is the same schedule, and another definition replaces what it was.
+    """
+    rule = read_expression(expression, cron=cron, type_id=type_id)
+    _tell(invocation, invocation.app().schedules.add(task, rule, data, **given_options(told)))
+
+
+@click.command("edit")
+@common_options
+@click.argument("schedule")
+@click.option("--when", "expression", metavar="EXPRESSION", help="Another rule.")
+@click.option("--data", metavar="JSON", callback=read_object, help="Other arguments: a JSON object.")
+@click.option("--version", type=click.IntRange(1), metavar="N", help="Refuse it if the schedule has another version.")
+@click.option("--clear", "cleared", multiple=True, type=click.Choice(CLEARED), help="Take an option back; repeatable.")
+@language_options
+@schedule_options
+@pass_invocation
+def edit(
+    invocation: Invocation,
+    /,
+    *,
+    schedule: str,
+    expression: str | None,
+    data: dict[str, Any] | None,
+    version: int | None,
+    cleared: tuple[str, ...],
+    cron: bool,
+    type_id: str | None,
+    **told: Any,
+) -> None:
+    """Change what is given of a schedule, and nothing else."""
+    options = {**given_options(told), **{name.replace("-", "_"): None for name in cleared}}
+    if expression is None and data is None and not options:
+        raise click.UsageError("Nothing is to be changed. Give --when, --data or an option; see --help.")
+    rule = None if expression is None else read_expression(expression, cron=cron, type_id=type_id)
+    edited = invocation.app().schedules.edit(schedule, version=version, when=rule, data=data, **options)
+    _tell(invocation, edited)
+
+
+def _tell(invocation: Invocation, info: ScheduleInfo) -> None:
+    if invocation.as_json:
+        show_json(info)
+        return
+    following = f", next {age(info.next_run)}" if info.next_run else ""
+    click.echo(
+        printable(f"{info.name or info.id}  {info.explanation} in {info.zone}{following}  (version {info.version})")
+    )
