@@ -246,6 +246,10 @@ class JobMaster:
         """
         return self._static.schedules()
 
+    def lanes(self) -> set[str]:
+        """Every lane that a task or a schedule of this process's code names, as stored."""
+        return self._registry.lanes() | {schedule.lane for schedule in self._static.build().schedules}
+
     def schedule_warnings(self) -> Sequence[str]:
         """Sentences about schedules in code and files that can work, but never fire any more."""
         return self._static.build().warnings

@@ -232,6 +232,7 @@ def build_engine(
             schema_version=SCHEMA_VERSION,
         ),
         tasks=lambda: [definition.name for definition in app.registry],
+        schedules=app.static_schedules,
         archive=archive or archive_of(app),
     )
 

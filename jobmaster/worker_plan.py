@@ -103,7 +103,7 @@ def plan_workers(
                 WorkerPlan(
                     name=chosen + suffix,
                     agent=worker.agent or (STANDALONE_AGENT if settings.is_standalone else settings.agents[0].name),
-                    lanes=worker.lanes or tuple(sorted({"", *app.registry.lanes()})),
+                    lanes=worker.lanes or tuple(sorted({"", *app.lanes()})),
                     mode=worker_mode.name,
                     slots=concurrency or _slots(worker, pool),
                     pool=pool,
@@ -118,9 +118,9 @@ def plan_workers(
 
 
 def unserved_lanes(app: JobMaster, plans: Sequence[WorkerPlan]) -> list[str]:
-    """Lanes that a task of the app names and no engine of these serves, as people write them."""
+    """Lanes that a task or schedule of the app names and no engine of these serves, as people write them."""
     served = {lane for plan in plans if WorkerMode[plan.mode].runs_jobs for lane in plan.lanes}
-    return sorted(lane or "default" for lane in app.registry.lanes() - served)
+    return sorted(lane or "default" for lane in app.lanes() - served)
 
 
 def _selected(settings: Settings, agent: str | None) -> Sequence[Worker]:
