@@ -8,11 +8,15 @@ from sqlalchemy.dialects.postgresql import asyncpg
 
 from jobmaster.model.states import JobStatus
 from jobmaster.ports.query import JobPage
+from jobmaster.ports.schedules import SchedulePage
+from jobmaster.rules import schedule_lists
 from jobmaster.rules.paging import Place, place_of, written
-from jobmaster.stores.sql import queries
+from jobmaster.rules.schedule_changes import seen
+from jobmaster.stores.sql import queries, schedule_queries
 from jobmaster.stores.sql.job_rows import STATUS_OF
 from jobmaster.stores.sql.postgresql.numbering import SEQUENCE_BITS
 from jobmaster.stores.sql.records import record_of, waiting_record
+from jobmaster.stores.sql.schedule_rows import schedule_of
 
 if TYPE_CHECKING:
     from typing import Any
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
 
     from jobmaster.model.job import JobRecord
     from jobmaster.ports.query import JobQuery
+    from jobmaster.ports.schedules import ScheduleQuery
+    from jobmaster.rules.schedule_lists import SchedulePlace
     from jobmaster.stores.sql.job_rows import Row
     from jobmaster.stores.sql.postgresql.transaction import Transaction
 
@@ -65,6 +71,17 @@ async def count_jobs(transaction: Transaction, query: JobQuery) -> dict[JobStatu
     if waiting:
         counts[JobStatus.SAVE_PENDING] = waiting
     return counts
+
+
+async def list_schedules(
+    transaction: Transaction, query: ScheduleQuery, limit: int, place: SchedulePlace | None
+) -> SchedulePage:
+    """Schedules by name."""
+    statement = schedule_queries.schedules_page(query, limit=limit + 1, place=place, collation="C")
+    found = [seen(schedule_of(row)) for row in await _run(transaction, statement)]
+    page = found[:limit]
+    more = len(found) > limit
+    return SchedulePage(page, schedule_lists.written(schedule_lists.place_of(page[-1])) if more else None)
 
 
 async def _run(transaction: Transaction, statement: Select[Any]) -> list[Row]:

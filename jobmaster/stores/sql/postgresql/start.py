@@ -23,6 +23,7 @@ from jobmaster.stores.sql.postgresql.recover import (
     tell_client,
 )
 from jobmaster.stores.sql.postgresql.rows import Change, insert_absent, states, tombstoned
+from jobmaster.stores.sql.postgresql.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,10 +54,12 @@ async def start(transaction: Transaction, fence: Fence, starts: Sequence[Start],
     if removing:
         await keep(transaction, starts)  # before the rows, as a cancel takes them
     batch = _Batch(transaction, fence)
+    await batch.turns.hold(transaction, starts)
     left = list(starts)
     while left:
         left = await batch.decide(left)
     await batch.write()
+    await batch.turns.write(transaction, starts)
     verdicts = [batch.verdicts[one.key] for one in starts]
     if removing:
         pairs = zip(starts, verdicts, strict=True)
@@ -78,6 +81,7 @@ class _Batch:
         self._transaction = transaction
         self._fence = fence
         self._living = (fence.owner,)
+        self._rows: dict[JobKey, State] = {}
         self._stones: set[JobKey] = set()
         self._blames: dict[JobKey, Testimony] = {}
         self._go: list[Row] = []
@@ -86,13 +90,14 @@ class _Batch:
         self._recover: list[State] = []
         self._counted: list[JobKey] = []
         self._unnoted: list[Unnoted] = []
+        self.turns = Turns()
         self.verdicts: dict[JobKey, Verdict] = {}
 
     async def decide(self, starts: Sequence[Start]) -> list[Start]:
         """Decide over these; returned are those whose rows appeared meanwhile, to be decided again."""
         transaction = self._transaction
         keys = [one.key for one in starts]
-        rows = await states(transaction, keys)
+        rows = self._rows = await states(transaction, self.turns.others(keys))
         self._stones |= await tombstoned(transaction, keys)
         self._blames.update(await blames_on(transaction, keys))
         absent = []
@@ -183,6 +188,8 @@ class _Batch:
             self._counted.append(start.key)
             if is_hopeless(recoveries, max_recoveries=self._transaction.rules.max_recoveries):
                 return self._ended(row, start, FAILED, recoveries=recoveries, blame=blame)
+        if self.turns.holds_back(row, start, self._rows, self._transaction.now_us):
+            return Verdict(yes=False, attempt=row.attempts, recoveries=row.recoveries)
         return self._goes(row, start, recoveries=recoveries, suspect=bool(row.suspect or blame))
 
     def _start_again(self, row: State, start: Start) -> Verdict:

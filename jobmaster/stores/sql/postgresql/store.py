@@ -15,7 +15,7 @@ from jobmaster.stores.sql.postgresql.direct import Direct, is_possible
 from jobmaster.stores.sql.postgresql.job_verbs import JobVerbs
 from jobmaster.stores.sql.postgresql.lease_verbs import LeaseVerbs
 from jobmaster.stores.sql.postgresql.people import PeopleVerbs
-from jobmaster.stores.sql.postgresql.producer_verbs import ProducerVerbs
+from jobmaster.stores.sql.postgresql.schedule_verbs import ScheduleVerbs
 from jobmaster.stores.sql.postgresql.upkeep_verbs import UpkeepVerbs
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ACCEPT_TIMEOUT = 5.0
 
 
-class PostgresStore(ProducerVerbs, LeaseVerbs, JobVerbs, AgentVerbs, UpkeepVerbs, PeopleVerbs):
+class PostgresStore(ScheduleVerbs, LeaseVerbs, JobVerbs, AgentVerbs, UpkeepVerbs, PeopleVerbs):
     """Store and QueryStore on PostgreSQL. Make it with `open`, on the loop that will use it."""
 
     @classmethod

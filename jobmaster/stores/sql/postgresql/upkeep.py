@@ -27,8 +27,10 @@ STRANDED = f"""
 SELECT {STATE} FROM jm_job WHERE bucket = ANY($1::bigint[]) AND status IN (3, 4, 6) AND touched_us < $2
 ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
 """
+# An occurrence of a schedule was missed: its misfire policy says so, and nothing has failed.
 EXPIRE = """
-UPDATE jm_job SET status = 7, reason = 'expired', finished_us = $1, touched_us = $1
+UPDATE jm_job SET status = CASE trigger_kind WHEN 1 THEN 7 ELSE 8 END,
+    reason = CASE trigger_kind WHEN 1 THEN 'expired' ELSE 'missed' END, finished_us = $1, touched_us = $1
 WHERE id = ANY(ARRAY(
     SELECT id FROM jm_job WHERE status = 2 AND expires_us IS NOT NULL AND expires_us <= $1
     ORDER BY expires_us LIMIT $2 FOR UPDATE SKIP LOCKED

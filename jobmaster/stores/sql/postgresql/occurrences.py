@@ -1,0 +1,142 @@
+"""Occurrences of schedules: planned, run now, remembered (ports.schedules)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jobmaster.model.schedule import DueSchedules
+from jobmaster.rules import schedule_changes as changes
+from jobmaster.stores.sql.postgresql.hold import hold
+from jobmaster.stores.sql.postgresql.schedules import some
+from jobmaster.stores.sql.postgresql.transaction import CLOCK
+from jobmaster.stores.sql.schedule_rows import NAMES, NEW_OCCURRENCE, OCCURRENCE, SCHEDULE, occurrence_of, schedule_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobmaster.model.schedule import Occurrence, OccurrenceRecord, Plan, Schedule, ScheduleKey
+    from jobmaster.stores.sql.postgresql.transaction import Setting, Transaction
+
+# One statement, a transaction by itself: rows that another planner holds are skipped, so nobody waits here.
+DUE = f"""
+WITH now AS MATERIALIZED (SELECT coalesce($1::bigint, {CLOCK}) AS us),
+due AS MATERIALIZED (
+    SELECT id, plan_at_us AS since FROM jm_schedule
+    WHERE plan_at_us IS NOT NULL AND plan_at_us <= (SELECT us FROM now)
+    ORDER BY plan_at_us LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE jm_schedule SET plan_at_us = (SELECT us FROM now) + CASE
+        WHEN kind = 2 AND ensured_us < (SELECT us FROM now) - $4::bigint
+        THEN {changes.ASLEEP_US} - (SELECT us FROM now) ELSE $3::bigint END
+    WHERE id = ANY(ARRAY(SELECT id FROM due)) RETURNING {SCHEDULE}
+)
+SELECT now.us, (
+        SELECT plan_at_us FROM jm_schedule WHERE plan_at_us IS NOT NULL AND plan_at_us > (SELECT us FROM now)
+        ORDER BY plan_at_us LIMIT 1
+    ), {", ".join(f"taken.{name}" for name in NAMES)}
+FROM now LEFT JOIN (taken JOIN due ON due.id = taken.id) ON true ORDER BY due.since, taken.id
+"""
+PLANNED = """
+UPDATE jm_schedule s SET cursor_us = u.cursor_us, plan_at_us = u.plan_at_us, last_at_us = u.last_at_us,
+    status = u.status, error = u.error, ended_us = u.ended_us
+FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::int[], $6::text[], $7::bigint[])
+    AS u(id, cursor_us, plan_at_us, last_at_us, status, error, ended_us)
+WHERE s.id = u.id
+"""
+INSERT = f"""
+INSERT INTO jm_occurrence ({NEW_OCCURRENCE})
+SELECT u.*, $5::bigint FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::int[]) AS u
+ON CONFLICT (schedule, at_us) DO NOTHING RETURNING schedule, at_us
+"""
+KNOWN = "SELECT id FROM jm_schedule WHERE id = $1 FOR SHARE"
+BEFORE = f"""
+SELECT {OCCURRENCE} FROM jm_occurrence WHERE schedule = $1 AND at_us < $2 ORDER BY at_us DESC LIMIT $3
+"""
+AFTER = f"SELECT {OCCURRENCE} FROM jm_occurrence WHERE schedule = $1 AND at_us > $2 ORDER BY at_us LIMIT $3"
+LAST = 2**63 - 1
+
+
+def due_values(setting: Setting, limit: int, claim_us: int, idle_us: int) -> tuple[object, ...]:
+    """What the statement is given."""
+    return (None if setting.clock_us is None else setting.clock_us(), limit, claim_us, idle_us)
+
+
+def due_schedules(rows: Sequence[Any], limit: int) -> DueSchedules:
+    """Schedules to be planned, left alone by other planners for a while."""
+    now_us, next_us = rows[0][0], rows[0][1]
+    taken = [schedule_of(tuple(row)[2:]) for row in rows if row[2] is not None]
+    found = [one for one in taken if one.plan_at_us != changes.ASLEEP_US]
+    moments = [one.plan_at_us for one in found if one.plan_at_us is not None]
+    if next_us is not None and next_us != changes.ASLEEP_US:
+        moments.append(next_us)
+    if len(taken) == limit:
+        moments.append(now_us)  # there may be more
+    return DueSchedules(found, now_us, min(moments, default=None))
+
+
+async def plan_schedules(transaction: Transaction, plans: Sequence[Plan], as_of_us: int, max_age_us: int) -> list[bool]:
+    """Occurrences and cursors in one step; what somebody else was faster with is left."""
+    stored = await some(transaction, [plan.key for plan in plans])
+    now_us = await transaction.tick()
+    if now_us > as_of_us + max_age_us:
+        return [False] * len(plans)
+    applied: list[bool] = []
+    wanted: list[tuple[ScheduleKey, Occurrence]] = []
+    for plan in plans:
+        before = stored.get(plan.key)
+        fits = before is not None and changes.fits(before, plan)
+        applied.append(fits)
+        if before is not None and fits:
+            stored[plan.key] = changes.planned(before, plan, now_us)
+            wanted += [(plan.key, occurrence) for occurrence in plan.occurrences]
+    await _insert(transaction, wanted)
+    after = {plan.key: stored[plan.key] for plan, done in zip(plans, applied, strict=True) if done}
+    await _write_planned(transaction, list(after.values()))
+    return applied
+
+
+async def _write_planned(transaction: Transaction, after: Sequence[Schedule]) -> None:
+    if after:
+        await transaction.changed(
+            PLANNED,
+            [one.key for one in after],
+            [one.cursor_us for one in after],
+            [one.plan_at_us for one in after],
+            [one.last_at_us for one in after],
+            [one.status.value for one in after],
+            [one.error for one in after],
+            [one.ended_us for one in after],
+        )
+
+
+async def add_occurrences(transaction: Transaction, key: ScheduleKey, occurrences: Sequence[Occurrence]) -> list[bool]:
+    """Run now, and backfill."""
+    if await transaction.value(KNOWN, key) is None:
+        return [False] * len(occurrences)
+    return await _insert(transaction, [(key, occurrence) for occurrence in occurrences])
+
+
+async def _insert(transaction: Transaction, wanted: Sequence[tuple[ScheduleKey, Occurrence]]) -> list[bool]:
+    """Occurrences with their jobs, each unless its moment is there."""
+    if not wanted:
+        return []
+    now_us = await transaction.tick()
+    rows = sorted((key, one.at_us, one.job.key, one.trigger.value) for key, one in wanted)
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    inserted = {(row[0], row[1]) for row in await transaction.rows(INSERT, *columns, now_us)}
+    new: list[bool] = []
+    for key, one in wanted:
+        new.append((key, one.at_us) in inserted)
+        inserted.discard((key, one.at_us))
+    await hold(transaction, [one.job for (_, one), is_new in zip(wanted, new, strict=True) if is_new], "")
+    return new
+
+
+async def schedule_occurrences(
+    transaction: Transaction, key: ScheduleKey, limit: int, before_us: int | None, after_us: int | None
+) -> list[OccurrenceRecord]:
+    """What was planned: newest first, or on from a moment."""
+    if after_us is not None:
+        return [occurrence_of(row) for row in await transaction.rows(AFTER, key, after_us, limit)]
+    before = LAST if before_us is None else before_us
+    return [occurrence_of(row) for row in await transaction.rows(BEFORE, key, before, limit)]

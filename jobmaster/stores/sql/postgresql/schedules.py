@@ -1,0 +1,209 @@
+"""Recurring schedules: made, changed, ensured by their code, asked for (ports.schedules).
+
+A schedule's row is held before those of its jobs, by every verb that needs both.
+"""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from jobmaster.model.schedule import ScheduleKind, ScheduleStatus
+from jobmaster.rules import schedule_changes as changes
+from jobmaster.rules.storable import check_schedule
+from jobmaster.stores.sql.job_rows import HELD
+from jobmaster.stores.sql.postgresql.cancel import cancel
+from jobmaster.stores.sql.postgresql.retention import delete_jobs
+from jobmaster.stores.sql.schedule_rows import NAMES, SCHEDULE, row_of, schedule_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from jobmaster.model.schedule import Schedule, ScheduleKey
+    from jobmaster.ports.schedules import ScheduleChange
+    from jobmaster.stores.sql.postgresql.transaction import Transaction
+
+TYPES = (
+    "uuid", "text", "int", "int", "smallint", "text", "text", "bytea", "text", "text", "int", "bytea", "text", "bigint",
+    "bigint", "bigint", "bigint", "bigint", "bigint", "bigint", "bigint", "uuid",
+)  # fmt: skip
+_ARRAYS = ", ".join(f"${index}::{kind}[]" for index, kind in enumerate(TYPES, 1))
+
+SOME = f"SELECT {SCHEDULE} FROM jm_schedule WHERE id = ANY($1::uuid[])"
+AND_HOLD = " ORDER BY id FOR NO KEY UPDATE"
+BEARING = f"SELECT {SCHEDULE} FROM jm_schedule WHERE name = $1 AND name <> '' AND status <> 3"
+BEARERS = "SELECT name, id FROM jm_schedule WHERE name = ANY($1::text[]) AND name <> '' AND status <> 3"
+# Whatever is in the way, the key or the name: it is looked at again.
+INSERT = f"""
+INSERT INTO jm_schedule ({SCHEDULE}) SELECT * FROM unnest({_ARRAYS}) ON CONFLICT DO NOTHING RETURNING id
+"""
+WRITE = f"""
+INSERT INTO jm_schedule ({SCHEDULE}) SELECT * FROM unnest({_ARRAYS})
+ON CONFLICT (id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in NAMES[1:])}
+"""
+UNNAME = "UPDATE jm_schedule SET name = '' WHERE id = ANY($1::uuid[])"
+KEEP = "UPDATE jm_schedule SET ensured_us = $2 WHERE id = ANY($1::uuid[])"
+IDLE = f"""
+SELECT {SCHEDULE} FROM jm_schedule WHERE kind = 2 AND status = 2 AND ensured_us < $1
+ORDER BY id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
+"""
+
+PLANNED_AHEAD = """
+SELECT o.at_us, j.id, j.status, j.attempts FROM jm_occurrence o JOIN jm_job j ON j.id = o.job_id
+WHERE o.schedule = $1 AND o.at_us > $2 AND j.status IN (2, 3, 6) ORDER BY j.id FOR UPDATE OF j
+"""
+FORGET = "DELETE FROM jm_occurrence WHERE schedule = $1 AND at_us = ANY($2::bigint[])"
+
+
+async def some(
+    transaction: Transaction, keys: Sequence[ScheduleKey], *, hold: bool = True
+) -> dict[ScheduleKey, Schedule]:
+    """The schedules that are there, by key; held until the end of the transaction, unless they are only looked at."""
+    statement = SOME + AND_HOLD if hold else SOME
+    return {row[0]: schedule_of(row) for row in await transaction.rows(statement, list(keys))}
+
+
+async def bearing(transaction: Transaction, name: str) -> Schedule | None:
+    """The schedule that bears a name and is not Canceled."""
+    row = await transaction.row(BEARING, name)
+    return None if row is None else schedule_of(row)
+
+
+async def get_schedule(transaction: Transaction, key: ScheduleKey) -> Schedule | None:
+    """One schedule, as people see it."""
+    found = (await some(transaction, [key], hold=False)).get(key)
+    return None if found is None else changes.seen(found)
+
+
+async def find_schedule(transaction: Transaction, name: str) -> Schedule | None:
+    """The same by its name."""
+    found = await bearing(transaction, name)
+    return None if found is None else changes.seen(found)
+
+
+async def add_schedule(transaction: Transaction, schedule: Schedule) -> Schedule:
+    """A new one, or the one that is there."""
+    new = changes.added(schedule, await transaction.tick())
+    while True:
+        there = (await some(transaction, [new.key], hold=False)).get(new.key) or await bearing(transaction, new.name)
+        if there is not None:
+            return changes.seen(there)
+        if await _insert(transaction, [new]):
+            return new
+
+
+async def ensure_schedules(transaction: Transaction, wanted: Sequence[Schedule]) -> list[Schedule]:
+    """Static ones, as a worker's code has them."""
+    named = {one.key: one for one in wanted}
+    while True:
+        stored = await some(transaction, list(named))
+        now_us = await transaction.tick()
+        canceled = {key for key, one in stored.items() if one.status is ScheduleStatus.CANCELED}
+        await check_names(transaction, [one for key, one in named.items() if key not in canceled])
+        renamed = [key for key, one in stored.items() if one.name != named[key].name]
+        if renamed:
+            await transaction.changed(UNNAME, renamed)  # two may swap their names
+        absent = [changes.added(one, now_us) for key, one in named.items() if key not in stored]
+        if len(await _insert(transaction, absent)) == len(absent):
+            break  # else somebody was faster
+    after = {one.key: one for one in absent}
+    for key, before in stored.items():
+        after[key], drops = changes.ensured(before, named[key], now_us)
+        if drops:
+            await drop(transaction, key)
+    await _write(transaction, [after[key] for key in stored], stored.values())
+    return [changes.seen(after[one.key]) for one in wanted]
+
+
+async def check_names(transaction: Transaction, wanted: Sequence[Schedule]) -> None:
+    """Raise ConfigurationError where another schedule bears the name of one."""
+    bearers = await transaction.rows(BEARERS, [one.name for one in wanted])
+    changes.check_names(wanted, [(row[0], row[1]) for row in bearers])
+
+
+async def _insert(transaction: Transaction, new: Sequence[Schedule]) -> set[ScheduleKey]:
+    """Insert schedules; returned are those whose key and name were free."""
+    if not new:
+        return set()
+    columns = [list(column) for column in zip(*sorted(map(row_of, new), key=itemgetter(0)), strict=True)]
+    inserted = {row[0] for row in await transaction.rows(INSERT, *columns)}
+    if inserted:
+        transaction.topics.add("schedules")
+    return inserted
+
+
+async def _write(transaction: Transaction, new: Iterable[Schedule], stored: Iterable[Schedule]) -> None:
+    """Store schedules that the transaction holds, and tell planners where they have to look sooner, or not any more."""
+    before = {one.key: one for one in stored}
+    changed = [one for one in new if one != before[one.key]]
+    plain = [one for one in changed if _only_kept(before[one.key], one)]
+    whole = [row_of(one) for one in changed if not _only_kept(before[one.key], one)]
+    if plain:
+        await transaction.changed(KEEP, [one.key for one in plain], plain[0].ensured_us)
+    if whole:
+        await transaction.changed(WRITE, *(list(column) for column in zip(*whole, strict=True)))
+        if any(before[one.key].plan_at_us != one.plan_at_us for one in changed):
+            transaction.topics.add("schedules")
+
+
+def _only_kept(before: Schedule, after: Schedule) -> bool:
+    names = ("version", "status", "plan_at_us", "ended_us")
+    return after.ensured_us != before.ensured_us and all(
+        getattr(before, name) == getattr(after, name) for name in names
+    )
+
+
+async def keep_schedules(transaction: Transaction, keys: Sequence[ScheduleKey]) -> int:
+    """Static ones that a worker's code still has."""
+    stored = await some(transaction, keys)
+    now_us = await transaction.tick()
+    static = [one for one in stored.values() if one.kind is ScheduleKind.STATIC]
+    await _write(transaction, [changes.kept(one, now_us) for one in static], static)
+    return len(static)
+
+
+async def expire_schedules(transaction: Transaction, idle_us: int, limit: int) -> list[ScheduleKey]:
+    """Static ones that no code has any more."""
+    now_us = await transaction.tick()
+    idle = [schedule_of(row) for row in await transaction.rows(IDLE, now_us - idle_us, limit)]
+    for stored in idle:
+        await drop(transaction, stored.key)
+    rows = [row_of(changes.expired(stored, now_us)) for stored in idle]
+    if rows:
+        await transaction.changed(WRITE, *(list(column) for column in zip(*rows, strict=True)))
+    return [one.key for one in idle]
+
+
+async def change_schedule(
+    transaction: Transaction, key: ScheduleKey, change: ScheduleChange, version: int | None
+) -> Schedule | None:
+    """A person's edit, pause, resumption or end."""
+    stored = (await some(transaction, [key])).get(key)
+    now_us = await transaction.tick()
+    if stored is None or version not in (None, stored.version):
+        return None
+    changed = changes.changed(stored, change, now_us)
+    if changed is None:
+        return None
+    new, drops = changed
+    check_schedule(new)
+    if new.status is not ScheduleStatus.CANCELED:
+        await check_names(transaction, [new])
+    if drops:
+        await drop(transaction, key)
+    if new != stored:
+        await transaction.changed(WRITE, *([value] for value in row_of(new)))
+        transaction.topics.add("schedules")
+    return changes.seen(new)
+
+
+async def drop(transaction: Transaction, key: ScheduleKey) -> None:
+    """*drop*: what is planned for later and has not begun goes."""
+    ahead = await transaction.rows(PLANNED_AHEAD, key, transaction.now_us)
+    held = [(at_us, job) for at_us, job, status, attempts in ahead if status == HELD and not attempts]
+    if held:
+        await delete_jobs(transaction, [job for _, job in held])
+        await transaction.changed(FORGET, key, [at_us for at_us, _ in held])
+    for _, job, status, _ in ahead:
+        if status != HELD:
+            await cancel(transaction, job)
