@@ -157,6 +157,21 @@ def test_older_code_works_with_an_expanded_schema_and_refuses_a_contracted_one(
         assert "pip install -U" in status.next_step
 
 
+def test_the_tables_of_a_pre_release_are_refused_with_what_to_do_and_not_touched(place: Place) -> None:
+    place.rows("ALTER TABLE jm_schema DROP COLUMN oldest_code")
+    before = place.shape()
+    refused = r"was made by a pre-release of JobMaster.*delete the file or empty the database"
+    for provisions in (True, False):
+        with pytest.raises(SchemaError, match=refused):
+            use(place, asks, auto_provision=provisions)
+    with pytest.raises(SchemaError, match=refused):
+        provision.upgrade(place.dsn)
+    status = provision.status(place.dsn)
+    assert (status.fit, status.works, status.state) == (Fit.UNRELEASED, False, "made by a pre-release of JobMaster")
+    assert status.next_step == "delete it, or name another database"
+    assert place.shape() == before
+
+
 @contextlib.contextmanager
 def older_code(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """In here this process is of this release again."""

@@ -14,7 +14,10 @@ from jobmaster.stores.sql import version
 
 
 class Stored(NamedTuple):
-    """What a database says. `version` None: it has no tables of ours; "": a migration never got through."""
+    """What a database says. `version` None: it has no tables of ours; "": a migration never got through.
+
+    A version without `oldest_code` was never released: a pre-release of JobMaster made it.
+    """
 
     version: str | None
     oldest_code: str = ""
@@ -36,6 +39,8 @@ class Fit(Enum):
     MISSING = "missing"
     TOO_OLD = "too old"
     TOO_NEW = "too new"
+    UNRELEASED = "unreleased"
+    """Of a pre-release, whose tables nobody changes."""
 
     @property
     def works(self) -> bool:
@@ -48,6 +53,8 @@ def fit_of(stored: Stored) -> Fit:
     found = stored.version
     if not found:
         return Fit.MISSING
+    if not stored.oldest_code:
+        return Fit.UNRELEASED
     if found == version.SCHEMA_VERSION:
         return Fit.CURRENT
     if found > version.SCHEMA_VERSION:
@@ -74,6 +81,8 @@ def is_enough(stored: Stored, where: str, *, allowed: bool) -> bool:
     fit = fit_of(stored)
     if fit is Fit.TOO_NEW:
         raise SchemaError(too_new(stored, where))
+    if fit is Fit.UNRELEASED:
+        raise SchemaError(unreleased(where))
     if fit in {Fit.CURRENT, Fit.AHEAD}:
         return True
     if fit is Fit.BEHIND and (not allowed or (stored.version or "") >= version.AUTOMATIC_SCHEMA):
@@ -114,4 +123,13 @@ def too_new(stored: Stored, where: str) -> str:
         f"{where} has schema {stored.version}, made by a newer JobMaster, which works with code of schema "
         f"{stored.oldest_code or stored.version} and newer; this one knows {version.SCHEMA_VERSION}. "
         "Update this installation: pip install -U jobmaster"
+    )
+
+
+def unreleased(where: str) -> str:
+    """Why this code refuses the tables of a pre-release."""
+    return (
+        f"{where} was made by a pre-release of JobMaster, and no migration leads from its tables to a release's. "
+        "If its jobs may go, delete the file or empty the database (or name another one), and start again. If not, let "
+        "the installation that made it run them first."
     )

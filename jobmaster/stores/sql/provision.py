@@ -15,7 +15,7 @@ import msgspec
 from jobmaster.errors import SchemaError
 from jobmaster.settings.dsn import POSTGRESQL, SCHEMES, SQLITE
 from jobmaster.stores.sql import version
-from jobmaster.stores.sql.compatibility import Fit, Stored, fit_of, too_new, works_with
+from jobmaster.stores.sql.compatibility import Fit, Stored, fit_of, too_new, unreleased, works_with
 from jobmaster.stores.sql.reaching import address_of, parsed, reached
 from jobmaster.stores.sql.revisions import Revision, configuration, pending
 from jobmaster.stores.sql.steps import Steps, stored_version
@@ -77,6 +77,8 @@ class SchemaStatus(msgspec.Struct, frozen=True):
         """What to do now, in words; empty: nothing."""
         if self.fit is Fit.TOO_NEW:
             return "update this installation: pip install -U jobmaster"
+        if self.fit is Fit.UNRELEASED:
+            return "delete it, or name another database"
         if not self.steps:
             return ""
         if self.in_the_way_of(self.steps[0]):
@@ -108,6 +110,7 @@ _STATES = {
     Fit.MISSING: "no JobMaster tables yet",
     Fit.TOO_OLD: "too old for this JobMaster",
     Fit.TOO_NEW: "too new: it has lost what this JobMaster needs",
+    Fit.UNRELEASED: "made by a pre-release of JobMaster",
 }
 
 
@@ -129,15 +132,15 @@ def status(dsn: str, *, master: str | None = None) -> SchemaStatus:
     """
     address = address_of(dsn)
     stored = _stored(address)
-    missing = pending(stored)
+    missing, fit = pending(stored), fit_of(stored)
     return SchemaStatus(
         database=str(address),
         found=stored.version,
         expected=version.SCHEMA_VERSION,
         pending=tuple(step.number for step in missing),
-        fit=fit_of(stored),
+        fit=fit,
         oldest_code=stored.oldest_code,
-        workers=living_workers(master or dsn),
+        workers=() if fit is Fit.UNRELEASED else living_workers(master or dsn),
         steps=missing,
     )
 
@@ -166,6 +169,8 @@ def upgrade(dsn: str, *, expand_only: bool = False, force: bool = False, master:
     def next_step(stored: Stored) -> Revision | None:
         if fit_of(stored) is Fit.TOO_NEW:
             raise SchemaError(too_new(stored, str(address)))
+        if fit_of(stored) is Fit.UNRELEASED:
+            raise SchemaError(unreleased(str(address)))
         step = next(iter(pending(stored)), None)
         if step is None or not step.contracts:
             return step

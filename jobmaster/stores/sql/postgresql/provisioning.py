@@ -12,7 +12,7 @@ import asyncpg
 from jobmaster.errors import SchemaError
 from jobmaster.stores.sql import version
 from jobmaster.stores.sql.compatibility import Stored, fit_of, is_enough, require_enough
-from jobmaster.stores.sql.version import READ_VERSION
+from jobmaster.stores.sql.version import READ_BARE_VERSION, READ_VERSION
 
 if TYPE_CHECKING:
     from jobmaster.settings.dsn import Dsn
@@ -62,7 +62,8 @@ async def stored_version(connection: asyncpg.Connection[Any]) -> Stored:
     except asyncpg.UndefinedTableError:
         return Stored(None)
     except asyncpg.UndefinedColumnError:
-        return Stored("")
+        bare = await connection.fetchval(READ_BARE_VERSION)
+        return Stored("" if bare is None else str(bare))
     return Stored("") if row is None else Stored(str(row[0]), str(row[1]))
 
 

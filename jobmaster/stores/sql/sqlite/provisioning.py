@@ -11,7 +11,7 @@ from jobmaster.errors import SchemaError
 from jobmaster.stores.sql import version
 from jobmaster.stores.sql.compatibility import Stored, fit_of, is_enough, require_enough
 from jobmaster.stores.sql.sqlite.connection import with_patience
-from jobmaster.stores.sql.version import READ_VERSION
+from jobmaster.stores.sql.version import READ_BARE_VERSION, READ_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +53,8 @@ def stored_version(connection: sqlite3.Connection) -> Stored:
         if "no such table" in str(error):
             return Stored(None)
         if "no such column" in str(error):
-            return Stored("")
+            row = connection.execute(READ_BARE_VERSION).fetchone()
+            return Stored("" if row is None else str(row[0]))
         raise
     return Stored("") if row is None else Stored(str(row[0]), str(row[1]))
 
