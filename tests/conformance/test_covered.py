@@ -12,10 +12,11 @@ import tests.conformance as suite
 from jobmaster.ports.agent import Agent
 from jobmaster.ports.master import MasterStore
 from jobmaster.ports.query import QueryStore
+from jobmaster.ports.schedules import ScheduleStore
 from jobmaster.ports.store import Store
 from tests.conformance.cases import COVERED, KINDS
 
-PORTS = (MasterStore, Agent, QueryStore, Store)
+PORTS = (MasterStore, ScheduleStore, Agent, QueryStore, Store)
 MEMBERS = {name: member for port in PORTS for name, member in vars(port).items() if not name.startswith("_")}
 VERBS = sorted(name for name, member in MEMBERS.items() if inspect.isfunction(member))
 
