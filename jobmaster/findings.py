@@ -34,6 +34,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     plans: list[WorkerPlan]
     tasks: list[FoundTask]
+    schedules: list[str] = []
+    """Names of the schedules in its code and files."""
     unserved: list[str] = []
     warnings: list[str] = []
     files: list[str] = []

@@ -189,12 +189,13 @@ def _describe(app: JobMaster, order: WorkerOrder) -> Found:
         max_tasks_per_child=_first(order.max_tasks_per_child, app.settings.max_tasks_per_child),
         max_memory_per_child=_first(order.max_memory_per_child, app.settings.max_memory_per_child),
     )
-    app.static_schedules()  # those that cannot work are told before anything runs
+    schedules = app.static_schedules()  # those that cannot work are told before anything runs
     tasks = [FoundTask(name=known.name, lane=known.target.lane, is_async=known.is_async) for known in app.registry]
     return Found(
         settings=msgspec.structs.replace(app.settings, workers=()),
         plans=plans,
         tasks=sorted(tasks, key=lambda task: task.name),
+        schedules=sorted(schedule.name for schedule in schedules),
         unserved=unserved_lanes(app, plans),
         warnings=[*app.resolved.warnings, *app.schedule_warnings()],
         files=_own_files(order.folder),

@@ -31,6 +31,7 @@ def show_banner(order: WorkerOrder, found: Found, promised: Sequence[Promise]) -
         ("worker", "\n".join(_engine_lines(found))),
         ("lanes", _lanes(found)),
         ("tasks", "\n".join(_task_lines(found))),
+        *([("schedules", "\n".join(_schedule_lines(found)))] if found.schedules else []),
     ]
     for name, text in facts:
         first, *rest = text.split("\n")
@@ -52,6 +53,7 @@ def banner_facts(order: WorkerOrder, found: Found, promised: Sequence[Promise]) 
         "workers": [plan.name for plan in found.plans],
         "lanes": sorted({lane or "default" for plan in found.plans for lane in plan.lanes}),
         "tasks": [task.name for task in found.tasks],
+        "schedules": found.schedules,
     }
 
 
@@ -118,3 +120,9 @@ def _task_lines(found: Found) -> list[str]:
     if more:
         shown.append(f"and {more} more")
     return [f"{len(found.tasks)} found", *(f". {line}" for line in shown)]
+
+
+def _schedule_lines(found: Found) -> list[str]:
+    shown = [f". {name}" for name in found.schedules[:MOST_TASKS]]
+    more = len(found.schedules) - len(shown)
+    return [f"{len(found.schedules)} in code and files", *shown, *([f". and {more} more"] if more else [])]

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from jobmaster.cli.checks import app as app_checks
-from jobmaster.cli.checks import cluster, installation, jobs
+from jobmaster.cli.checks import cluster, installation, jobs, schedules
 from jobmaster.cli.checks.finding import Finding, State
 from jobmaster.cli.checks.schema import schema
 from jobmaster.cli.checks.stores import judged
@@ -93,6 +93,7 @@ class Checkup:
             return
         self._check("workers", partial(cluster.workers, app))
         self._check("buckets", partial(cluster.buckets, app))
+        self._check("broken", partial(schedules.broken, app))
         # In a large table these may take their time, which is no fault.
         self._check("unroutable", partial(jobs.unroutable, app), late=State.WARNING)
         self._check("quarantined", partial(jobs.quarantined, self._examined["master"]))
@@ -153,6 +154,7 @@ def _looked(name: str, look: Look, store: str) -> Sequence[Finding]:
 
 _OF_THE_APP: dict[str, Callable[[JobMaster], list[Finding]]] = {
     "tasks": app_checks.tasks,
+    "schedules": schedules.in_code,
     "settings": app_checks.settings,
     "time zone": app_checks.time_zone,
     "retention": app_checks.retention,

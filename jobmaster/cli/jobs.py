@@ -29,6 +29,8 @@ STATUSES = {str(status).lower(): (status,) for status in JobStatus} | {
 PRIORITIES = tuple(priority.name.lower() for priority in Priority)
 UNKNOWN = "nobody knows it: a job of this id will not start, should it come later"
 LOOK_EVERY = 0.5
+_OF_ONE = frozenset({"args", "kwargs", "metadata", "result", "schedule", "trigger"})
+"""What a list does not tell."""
 FOLLOWED = 200
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
@@ -122,6 +124,7 @@ def show(invocation: Invocation, /, job_id: str) -> None:
             ("id", job.id),
             ("status", str(job.status) + (f" ({job.reason})" if job.reason else "")),
             ("task", job.task),
+            ("made by", f"schedule {job.schedule} ({job.trigger})" if job.schedule else None),
             ("lane", job.lane),
             ("priority", job.priority.name.lower()),
             ("arguments", _arguments(job)),
@@ -259,7 +262,7 @@ def _found(app: JobMaster, job_id: str) -> JobInfo:
 def _short(job: JobInfo) -> dict[str, object]:
     """The job without what only `show` has."""
     told: dict[str, object] = plain(job)
-    return {name: value for name, value in told.items() if name not in {"args", "kwargs", "metadata", "result"}}
+    return {name: value for name, value in told.items() if name not in _OF_ONE}
 
 
 def _arguments(job: JobInfo) -> str | None:
