@@ -177,6 +177,40 @@ class OccurrenceRecord(msgspec.Struct, frozen=True):
     trigger: Trigger
 
 
+class ScheduleQuery(msgspec.Struct, frozen=True):
+    """Filters of a list of schedules; None means any. `text` is a part of name, task, text of the rule or id."""
+
+    statuses: tuple[ScheduleStatus, ...] | None = None
+    kind: ScheduleKind | None = None
+    task: str | None = None
+    lane: str | None = None
+    paused: bool | None = None
+    broken: bool | None = None
+    text: str | None = None
+
+
+class SchedulePage(msgspec.Struct, frozen=True):
+    """One page, by name (those without one last, by key). `after` continues it; None: the end."""
+
+    schedules: list[Schedule]
+    after: str | None = None
+
+
+class ScheduleChange(msgspec.Struct, frozen=True):
+    """What people change. None: stays as it is. Anything but a pause drops what was planned ahead."""
+
+    rule: Rule | None = None
+    template: bytes | None = None
+    task: str | None = None
+    lane: str | None = None
+    priority: int | None = None
+    name: str | None = None
+    paused: bool | None = None
+    status: ScheduleStatus | None = None
+    """CANCELED ends it; ACTIVE takes a Completed or Inactive one up again."""
+    clear_error: bool = False
+
+
 def static_key(profile: str, definition: str) -> ScheduleKey:
     """The key of a static schedule: the same in every process whose code has it (UUID version 5, RFC 9562)."""
     return ScheduleKey(uuid5(_STATIC, f"{profile}:{definition}").bytes)

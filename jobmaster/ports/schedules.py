@@ -22,54 +22,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-import msgspec
-
 from jobmaster.model.ids import JobKey
 from jobmaster.model.schedule import (
     DueSchedules,
     Occurrence,
     OccurrenceRecord,
     Plan,
-    Rule,
     Schedule,
+    ScheduleChange,
     ScheduleKey,
-    ScheduleKind,
-    ScheduleStatus,
+    SchedulePage,
+    ScheduleQuery,
 )
 
-
-class ScheduleQuery(msgspec.Struct, frozen=True):
-    """Filters of a list of schedules; None means any. `text` is a part of name, task, text of the rule or id."""
-
-    statuses: tuple[ScheduleStatus, ...] | None = None
-    kind: ScheduleKind | None = None
-    task: str | None = None
-    lane: str | None = None
-    paused: bool | None = None
-    broken: bool | None = None
-    text: str | None = None
-
-
-class SchedulePage(msgspec.Struct, frozen=True):
-    """One page, by name (those without one last, by key). `after` continues it; None: the end."""
-
-    schedules: list[Schedule]
-    after: str | None = None
-
-
-class ScheduleChange(msgspec.Struct, frozen=True):
-    """What people change. None: stays as it is. Anything but a pause drops what was planned ahead."""
-
-    rule: Rule | None = None
-    template: bytes | None = None
-    task: str | None = None
-    lane: str | None = None
-    priority: int | None = None
-    name: str | None = None
-    paused: bool | None = None
-    status: ScheduleStatus | None = None
-    """CANCELED ends it; ACTIVE takes a Completed or Inactive one up again."""
-    clear_error: bool = False
+__all__ = ["ScheduleChange", "SchedulePage", "ScheduleQuery", "ScheduleStore"]
 
 
 class ScheduleStore(Protocol):

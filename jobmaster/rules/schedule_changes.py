@@ -16,8 +16,7 @@ from jobmaster.rules.storable import LATEST_US, cleaned
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from jobmaster.model.schedule import Plan, ScheduleKey
-    from jobmaster.ports.schedules import ScheduleChange
+    from jobmaster.model.schedule import Plan, ScheduleChange, ScheduleKey
 
 ASLEEP_US: Final = LATEST_US
 """`plan_at_us` in the row of a static schedule that no worker's code has at present: a planner looks again when one

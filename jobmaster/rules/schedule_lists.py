@@ -8,8 +8,7 @@ from jobmaster.errors import ConfigurationError
 from jobmaster.rules.paging import LONGEST_PAGE
 
 if TYPE_CHECKING:
-    from jobmaster.model.schedule import Schedule
-    from jobmaster.ports.schedules import ScheduleQuery
+    from jobmaster.model.schedule import Schedule, ScheduleQuery
 
 
 class SchedulePlace(NamedTuple):
