@@ -4,7 +4,7 @@
     NaturalCron("every day at 9:00", tz="Europe/Berlin")
     Every(30).minutes().between("9:00", "18:00").on(Weekday.MONDAY, Weekday.FRIDAY).build()
 
-A text goes through `grammar` (lark; its words: `vocabulary`) to phrases, through `reading` and `values` to `rules`, which
+A text goes through `grammar` (lark; words: `vocabulary`) to phrases, through `reading` and `values` to `rules`, which
 `checking` looks at as a whole; `diagnosis` says what is wrong with a text that the grammar does not take. From rules,
 `occurrences` computes moments, `explaining` English, `to_cron` cron lines. Names are imported when they are used.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from lark import Token, UnexpectedToken
@@ -9,12 +10,13 @@ from lark import Token, UnexpectedToken
 from jobmaster.schedules.natural import grammar
 from jobmaster.schedules.natural.problems import Kind, Problem
 from jobmaster.schedules.natural.rules import Span
-from jobmaster.schedules.natural.vocabulary import FILLERS, suggestion
+from jobmaster.schedules.natural.vocabulary import FILLERS, WORDS, suggestion
 from jobmaster.schedules.natural.zones import zone_named
 
 _RULES = frozenset({"EVERY", "SHORTCUT", "POINT", "BETWEEN", "BOUND", "ZONE", "TZ"})
 _VALUES = frozenset({"CLOCK", "DATE", "NUMBER", "MONTH", "WEEKDAY", "SPECIAL", "CLOSEST", "EDGE"})
 _END = "$END"
+_ISO_MOMENT = re.compile(r"([0-9-]+)(t)([0-9]+)$", re.IGNORECASE)
 
 
 def problems(text: str, surprise: UnexpectedToken) -> list[Problem]:
@@ -153,6 +155,12 @@ class _Scene:
         return self._says(message, meant)
 
     def zone_is_missing(self) -> Problem | None:
+        if self._clause_type() == "ZONE":
+            word, name = self._raw(self._clause).split(maxsplit=1)
+            if name.lower() in WORDS:
+                end = self._span_at(self._clause).end
+                message = f"`{word}` needs the name of a time zone, not `{name}`"
+                return Problem(Kind.BAD_CLAUSE, message, Span(end - len(name), end))
         if self._type != "TZ":
             return None
         end = self._span_at(0).end
@@ -172,9 +180,18 @@ class _Scene:
     def colons(self) -> Problem | None:
         if self._type != "COLON":
             return None
+        iso = _ISO_MOMENT.match(self._raw(-1))
+        if iso is not None:
+            place = self._span_at(-1).start + iso.start(2)
+            return Problem(
+                Kind.UNKNOWN_TOKEN,
+                "between date and time stands a blank",
+                Span(place, place + 1),
+                f"{iso[1]} {iso[3]}:{self._raw(1)}",
+            )
         if self._type_at(-1) == "UNIT" and self._type_at(-2) == "NUMBER":
             return self._says(f"a time has no units: leave {self._quoted(-1)} out", offset=-1)
-        return self._says("a time has no blank beside `:`, and two digits after it", self._joined(":"))
+        return self._says("a time has no blank beside `:`, and two digits after it", self._joined())
 
     def signs(self) -> Problem | None:
         if self._type != "SIGN":
@@ -190,20 +207,23 @@ class _Scene:
             return self._says("the ends of a range are joined by `and`", "and")
         if before in {"CLOCK", "AMPM", "WEEKDAY"} and sign == "-":
             pair = f"between {self._raw(-1)} and {self._raw(1)}" if self._type_at(1) == before else ""
-            return self._says("a range is written with `between`", pair)
+            if self._type_at(1) != "NUMBER" or before == "AMPM":
+                return self._says("a range is written with `between`", pair)
         if before in {"NUMBER", "MONTH", "DATE"} and sign == "-":
-            return self._says("a date has no blank beside `-`", self._joined("-"))
+            return self._says("a date has no blank beside `-`", self._joined())
         return self._says(f"`{sign}` stands after a special day only: `LastDay - 1`")
 
-    def _joined(self, separator: str) -> str:
+    def _joined(self) -> str:
         """The time or date around the place without its blanks, or an empty text."""
-        first, last = -1, 1
-        left, right = self._raw(first), self._raw(last)
-        if not (left and right and (right[0].isdigit() or self._type_at(1) == "MONTH")):
-            return ""
-        return f"{left}{separator}{right.zfill(2)}"
+        parts = {"NUMBER", "MONTH", "DATE", "CLOCK", "SIGN", "COLON"}
+        first = last = 0
+        while self._type_at(first - 1) in parts:
+            first -= 1
+        while self._type_at(last + 1) in parts:
+            last += 1
+        return "".join(self._raw(offset) for offset in range(first, last + 1)) if first < 0 < last else ""
 
-    def decimal_or_half_days(self) -> Problem | None:
+    def am_pm(self) -> Problem | None:
         if self._type != "AMPM":
             return None
         if self._type_at(-1) == "AMPM":
@@ -225,14 +245,16 @@ class _Scene:
             if self._type == "WEEKDAY":
                 return self._says("`every` counts units, not weekdays", f"every {number} weeks AnchoredOn {raw}")
             return self._says(f"`every {number}` needs a unit", f"every {number} minutes")
-        if self._type in {"MONTH", "SPECIAL", "EDGE", "CLOSEST", "DATE"}:
+        if self._type in {"MONTH", "SPECIAL", "EDGE", "CLOSEST"}:
             interval, word = ("year", "in") if self._type == "MONTH" else ("month", "on")
-            interval = "year" if self._type == "DATE" else interval
+            raw += f" {self._raw(1)}" if self._type_at(1) == "UNIT" else ""
             return self._says(
                 "`every` counts units; a day or month goes into a clause of its own", f"every {interval} {word} {raw}"
             )
         if self._type in {"CLOCK", "NUMBER"}:
             return self._says("`every` counts units; a time goes into a clause of its own", f"every day at {raw}")
+        if self._type == "DATE":
+            return self._says("`every` counts units; a date stands alone, after `on`", f"on {raw}")
         if self._type == "LSQB":
             return self._says(
                 "`every` has no list", "every week on [...]" if self._type_at(1) == "WEEKDAY" else "every day at [...]"
@@ -246,7 +268,7 @@ class _Scene:
             return self._says(f"{self._quoted(0)} stands directly after `every ...`")
         if not self._inside("ANCHOR"):
             return None
-        if self._type_at(-1) == "ANCHOR" or self._type in {"UNIT", "ORDINAL"}:
+        if self._type_at(-1) == "ANCHOR" or self._type in {"UNIT", "ORDINAL", "AMPM"}:
             return self._says("an anchor is a number, or the name of a month or weekday")
         return None
 
@@ -254,6 +276,8 @@ class _Scene:
         """`every day 10:00`."""
         if self._clause_type() not in {"EVERY", "SHORTCUT", "ZONE"} or self._type not in _VALUES | {"UNIT"}:
             return None
+        if self._type == "UNIT" or (self._type == "NUMBER" and self._type_at(1) == "UNIT"):
+            return self._says("`every` takes one number and one unit")
         word = "at" if self._type == "CLOCK" or self._type_at(1) == "AMPM" else "on"
         word = "in" if self._type == "MONTH" else word
         end = self._raw(1) if self._type == "NUMBER" and self._type_at(1) in {"AMPM", "ORDINAL"} else ""
@@ -267,7 +291,8 @@ class _Scene:
         if self._type_at(-1) in {"BETWEEN", "LSQB", "COMMA"}:
             return self._says("the start of the range is missing")
         if self._clause_type() == "POINT" and self._type_at(-1) != "POINT":
-            values = f"[{self._raw(-1)}, {self._raw(1)}]"
+            values = f"{self._raw(-1)}, {self._raw(1)}"
+            values = values if self._open_bracket() else f"[{values}]"
             return self._says("`and` joins the ends of a range; alternatives stand in brackets", values)
         return self._says("`and` joins the ends of a range: `between 9:00 and 18:00`")
 
@@ -316,8 +341,8 @@ _EXPLANATIONS: tuple[Callable[[_Scene], Problem | None], ...] = (
     _Scene.units_in_a_time,
     _Scene.colons,
     _Scene.signs,
-    _Scene.decimal_or_half_days,
     _Scene.anchors,
+    _Scene.am_pm,
     _Scene.every_without_unit,
     _Scene.values_after_every,
     _Scene.ands,

@@ -171,7 +171,7 @@ def _window(pair: PairPhrase, phrase: RangePhrase, problems: list[Problem]) -> W
     if phrase.word is RangeWord.UPTO:
         end = _ordered(read_group(pair.end, Setting(Kind.BAD_RANGE), problems))
         return Window(tuple(Part(part.unit, part.unit.lowest, part.span) for part in end), end)
-    first = read_group(pair.start, Setting(Kind.BAD_RANGE, phrase.unit), problems)
+    first = read_group(pair.start, Setting(Kind.BAD_RANGE, phrase.unit, meant=pair.end[0].unit), problems)
     units = [part.unit for part in first]
     last = read_group(pair.end, Setting(Kind.BAD_RANGE, phrase.unit, units), problems)
     if [part.unit for part in last] != units:

@@ -201,6 +201,7 @@ class _Conversion:
                 self._reasons.append("every week, but on which weekday")
         if every is not None and every.unit >= Unit.MONTH and named and self._days is None:
             self._reasons.append(f"every {every.unit.name.lower()} on a day that depends on the one before")
+            return None
         if not named:
             return None
         return {day for day in range(1, 8) if all(c.mask(Unit.DAY, month_from_sunday) >> day & 1 for c in named)}

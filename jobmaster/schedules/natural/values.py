@@ -18,13 +18,13 @@ class Setting(NamedTuple):
         kind: BAD_POINT or BAD_RANGE: the reason if a unit does not have a value.
         unit: the unit before the bracket, that of bare numbers.
         like: units of the start of the range, if the group is its end.
-        word: of the clause, for suggestions.
+        meant: the unit that is named at the other end, for suggestions.
     """
 
     kind: Kind
     unit: Unit | None = None
     like: Sequence[Unit] = ()
-    word: str = "at"
+    meant: Unit | None = None
 
 
 _NO_NUMBER: int = -1  # stands for a number that was refused: the reading goes on, to find other problems
@@ -105,7 +105,7 @@ class _Reader:
                     Kind.BAD_DATE,
                     f"a year has four digits and stands first, `{texts[0]}` is none",
                     spans[0],
-                    "2026-01-31",
+                    f"20{texts[0]}" if len(texts[0]) == len(texts[-1]) == 2 else "",  # noqa: PLR2004 - `23-01-31`
                 )
             self._add(Unit.YEAR, int(texts[0]), spans[0])
         first = 1 if year_first else 0
@@ -165,6 +165,8 @@ class _Reader:
             raise refuse(Kind.BAD_CLAUSE, f"`{atom.text}` of what? A unit is missing", atom.span, f"{atom.text} day")
         number = int(atom.text)
         meant = f"{number}{ordinal_suffix(number)}" if 1 <= number <= Unit.DAY.highest else f"year {number}"
+        if self._setting.meant is not None:
+            meant = f"{self._setting.meant.name.lower()} {number}"
         raise refuse(
             Kind.BAD_CLAUSE,
             f"{number} has no unit: write a day as `10th`, a time as `10:00` or `10am`, others with their unit",
@@ -226,12 +228,11 @@ def _check_word_in_date(text: str, span: Span) -> None:
     digits = len(text) - len(text.lstrip("0123456789"))
     word = WORDS.get(text[digits:].lower())
     if word is None:
-        raise refuse(
-            Kind.UNKNOWN_TOKEN,
-            f"`{text[digits:]}` is no word of NaturalCron",
-            Span(span.start + digits, span.end),
-            " " if text[digits:].lower().startswith("t") and digits else suggestion(text[digits:]),
-        )
+        place = Span(span.start + digits, span.end)
+        if digits and text[digits:].lower().startswith("t"):
+            raise refuse(Kind.UNKNOWN_TOKEN, "between date and time stands a blank", Span(place.start, place.start + 1))
+        message = f"`{text[digits:]}` is no word of NaturalCron"
+        raise refuse(Kind.UNKNOWN_TOKEN, message, place, suggestion(text[digits:]))
     if word.type == Class.UNIT:
         raise refuse(Kind.BAD_CLAUSE, f"`{text[digits:]}`: units do not belong into a date", span)
 

@@ -189,6 +189,7 @@ _INSTEAD = {
     "fifteen": "15",
     "thirty": "30",
 }
+_SHORTEST_TYPO = 3
 FILLERS = frozenset({"the", "of", "a", "an", "o", "clock", "oclock", "please", "run"})
 """Words of English that are simply left out here."""
 
@@ -198,7 +199,10 @@ def suggestion(unknown: str) -> str:
     small = unknown.lower()
     if small in _INSTEAD:
         return _INSTEAD[small]
-    close = difflib.get_close_matches(small, [*WORDS, *_INSTEAD], n=1, cutoff=0.65) if len(small) > 1 else []
+    if len(small) < _SHORTEST_TYPO:
+        return ""
+    swapped = [word for word in WORDS if sorted(word) == sorted(small)]
+    close = swapped or difflib.get_close_matches(small, [*WORDS, *_INSTEAD], n=1, cutoff=0.7)
     if not close:
         return ""
     return WORDS[close[0]].spelling if close[0] in WORDS else _INSTEAD[close[0]]
