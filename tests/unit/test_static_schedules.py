@@ -1,4 +1,4 @@
-"""Schedules in code and files: what becomes of `@jm.every`, profiles and `[schedules.NAME]`, and how faults are told."""
+"""Schedules in code and files: what becomes of `@jm.every`, profiles and `[schedules.NAME]`, and faults of them."""
 
 from __future__ import annotations
 
@@ -341,11 +341,13 @@ class TestFiles:
             made("schedules = 5\n")
 
 
-def test_a_task_that_is_not_here_is_named(app: JobMaster) -> None:
-    with pytest.raises(NotRegistered):
-        app.every(HOUR)(type("NoHandler", (), {}))
-        app.scheduler.recurring(type("NoHandler", (), {}), HOUR)
+def test_a_class_that_is_no_handler_is_named(app: JobMaster) -> None:
+    stranger = type("NoHandler", (), {})
+    app.every(HOUR)(stranger)
+
     assert "neither a task nor a registered handler" in refused(app)
+    with pytest.raises(NotRegistered):
+        app.scheduler.recurring(stranger, HOUR)
 
 
 def _both(a: int, b: int) -> None: ...

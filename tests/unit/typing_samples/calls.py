@@ -5,9 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
-from jobmaster import JobContext, JobMaster, MessageData, Priority, Result
+from jobmaster import JobContext, JobMaster, MessageData, Priority, Result, ScheduleProfile
+from jobmaster.profiles import ScheduleCollection
+from jobmaster.schedules import Cron, NaturalCron
+from jobmaster.views import ScheduleInfo, ScheduleRun
 
 jm = JobMaster("typing")
 
@@ -105,8 +110,53 @@ async def inside_a_loop() -> None:
     assert_type(await async_bare(3), float)
     assert_type(await jm.aenqueue_many([async_bare.job(1)]), list[Result[float]])
     await async_bare.adelay("3")  # wrong
+    assert_type(await jm.scheduler.arecurring(sync_bare, "every hour", {"name": "J"}), ScheduleInfo)
+    assert_type(await jm.schedules.aruns("nightly"), Sequence[ScheduleRun])
 
 
+@jm.every("every day at 02:30", tz="Europe/Berlin")
+def becomes_a_task(day: int = 0) -> str:
+    return str(day)
+
+
+@jm.every(Cron("0 3 * * *"), {"order": 1}, overlap="skip", jitter=timedelta(seconds=5))
+@jm.task(lane="bulk")
+def is_a_task(order: int) -> bytes:
+    return bytes(order)
+
+
+@jm.every(timedelta(hours=1), {"Name": "J"})
+@jm.handler("Hourly")
+class Hourly:
+    def handle(self, job: JobContext) -> str:
+        return job.id
+
+
+@jm.profile
+class Reports(ScheduleProfile):
+    profile_id = "reports"
+
+    def configure(self, schedules: ScheduleCollection) -> None:
+        schedules.add(sync_bare, ("NaturalCron", "every 1 minutes"), {"name": "J"}, misfire="all", misfire_limit=3)
+        schedules.add(sync_bare, "every hour", misfyre="all")  # wrong
+
+
+assert_type(becomes_a_task.delay(3).get(), str)
+assert_type(becomes_a_task(3), str)
+assert_type(is_a_task.delay(order=1).get(), bytes)
+assert_type(Hourly().handle, Any)  # wrong
+assert_type(Reports.profile_id, str)
+assert_type(jm.scheduler.recurring(Hourly, [datetime.now(UTC)], MessageData()), ScheduleInfo)
+assert_type(jm.scheduler.recurring("by.name", NaturalCron.parse("every hour"), name="n", tz=None), ScheduleInfo)
+assert_type(jm.schedules.edit("n", version=1, when="every day", jitter=None), ScheduleInfo)
+assert_type(jm.scheduler.run_now("n").get(), Any)
+becomes_a_task.delay("3")  # wrong
+is_a_task.delay()  # wrong
+jm.scheduler.recurring(sync_bare, 5)  # wrong
+jm.scheduler.recurring(sync_bare, "every hour", overlap="maybe")  # wrong
+jm.scheduler.recurring(sync_bare, "every hour", jiter=5)  # wrong
+jm.schedules.edit("n", versoin=1)  # wrong
+jm.profile(int)  # wrong
 sync_bare.delay(3)  # wrong
 sync_bare.delay(nmae="J")  # wrong
 sync_bare.delay()  # wrong
