@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jobmaster.engine.persistence import Backoff
     from jobmaster.engine.store_clock import StoreClock
     from jobmaster.engine.tuning import Tuning
-    from jobmaster.model.schedule import DueSchedules, Plan, Rule, Schedule
+    from jobmaster.model.schedule import DueSchedules, Plan, Schedule
     from jobmaster.ports.clock import Clock
     from jobmaster.ports.store import Store
     from jobmaster.schedules.expression import Expression
@@ -57,16 +57,25 @@ class CompiledRules:
     def __init__(self, *, zone: str, most: int = _COMPILED_RULES) -> None:
         self._zone = zone
         self._most = most
-        self._rules: OrderedDict[tuple[str, str, str], Expression] = OrderedDict()
+        self._rules: OrderedDict[tuple[str, str, str, bytes], Expression] = OrderedDict()
+        self._languages: set[str] = set()
 
-    def of(self, rule: Rule) -> Expression:
-        """The rule, computed; raises what its provider raises."""
-        name = (rule.type_id, rule.text, rule.zone)
+    async def of(self, schedule: Schedule) -> Expression:
+        """The schedule's rule, computed; raises what its provider raises."""
+        rule = schedule.rule
+        # `H` of cron is some value that is derived from the schedule: such a rule is shared by no two of them.
+        key = schedule.key if rule.type_id == "Cron" and "h" in rule.text.lower() else b""
+        name = (rule.type_id, rule.text, rule.zone, key)
         known = self._rules.get(name)
         if known is not None:
             self._rules.move_to_end(name)
             return known
-        known = self._rules[name] = compiled(rule, zone=self._zone)
+        if rule.type_id in self._languages:
+            known = compiled(rule, zone=self._zone, key=key)
+        else:  # the first rule of a language loads its parser, which would hold up the jobs on this loop
+            known = await asyncio.to_thread(compiled, rule, zone=self._zone, key=key)
+            self._languages.add(rule.type_id)
+        self._rules[name] = known
         if len(self._rules) > self._most:
             self._rules.popitem(last=False)
         return known
@@ -158,7 +167,7 @@ class Planner:
     async def _plan_of(self, schedule: Schedule, now_us: int) -> Plan:
         """The plan; of a rule that cannot be computed one that parks its schedule, and no other."""
         try:
-            rule = self._rules.of(schedule.rule)
+            rule = await self._rules.of(schedule)
             await self._breathe()
             steps = plan(schedule, rule, now_us=now_us, horizon_us=round(self._tuning.plan_ahead * 1e6))
             while True:

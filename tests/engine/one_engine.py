@@ -17,8 +17,10 @@ from jobmaster.engine.worker import Engine
 from jobmaster.model.bucket import NewBucket
 from jobmaster.model.ids import JobKey, new_job_key
 from jobmaster.model.job import Envelope, JobState, NewJob, encode_envelope
+from jobmaster.model.schedule import Schedule
 from jobmaster.model.states import WorkerMode
 from jobmaster.model.worker import Registration
+from jobmaster.ports.clock import Clock
 from jobmaster.ports.workload import Pool, Workload
 from jobmaster.rules.lease import LeaseTiming
 
@@ -98,10 +100,12 @@ async def running_engine(
     archive: Any = None,
     apart_pool: Pool | None = None,
     suspects: Sequence[JobKey] = (),
+    schedules: Callable[[], Sequence[Schedule]] = lambda: (),
+    clock: Clock | None = None,
     **tuning: Any,
 ) -> AsyncIterator[Running]:
     """An engine that has its first grant; stopped at the end where the test did not do it."""
-    clock = RealClock()
+    clock = clock or RealClock()
     link = ThreadLink(stop=lambda _now: None, on_condemned=lambda _reason: None)
     numbers = Tuning(**({"slots": 10, "grace": 5.0, "lease": lease} | tuning))
     engine = Engine(
@@ -121,6 +125,7 @@ async def running_engine(
             mode=numbers.mode or WorkerMode.FULL,
         ),
         tasks=lambda: ["add"],
+        schedules=schedules,
         archive=archive,
         seed=hash(name),
     )

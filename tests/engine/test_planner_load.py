@@ -1,0 +1,46 @@
+"""Ten thousand schedules: the first plan, a later pass with nothing to do, memory, and the loop beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.engine.many_schedules import LoopLags, chunks, many, planner_of
+
+COUNT = 10_000
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("store", ["sqlite", "postgresql"], indirect=True)
+async def test_ten_thousand_schedules(store: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    made = many(COUNT)
+    for some in chunks(made, 500):
+        await store.ensure_schedules(some)
+    planner, lags = planner_of(store), LoopLags()
+    memory = psutil.Process().memory_info().rss
+    watching = asyncio.create_task(lags.watch())
+    begun = time.monotonic()
+    next_us = await planner.plan_all()
+    first = time.monotonic() - begun
+    watching.cancel()
+    memory = psutil.Process().memory_info().rss - memory
+    begun = time.monotonic()
+    await planner.plan_all()
+    later = time.monotonic() - begun
+    with capsys.disabled():
+        print(
+            f"\n{COUNT} schedules: first plan {first:.2f} s, later {1000 * later:.1f} ms, {memory / 1e6:.0f} MB, "
+            f"the loop was held {1000 * lags.longest:.1f} ms at most"
+        )
+    stored = [await store.get_schedule(one.key) for one in made[::100]]
+    assert all(one.cursor_us is not None or one.rule.type_id == "TimeSpanInterval" for one in stored)
+    assert not any(one.error for one in stored)
+    assert next_us is not None
+    assert first < 5.0
+    assert later < 0.3
+    assert memory < 100e6
+    assert lags.longest < 0.020
