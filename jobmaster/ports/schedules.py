@@ -7,6 +7,8 @@ refused by its guard (version, cursor), or by the age of what it decided on.
 
 *drop(schedule)*: its occurrences after now whose jobs have not begun go: a job that is HeldOnMaster is deleted with its
 occurrence's row; one that an owner has (Queued) is cancelled as R19 does, and its row stays. What had its moment stays.
+Where the schedule goes on (an edit, a definition that changed), Queued ones are left to the first plan after it: one
+whose moment that plan has, too, runs as it was planned, the others are cancelled by it. So no moment is lost.
 
 *turn*: an occurrence whose overlap is not ALLOW begins by a guarded start (`start`, `take_over`), which decides under
 the schedule's row. Where `current_job` is another job that has not ended (one that waits for its retry has not, either)
@@ -52,13 +54,14 @@ class ScheduleStore(Protocol):
     async def ensure_schedules(self, schedules: Sequence[Schedule]) -> list[Schedule]:
         """Static ones that this worker's code has: insert, or replace what differs; `ensured_us` becomes now.
 
-        Rule, task, template, lane, priority, name and source are compared. One that differs: version + 1, error
-        cleared, drop(schedule), `since_us` now, cursor None. Paused stays paused, Canceled stays Canceled. An Inactive
-        or Completed one becomes Active with `since_us` now and cursor None: what it missed stays missed. One that
-        did not change keeps its cursor: what was missed while nobody lived is its misfire policy's.
+        Rule, task, template, lane and priority are compared. One that differs: version + 1, error cleared,
+        drop(schedule), planned again from its latest occurrence that has come; with another rule from now (`since_us`
+        now, cursor None). Paused stays paused, Canceled stays Canceled. An Inactive or Completed one becomes Active
+        with `since_us` now and cursor None: what it missed stays missed. One that did not change keeps its cursor: what
+        was missed while nobody lived is its misfire policy's. Name and source are replaced without more ado.
 
-        Raises:
-            ConfigurationError: one has a name that another schedule bears. Nothing was changed.
+        A name that another static schedule bears goes over to this one (that one has left the code, or is another
+        release's); where a dynamic one bears it, or one before it in `schedules`, it is stored without a name.
         """
         ...
 
@@ -98,7 +101,8 @@ class ScheduleStore(Protocol):
         Pausing, editing and cancelling do drop(schedule); a pause keeps nothing planned. Resuming, editing and taking
         up again set `since_us` now, cursor None, and `plan_at_us` now where it is Active, not paused and not parked. A
         new rule clears the error. What it is already (a pause of a paused one) is no change: nothing happens, and the
-        version stays. `clear_error` alone keeps the cursor: what was missed is the misfire policy's.
+        version stays. `clear_error` alone keeps the cursor: what was missed is the misfire policy's. A new name alone
+        changes nothing else.
 
         Returns:
             None where `version` is not None and not the stored one, or where nobody knows the key, or where

@@ -5,12 +5,13 @@ Pure: a store reads the row (and holds it), asks here, and writes what it is tol
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec.structs import replace
 
 from jobmaster.errors import ConfigurationError
-from jobmaster.model.schedule import SCHEDULE_MOVES, Schedule, ScheduleKind, ScheduleStatus
+from jobmaster.model.schedule import MOST_OCCURRENCES, SCHEDULE_MOVES, Schedule, ScheduleKind, ScheduleStatus
 from jobmaster.rules.storable import LATEST_US, cleaned
 
 if TYPE_CHECKING:
@@ -24,15 +25,25 @@ says that it has it. Nobody outside of a store sees it."""
 
 LONGEST_ERROR: Final = 1_000
 
-_DEFINED: Final = ("rule", "task", "template", "lane", "priority", "name", "source")
-_EDITED: Final = ("rule", "task", "template", "lane", "priority", "name")
+_DEFINED: Final = ("rule", "task", "template", "lane", "priority")
+_IN_PLACE: Final = ("name", "source")
+"""What an occurrence does not hang on."""
+
+
+class Drop(Enum):
+    """Which of the occurrences that are planned ahead go (ports.schedules: *drop*)."""
+
+    NOTHING = 0
+    HELD = 1
+    """Those that no owner has; the schedule goes on."""
+    ALL = 2
 
 
 class Changed(NamedTuple):
-    """A row after a change. `drops`: what was planned ahead goes (ports.schedules: *drop*)."""
+    """A row after a change, and what becomes of what was planned."""
 
     schedule: Schedule
-    drops: bool
+    drops: Drop
 
 
 def added(schedule: Schedule, now_us: int) -> Schedule:
@@ -55,44 +66,61 @@ def changed(stored: Schedule, change: ScheduleChange, now_us: int) -> Changed | 
     """A person's edit, pause, resumption or end. None: SCHEDULE_MOVES has no such move."""
     if change.status is not None and change.status not in SCHEDULE_MOVES[stored.status]:
         return None
-    new = replace(stored, **_differing(stored, change))
-    edited = new != stored
-    if edited and new.rule != stored.rule:
+    given = {name: value for name in _DEFINED if (value := getattr(change, name)) is not None}
+    new = replace(stored, **given)
+    is_edited = new != stored
+    if change.clear_error or new.rule != stored.rule:
         new = replace(new, error="")
-    if change.clear_error and new.error:
-        new = replace(new, error="", plan_at_us=now_us)
-    pauses = change.paused is not None and change.paused != stored.paused
-    if pauses:
-        new = replace(new, paused=not stored.paused)
-    moves = change.status is not None
+    if change.paused is not None:
+        new = replace(new, paused=change.paused)
     if change.status is not None:
-        ended_us = now_us if change.status.is_final else None
-        new = replace(new, status=change.status, ended_us=ended_us)
-    if edited or pauses or moves:
+        new = replace(new, status=change.status, ended_us=now_us if change.status.is_final else None)
+    if is_edited or (new.paused, new.status) != (stored.paused, stored.status):
         new = _anew(new, now_us)
+    elif new.error != stored.error:
+        new = _due(new, now_us)
+    if change.name is not None:
+        new = replace(new, name=change.name)
     if new == stored:  # a repetition
-        return Changed(stored, drops=False)
-    drops = edited or (pauses and new.paused) or (moves and new.status.is_final)
-    return Changed(replace(new, version=stored.version + 1), drops=drops)
+        return Changed(stored, Drop.NOTHING)
+    return Changed(replace(new, version=stored.version + 1), _dropped(stored, new, is_edited=is_edited))
 
 
-def _differing(stored: Schedule, change: ScheduleChange) -> dict[str, object]:
-    given = ((name, getattr(change, name)) for name in _EDITED)
-    return {name: value for name, value in given if value is not None and value != getattr(stored, name)}
+def _dropped(stored: Schedule, new: Schedule, *, is_edited: bool) -> Drop:
+    stops = (new.paused and not stored.paused) or (new.status.is_final and not stored.status.is_final)
+    if stops:
+        return Drop.ALL
+    return Drop.HELD if is_edited else Drop.NOTHING
 
 
 def ensured(stored: Schedule, wanted: Schedule, now_us: int) -> Changed:
     """A static schedule after a worker said that its code has it, as `wanted`."""
     new = replace(stored, **{name: getattr(wanted, name) for name in _DEFINED})
     differs = new != stored
-    revived = _is_revived(stored)
+    revived = stored.status in (ScheduleStatus.INACTIVE, ScheduleStatus.COMPLETED)
     if differs:
-        new = replace(new, error="")
+        new = replace(new, error="", version=stored.version + 1)
     if revived:
-        new = replace(new, status=ScheduleStatus.ACTIVE, ended_us=None)
-    if differs or revived:
-        new = replace(_anew(new, now_us), version=stored.version + 1)
-    return Changed(replace(woken(new, now_us), ensured_us=now_us), drops=differs)
+        new = replace(new, status=ScheduleStatus.ACTIVE, ended_us=None, version=stored.version + 1)
+    if revived or new.rule != stored.rule:
+        new = _anew(new, now_us)
+    elif differs:
+        new = _due(new, now_us)
+    new = replace(new, ensured_us=now_us, **{name: getattr(wanted, name) for name in _IN_PLACE})
+    return Changed(woken(new, now_us), Drop.HELD if differs else Drop.NOTHING)
+
+
+def rewound(schedule: Schedule, latest_us: int | None, now_us: int) -> Schedule:
+    """A schedule whose moments are the old ones, after what was planned ahead was dropped: it is planned again.
+
+    Args:
+        schedule: as `ensured` gave it.
+        latest_us: its latest occurrence that has come; None: there is none.
+        now_us: the store's now.
+    """
+    if schedule.cursor_us is None or schedule.cursor_us <= now_us:
+        return schedule
+    return replace(schedule, cursor_us=now_us if latest_us is None else latest_us)
 
 
 def kept(stored: Schedule, now_us: int) -> Schedule:
@@ -109,10 +137,6 @@ def woken(schedule: Schedule, now_us: int) -> Schedule:
     return replace(schedule, plan_at_us=now_us) if schedule.plan_at_us == ASLEEP_US else schedule
 
 
-def _is_revived(stored: Schedule) -> bool:
-    return stored.status in (ScheduleStatus.INACTIVE, ScheduleStatus.COMPLETED)
-
-
 def expired(stored: Schedule, now_us: int) -> Schedule:
     """A static schedule that left the code."""
     return replace(stored, status=ScheduleStatus.INACTIVE, ended_us=now_us, plan_at_us=None, version=stored.version + 1)
@@ -120,8 +144,13 @@ def expired(stored: Schedule, now_us: int) -> Schedule:
 
 def _anew(schedule: Schedule, now_us: int) -> Schedule:
     """Planned from now on, where it is planned at all."""
+    return replace(_due(schedule, now_us), since_us=now_us, cursor_us=None)
+
+
+def _due(schedule: Schedule, now_us: int) -> Schedule:
+    """To be looked at by a planner, where it is planned at all."""
     due = schedule.status is ScheduleStatus.ACTIVE and not schedule.paused and not schedule.error
-    return replace(schedule, since_us=now_us, cursor_us=None, plan_at_us=now_us if due else None)
+    return replace(schedule, plan_at_us=now_us if due else None)
 
 
 def fits(stored: Schedule, plan: Plan) -> bool:
@@ -131,6 +160,11 @@ def fits(stored: Schedule, plan: Plan) -> bool:
         and not stored.paused
         and (stored.version, stored.cursor_us) == (plan.version, plan.cursor_us)
     )
+
+
+def begins_anew(plan: Plan) -> bool:
+    """Whether it is the first plan after an edit: what owners still have of the old one, and is not in it, goes."""
+    return plan.cursor_us is None and plan.version > 1 and not plan.error and len(plan.occurrences) < MOST_OCCURRENCES
 
 
 def planned(stored: Schedule, plan: Plan, now_us: int) -> Schedule:
@@ -154,18 +188,42 @@ def seen(schedule: Schedule) -> Schedule:
     return replace(schedule, plan_at_us=None) if schedule.plan_at_us == ASLEEP_US else schedule
 
 
-def check_names(wanted: Iterable[Schedule], bearers: Iterable[tuple[str, ScheduleKey]]) -> None:
-    """Raise ConfigurationError where one has a name that another schedule bears.
+def check_name(schedule: Schedule, bearer: ScheduleKey | None) -> None:
+    """Raise ConfigurationError where another schedule bears the name of this one."""
+    if schedule.name and schedule.status is not ScheduleStatus.CANCELED and bearer not in (None, schedule.key):
+        raise ConfigurationError(
+            f"The schedule name {schedule.name!r} is taken. Choose another, or cancel the schedule that has it."
+        )
 
-    Args:
-        wanted: schedules that shall bear their names.
-        bearers: those names and keys that are stored; of `wanted` ones they are to be replaced.
+
+class Bearer(NamedTuple):
+    """A schedule that bears a name, and is not Canceled."""
+
+    name: str
+    key: ScheduleKey
+    kind: ScheduleKind
+
+
+class Named(NamedTuple):
+    """Static schedules with the names that they get, and those that lose theirs."""
+
+    schedules: list[Schedule]
+    lose: list[ScheduleKey]
+
+
+def named(wanted: Iterable[Schedule], bearers: Iterable[Bearer]) -> Named:
+    """Who bears which name: no worker fails to start because of one.
+
+    Another static schedule loses it (it has left the code, or another release has it); a dynamic one, and an earlier
+    one of `wanted`, keeps it, and the static one goes without a name.
     """
-    new = [schedule for schedule in wanted if schedule.name]
-    replaced = {schedule.key for schedule in new}
-    taken = {name: key for name, key in bearers if key not in replaced}
-    for schedule in new:
-        if taken.setdefault(schedule.name, schedule.key) != schedule.key:
-            raise ConfigurationError(
-                f"The schedule name {schedule.name!r} is taken. Choose another, or cancel the schedule that has it."
-            )
+    schedules = list(wanted)
+    replaced = {schedule.key for schedule in schedules}
+    others = {bearer.name: bearer for bearer in bearers if bearer.key not in replaced}
+    kept = {name: other.key for name, other in others.items() if other.kind is not ScheduleKind.STATIC}
+    given: list[Schedule] = []
+    for schedule in schedules:
+        free = not schedule.name or kept.setdefault(schedule.name, schedule.key) == schedule.key
+        given.append(schedule if free else replace(schedule, name=""))
+    names = {schedule.name for schedule in given}
+    return Named(given, [other.key for name, other in others.items() if name in names])

@@ -51,7 +51,7 @@ def made(who: str = "report", /, **fields: Any) -> Schedule:
 
 
 def static(who: str = "report", /, **fields: Any) -> Schedule:
-    return made(who, kind=ScheduleKind.STATIC, source="app.py:12", **fields)
+    return made(who, **{"kind": ScheduleKind.STATIC, "source": "app.py:12", **fields})
 
 
 async def added(cluster: Cluster, who: str = "report", /, **fields: Any) -> Schedule:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from jobmaster.errors import ConfigurationError, SerializationError
-from jobmaster.model.schedule import Misfire, Overlap, Rule, Schedule, ScheduleKind, ScheduleStatus
+from jobmaster.model.schedule import Misfire, Overlap, Rule, Schedule, ScheduleKind, ScheduleStatus, Trigger
 from jobmaster.model.states import CancelOutcome, JobStatus
 from jobmaster.ports.schedules import ScheduleChange, ScheduleQuery
 from tests.conformance.cases import case
@@ -19,6 +19,7 @@ from tests.conformance.schedule_cases import (
     EVERY_MINUTE,
     MINUTE,
     added,
+    apply,
     changed,
     due,
     known,
@@ -26,6 +27,7 @@ from tests.conformance.schedule_cases import (
     moments,
     plan_of,
     planned,
+    run,
     static,
 )
 
@@ -179,6 +181,13 @@ async def test_a_change_of_another_version_or_to_nowhere_is_refused(cluster: Clu
     assert (await changed(cluster, third, name="report")).name == "report", "a canceled one bears its name no more"
 
 
+async def test_a_new_name_changes_nothing_else(cluster: Cluster) -> None:
+    before = await planned(cluster, await added(cluster), NOON + MINUTE)
+    after = await changed(cluster, before, name="other")
+    assert after == msgspec.structs.replace(before, name="other", version=2)
+    assert await moments(cluster, before) == [NOON + MINUTE]
+
+
 @case("repeat", "change_schedule")
 async def test_what_is_so_already_is_no_change(cluster: Cluster) -> None:
     schedule = await added(cluster)
@@ -260,6 +269,47 @@ async def test_what_an_owner_has_already_is_cancelled_and_remembered(cluster: Cl
     assert reply.outcome is CancelOutcome.REQUESTED
 
 
+async def test_an_edit_loses_no_moment_that_an_owner_has_already(cluster: Cluster) -> None:
+    both, old = NOON + 10 * SECOND, NOON + 11 * SECOND
+    schedule = await planned(cluster, await added(cluster), both, old, NOON + MINUTE)
+    bucket = await cluster.bucket(await cluster.worker(lanes=("mail",)), lane="mail", priority=4)
+    claimed = {job.due_us: job.key for job in (await cluster.claim(bucket, window=15)).jobs}
+    assert set(claimed) == {both, old}
+    await changed(cluster, schedule, rule=EVERY_HOUR)
+    assert await moments(cluster, schedule) == [both, old]
+    by_hand = run(schedule, NOON + 12 * SECOND, trigger=Trigger.RUN_NOW)
+    assert await cluster.store.add_occurrences(schedule.key, [by_hand]) == [True]
+    assert len((await cluster.claim(bucket, window=15)).jobs) == 1
+    assert await apply(cluster, plan_of(await known(cluster, schedule), both, NOON + 20 * SECOND)) == [True]
+    states = [await cluster.status(key) for key in (claimed[both], claimed[old], by_hand.job.key)]
+    assert states == [JobStatus.QUEUED, JobStatus.CANCELLED, JobStatus.QUEUED]
+    grant = await cluster.renew(bucket.owner or 0, held=[(key, 1) for key in claimed.values()])
+    assert grant.cancels == [claimed[old]]
+
+
+@pytest.mark.parametrize("fields", [{"error": "broken"}, {"cursor_us": None}], ids=["parked", "later"])
+async def test_what_owners_have_is_left_by_plans_that_say_nothing_of_it(
+    cluster: Cluster, fields: dict[str, Any]
+) -> None:
+    schedule = await planned(cluster, await added(cluster), NOON + 10 * SECOND)
+    bucket = await cluster.bucket(await cluster.worker(lanes=("mail",)), lane="mail", priority=4)
+    (claimed,) = (await cluster.claim(bucket, window=15)).jobs
+    if "error" in fields:
+        schedule = await changed(cluster, schedule, task="other")
+        assert await apply(cluster, plan_of(schedule, **fields)) == [True]
+    else:
+        assert await apply(cluster, plan_of(schedule, NOON + MINUTE)) == [True]
+    assert await cluster.status(claimed.key) is JobStatus.QUEUED
+
+
+async def test_clearing_the_error_of_a_paused_one_plans_nothing(cluster: Cluster) -> None:
+    schedule = await added(cluster)
+    assert await apply(cluster, plan_of(schedule, error="broken")) == [True]
+    await changed(cluster, schedule, paused=True)
+    assert (await changed(cluster, schedule, clear_error=True)).plan_at_us is None
+    assert await due(cluster) == []
+
+
 # -- ensure_schedules, keep_schedules, expire_schedules
 
 
@@ -294,10 +344,45 @@ async def test_a_definition_that_changed_is_planned_anew(cluster: Cluster) -> No
     await changed(cluster, before, status=CANCELED)
     (canceled,) = await cluster.store.ensure_schedules([static(task="else")])
     assert (canceled.status, canceled.task) == (CANCELED, "else"), "Canceled stays Canceled"
-    await added(cluster, "dynamic")
-    with pytest.raises(ConfigurationError, match="'dynamic' is taken"):
-        await cluster.store.ensure_schedules([static("new"), static("x", name="dynamic")])
-    assert await cluster.store.get_schedule(static("new").key) is None
+
+
+async def test_a_definition_that_changed_its_call_alone_misses_nothing_and_keeps_its_beat(cluster: Cluster) -> None:
+    (first,) = await cluster.store.ensure_schedules([static()])
+    before = await planned(cluster, first, NOON + SECOND, NOON + MINUTE, NOON + 2 * MINUTE)
+    cluster.later(61)
+    (after,) = await cluster.store.ensure_schedules([static(template=b"new")])
+    assert (after.version, after.template, after.since_us) == (2, b"new", before.since_us)
+    assert (after.cursor_us, after.plan_at_us) == (NOON + MINUTE, cluster.now_us)
+    assert await moments(cluster, first) == [NOON + SECOND, NOON + MINUTE]
+    await planned(cluster, after, NOON + 2 * MINUTE)
+    cluster.later(7200)
+    (late,) = await cluster.store.ensure_schedules([static(template=b"newer")])
+    assert late.cursor_us == NOON + 2 * MINUTE, "what was missed meanwhile is the misfire policy's"
+    moved = static(template=b"newer", source="app.py:99")
+    assert await cluster.store.ensure_schedules([moved]) == [msgspec.structs.replace(late, source="app.py:99")]
+
+
+async def test_an_edit_of_a_sparse_schedule_plans_from_now(cluster: Cluster) -> None:
+    (first,) = await cluster.store.ensure_schedules([static()])
+    assert await apply(cluster, plan_of(first, new_cursor_us=NOON + MINUTE)) == [True]
+    cluster.later(1)
+    (after,) = await cluster.store.ensure_schedules([static(task="else")])
+    assert after.cursor_us == cluster.now_us
+
+
+async def test_static_schedules_get_free_names(cluster: Cluster) -> None:
+    dynamic = await added(cluster, "dynamic")
+    named = await cluster.store.ensure_schedules([static("one"), static("x", name="dynamic"), static("y", name="one")])
+    assert [one.name for one in named] == ["one", "", ""]
+    assert await known(cluster, dynamic) == dynamic
+    cluster.later(1)
+    again = await cluster.store.ensure_schedules([static("x", name="dynamic")])
+    assert again == [msgspec.structs.replace(named[1], ensured_us=cluster.now_us)], "that is no change"
+    (heir,) = await cluster.store.ensure_schedules([static("z", name="one")])
+    assert (heir.name, (await known(cluster, named[0])).name) == ("one", "")
+    assert (await cluster.store.find_schedule("one")).key == heir.key
+    await changed(cluster, dynamic, status=CANCELED)
+    assert [one.name for one in await cluster.store.ensure_schedules([static("x", name="dynamic")])] == ["dynamic"]
     a, b = await cluster.store.ensure_schedules([static("a"), static("b")])
     swapped = await cluster.store.ensure_schedules([static("a", name="b"), static("b", name="a")])
     assert [one.name for one in swapped] == ["b", "a"]

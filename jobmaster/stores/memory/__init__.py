@@ -7,6 +7,8 @@ a `stores.split.SplitStore`. A store belongs to one event loop; nothing survives
     leases.py     workers, renewals, lost buckets
     buckets.py    open, give up, complete, retire, drain
     claims.py     held jobs: in, claimed, swept
+    schedules.py  recurring schedules: made, changed, asked for (schedule_rows.py: their table)
+    occurrences.py  what is planned of them, and whose turn it is
     runs.py       guarded starts, finishes, releases
     cancels.py    tombstones, reschedule, retry by a person
     upkeep.py     settings, definitions, commands, retention

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from jobmaster.model.reasons import OVERLAP
-from jobmaster.model.schedule import DueSchedules, OccurrenceRecord, Overlap, ScheduleKey, ScheduleKind
+from jobmaster.model.schedule import DueSchedules, OccurrenceRecord, Overlap, ScheduleKey, ScheduleKind, Trigger
 from jobmaster.model.states import JobStatus
 from jobmaster.rules import schedule_changes as changes
 from jobmaster.rules.overlap import WAIT_US
 from jobmaster.rules.storable import check_jobs, check_key
 from jobmaster.stores.memory.claims import Claims
-from jobmaster.stores.memory.schedules import Schedules
+from jobmaster.stores.memory.schedules import OWNED, Schedules
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,10 +56,20 @@ class Occurrences(Schedules, Claims):
         stored = self.schedules.get(plan.key)
         if stored is None or not self._fits(stored, plan):
             return False
+        if changes.begins_anew(plan):
+            self._drop_unplanned(plan, now)
         for occurrence in plan.occurrences:
             self._insert_occurrence(plan.key, occurrence, now)
         self.schedules.put(changes.planned(stored, plan, now))
         return True
+
+    def _drop_unplanned(self, plan: Plan, now: int) -> None:
+        moments = {occurrence.at_us for occurrence in plan.occurrences}
+        for record in self.schedules.occurrences.get(plan.key, {}).values():
+            if record.at_us > now and record.trigger is Trigger.SCHEDULE and record.at_us not in moments:
+                row = self.jobs.get(record.key)
+                if row is not None and row.status in OWNED:
+                    self._cancel_row(row, now)
 
     _fits = staticmethod(changes.fits)
 

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobmaster.model.schedule import ScheduleKind, ScheduleStatus
+from msgspec.structs import replace
+
+from jobmaster.model.schedule import Schedule, ScheduleKind, ScheduleStatus
 from jobmaster.model.states import JobStatus
 from jobmaster.ports.schedules import SchedulePage
 from jobmaster.rules import schedule_changes as changes
+from jobmaster.rules.schedule_changes import Bearer, Drop
 from jobmaster.rules.schedule_lists import matches, place_of, read_page, written
 from jobmaster.rules.storable import check_key, check_schedule
-from jobmaster.stores.memory.cancels import STOPPABLE, Cancels
+from jobmaster.stores.memory.cancels import Cancels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jobmaster.model.schedule import Schedule, ScheduleKey
+    from jobmaster.model.schedule import ScheduleKey
     from jobmaster.ports.schedules import ScheduleChange, ScheduleQuery
+
+OWNED = (JobStatus.ASSIGNED_TO_BUCKET, JobStatus.QUEUED)
+ACTIVE = ScheduleStatus.ACTIVE
 
 
 class Schedules(Cancels):
@@ -41,17 +47,16 @@ class Schedules(Cancels):
             check_schedule(schedule)
         await self._pause()
         now = self._begin()
-        bearing = [schedule for schedule in schedules if not self._is_canceled(schedule.key)]
-        self._check_names(bearing)
-        return [self._ensure(schedule, now) for schedule in schedules]
-
-    def _is_canceled(self, key: ScheduleKey) -> bool:
-        stored = self.schedules.get(key)
-        return stored is not None and stored.status is CANCELED
-
-    def _check_names(self, schedules: Sequence[Schedule]) -> None:
         bearers = (self.schedules.bearing(schedule.name) for schedule in schedules)
-        changes.check_names(schedules, [(bearer.name, bearer.key) for bearer in bearers if bearer is not None])
+        given = changes.named(schedules, [Bearer(one.name, one.key, one.kind) for one in bearers if one is not None])
+        for key in given.lose:
+            self._unname(key)
+        return [self._ensure(schedule, now) for schedule in given.schedules]
+
+    def _unname(self, key: ScheduleKey) -> None:
+        stored = self.schedules.get(key)
+        if stored is not None:
+            self.schedules.put(replace(stored, name=""))
 
     def _ensure(self, wanted: Schedule, now: int) -> Schedule:
         stored = self.schedules.get(wanted.key)
@@ -59,8 +64,9 @@ class Schedules(Cancels):
             new = changes.added(wanted, now)
         else:
             new, drops = changes.ensured(stored, wanted, now)
-            if drops:
-                self._drop_planned(wanted.key, now)
+            if drops is not Drop.NOTHING:
+                self._drop_planned(wanted.key, now, drops)
+                new = changes.rewound(new, self._latest(wanted.key, now), now)
         self.schedules.put(new)
         if stored is None or stored.plan_at_us != new.plan_at_us:
             self.hub.send(("schedules",))
@@ -85,7 +91,7 @@ class Schedules(Cancels):
             stored = self.schedules.get(key)
             if stored is not None:
                 self.schedules.put(changes.expired(stored, now))
-                self._drop_planned(key, now)
+                self._drop_planned(key, now, Drop.ALL)
         return idle
 
     async def change_schedule(
@@ -103,10 +109,9 @@ class Schedules(Cancels):
             return None
         new, drops = changed
         check_schedule(new)
-        if new.status is not CANCELED:
-            self._check_names([new])
-        if drops:
-            self._drop_planned(key, now)
+        bearer = self.schedules.bearing(new.name)
+        changes.check_name(new, None if bearer is None else bearer.key)
+        self._drop_planned(key, now, drops)
         self.schedules.put(new)
         if new != stored:
             self.hub.send(("schedules",))
@@ -115,8 +120,15 @@ class Schedules(Cancels):
     def _is_version(self, stored: Schedule, version: int | None) -> bool:
         return version is None or version == stored.version
 
-    def _drop_planned(self, key: ScheduleKey, now: int) -> None:
+    def _latest(self, key: ScheduleKey, now: int) -> int | None:
+        """The latest occurrence that has come."""
+        come = (at for at in self.schedules.occurrences.get(key, {}) if at <= now)
+        return max(come, default=None)
+
+    def _drop_planned(self, key: ScheduleKey, now: int, drops: Drop) -> None:
         """*drop*: what is planned for later and has not begun goes."""
+        if drops is Drop.NOTHING:
+            return
         occurrences = self.schedules.occurrences.get(key, {})
         for at in [at for at in occurrences if at > now]:
             row = self.jobs.get(occurrences[at].key)
@@ -125,7 +137,7 @@ class Schedules(Cancels):
             if row.status is JobStatus.HELD_ON_MASTER and not row.attempts:
                 self.jobs.delete([row.key])
                 del occurrences[at]
-            elif row.status in STOPPABLE and row.status is not JobStatus.HELD_ON_MASTER:
+            elif drops is Drop.ALL and row.status in OWNED:
                 self._cancel_row(row, now)
 
     # -- questions
@@ -150,7 +162,3 @@ class Schedules(Cancels):
         self._begin()
         stored = self.schedules.bearing(name)
         return None if stored is None else changes.seen(stored)
-
-
-ACTIVE = ScheduleStatus.ACTIVE
-CANCELED = ScheduleStatus.CANCELED

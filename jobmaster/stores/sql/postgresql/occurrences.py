@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from jobmaster.model.schedule import DueSchedules
 from jobmaster.rules import schedule_changes as changes
 from jobmaster.stores.sql.postgresql.hold import hold
-from jobmaster.stores.sql.postgresql.schedules import some
+from jobmaster.stores.sql.postgresql.schedules import drop_unplanned, some
 from jobmaster.stores.sql.postgresql.transaction import CLOCK
 from jobmaster.stores.sql.schedule_rows import NAMES, NEW_OCCURRENCE, OCCURRENCE, SCHEDULE, occurrence_of, schedule_of
 
@@ -89,8 +89,10 @@ async def plan_schedules(transaction: Transaction, plans: Sequence[Plan], as_of_
         if before is not None and fits:
             stored[plan.key] = changes.planned(before, plan, now_us)
             wanted += [(plan.key, occurrence) for occurrence in plan.occurrences]
+    done_plans = [plan for plan, done in zip(plans, applied, strict=True) if done]
+    await drop_unplanned(transaction, [plan for plan in done_plans if changes.begins_anew(plan)])
     await _insert(transaction, wanted)
-    after = {plan.key: stored[plan.key] for plan, done in zip(plans, applied, strict=True) if done}
+    after = {plan.key: stored[plan.key] for plan in done_plans}
     await _write_planned(transaction, list(after.values()))
     return applied
 

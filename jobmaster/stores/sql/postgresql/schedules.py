@@ -8,8 +8,11 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from jobmaster.model.schedule import ScheduleKind, ScheduleStatus
+from msgspec.structs import replace
+
+from jobmaster.model.schedule import ScheduleKind
 from jobmaster.rules import schedule_changes as changes
+from jobmaster.rules.schedule_changes import Bearer, Drop
 from jobmaster.rules.storable import check_schedule
 from jobmaster.stores.sql.job_rows import HELD
 from jobmaster.stores.sql.postgresql.cancel import cancel
@@ -19,7 +22,7 @@ from jobmaster.stores.sql.schedule_rows import NAMES, SCHEDULE, row_of, schedule
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from jobmaster.model.schedule import Schedule, ScheduleKey
+    from jobmaster.model.schedule import Plan, Schedule, ScheduleKey
     from jobmaster.ports.schedules import ScheduleChange
     from jobmaster.stores.sql.postgresql.transaction import Transaction
 
@@ -32,7 +35,7 @@ _ARRAYS = ", ".join(f"${index}::{kind}[]" for index, kind in enumerate(TYPES, 1)
 SOME = f"SELECT {SCHEDULE} FROM jm_schedule WHERE id = ANY($1::uuid[])"
 AND_HOLD = " ORDER BY id FOR NO KEY UPDATE"
 BEARING = f"SELECT {SCHEDULE} FROM jm_schedule WHERE name = $1 AND name <> '' AND status <> 3"
-BEARERS = "SELECT name, id FROM jm_schedule WHERE name = ANY($1::text[]) AND name <> '' AND status <> 3"
+BEARERS = "SELECT name, id, kind FROM jm_schedule WHERE name = ANY($1::text[]) AND name <> '' AND status <> 3"
 # Whatever is in the way, the key or the name: it is looked at again.
 INSERT = f"""
 INSERT INTO jm_schedule ({SCHEDULE}) SELECT * FROM unnest({_ARRAYS}) ON CONFLICT DO NOTHING RETURNING id
@@ -51,6 +54,12 @@ ORDER BY id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
 PLANNED_AHEAD = """
 SELECT o.at_us, j.id, j.status, j.attempts FROM jm_occurrence o JOIN jm_job j ON j.id = o.job_id
 WHERE o.schedule = $1 AND o.at_us > $2 AND j.status IN (2, 3, 6) ORDER BY j.id FOR UPDATE OF j
+"""
+LATEST = "SELECT max(at_us) FROM jm_occurrence WHERE schedule = $1 AND at_us <= $2"
+CLAIMED_AHEAD = """
+SELECT o.schedule, o.at_us, j.id FROM jm_occurrence o JOIN jm_job j ON j.id = o.job_id
+WHERE o.schedule = ANY($1::uuid[]) AND o.at_us > $2 AND o.trigger_kind = 2 AND j.status IN (3, 6)
+ORDER BY j.id
 """
 FORGET = "DELETE FROM jm_occurrence WHERE schedule = $1 AND at_us = ANY($2::bigint[])"
 
@@ -94,31 +103,37 @@ async def add_schedule(transaction: Transaction, schedule: Schedule) -> Schedule
 
 async def ensure_schedules(transaction: Transaction, wanted: Sequence[Schedule]) -> list[Schedule]:
     """Static ones, as a worker's code has them."""
-    named = {one.key: one for one in wanted}
     while True:
-        stored = await some(transaction, list(named))
+        stored = await some(transaction, [one.key for one in wanted])
         now_us = await transaction.tick()
-        canceled = {key for key, one in stored.items() if one.status is ScheduleStatus.CANCELED}
-        await check_names(transaction, [one for key, one in named.items() if key not in canceled])
-        renamed = [key for key, one in stored.items() if one.name != named[key].name]
-        if renamed:
-            await transaction.changed(UNNAME, renamed)  # two may swap their names
+        given = changes.named(wanted, await bearers(transaction, [one.name for one in wanted]))
+        named = {one.key: one for one in given.schedules}
+        moved = [key for key, one in stored.items() if one.name != named[key].name]
+        if moved or given.lose:
+            await transaction.changed(UNNAME, sorted((*moved, *given.lose)))  # two may swap their names
         absent = [changes.added(one, now_us) for key, one in named.items() if key not in stored]
         if len(await _insert(transaction, absent)) == len(absent):
             break  # else somebody was faster
     after = {one.key: one for one in absent}
     for key, before in stored.items():
-        after[key], drops = changes.ensured(before, named[key], now_us)
-        if drops:
-            await drop(transaction, key)
+        after[key] = await _ensure(transaction, before, named[key])
     await _write(transaction, [after[key] for key in stored], stored.values())
     return [changes.seen(after[one.key]) for one in wanted]
 
 
-async def check_names(transaction: Transaction, wanted: Sequence[Schedule]) -> None:
-    """Raise ConfigurationError where another schedule bears the name of one."""
-    bearers = await transaction.rows(BEARERS, [one.name for one in wanted])
-    changes.check_names(wanted, [(row[0], row[1]) for row in bearers])
+async def _ensure(transaction: Transaction, before: Schedule, wanted: Schedule) -> Schedule:
+    now_us = transaction.now_us
+    after, drops = changes.ensured(before, wanted, now_us)
+    if drops is Drop.NOTHING:
+        return after
+    await drop(transaction, after.key, drops)
+    return changes.rewound(after, await transaction.value(LATEST, after.key, now_us), now_us)
+
+
+async def bearers(transaction: Transaction, names: Sequence[str]) -> list[Bearer]:
+    """Who bears these names."""
+    rows = await transaction.rows(BEARERS, list(names))
+    return [Bearer(name, key, ScheduleKind(kind)) for name, key, kind in rows]
 
 
 async def _insert(transaction: Transaction, new: Sequence[Schedule]) -> set[ScheduleKey]:
@@ -147,10 +162,7 @@ async def _write(transaction: Transaction, new: Iterable[Schedule], stored: Iter
 
 
 def _only_kept(before: Schedule, after: Schedule) -> bool:
-    names = ("version", "status", "plan_at_us", "ended_us")
-    return after.ensured_us != before.ensured_us and all(
-        getattr(before, name) == getattr(after, name) for name in names
-    )
+    return replace(before, ensured_us=after.ensured_us) == after
 
 
 async def keep_schedules(transaction: Transaction, keys: Sequence[ScheduleKey]) -> int:
@@ -167,7 +179,7 @@ async def expire_schedules(transaction: Transaction, idle_us: int, limit: int) -
     now_us = await transaction.tick()
     idle = [schedule_of(row) for row in await transaction.rows(IDLE, now_us - idle_us, limit)]
     for stored in idle:
-        await drop(transaction, stored.key)
+        await drop(transaction, stored.key, Drop.ALL)
     rows = [row_of(changes.expired(stored, now_us)) for stored in idle]
     if rows:
         await transaction.changed(WRITE, *(list(column) for column in zip(*rows, strict=True)))
@@ -187,23 +199,33 @@ async def change_schedule(
         return None
     new, drops = changed
     check_schedule(new)
-    if new.status is not ScheduleStatus.CANCELED:
-        await check_names(transaction, [new])
-    if drops:
-        await drop(transaction, key)
+    changes.check_name(new, next((bearer.key for bearer in await bearers(transaction, [new.name])), None))
+    await drop(transaction, key, drops)
     if new != stored:
         await transaction.changed(WRITE, *([value] for value in row_of(new)))
         transaction.topics.add("schedules")
     return changes.seen(new)
 
 
-async def drop(transaction: Transaction, key: ScheduleKey) -> None:
+async def drop(transaction: Transaction, key: ScheduleKey, drops: Drop) -> None:
     """*drop*: what is planned for later and has not begun goes."""
+    if drops is Drop.NOTHING:
+        return
     ahead = await transaction.rows(PLANNED_AHEAD, key, transaction.now_us)
     held = [(at_us, job) for at_us, job, status, attempts in ahead if status == HELD and not attempts]
     if held:
         await delete_jobs(transaction, [job for _, job in held])
         await transaction.changed(FORGET, key, [at_us for at_us, _ in held])
     for _, job, status, _ in ahead:
-        if status != HELD:
+        if status != HELD and drops is Drop.ALL:
+            await cancel(transaction, job)
+
+
+async def drop_unplanned(transaction: Transaction, plans: Sequence[Plan]) -> None:
+    """What owners still have of the plans before an edit, and is not in these."""
+    moments = {plan.key: {occurrence.at_us for occurrence in plan.occurrences} for plan in plans}
+    if not moments:
+        return
+    for key, at_us, job in await transaction.rows(CLAIMED_AHEAD, list(moments), transaction.now_us):
+        if at_us not in moments[key]:
             await cancel(transaction, job)

@@ -11,7 +11,7 @@ from jobmaster.model.schedule import DueSchedules, ScheduleKind
 from jobmaster.rules import schedule_changes as changes
 from jobmaster.stores.sql.schedule_rows import NEW_OCCURRENCE, OCCURRENCE, SCHEDULE, occurrence_of, schedule_of
 from jobmaster.stores.sql.sqlite.accept import hold
-from jobmaster.stores.sql.sqlite.schedules import some
+from jobmaster.stores.sql.sqlite.schedules import drop_unplanned, some
 from jobmaster.stores.sql.sqlite.transaction import chunks, values_text
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def plan_schedules(transaction: Transaction, plans: Sequence[Plan], as_of_us: in
         applied.append(fits)
         if before is not None and fits:
             stored[plan.key] = changes.planned(before, plan, now_us)
+            if changes.begins_anew(plan):
+                drop_unplanned(transaction, plan)
             wanted += [(plan.key, occurrence) for occurrence in plan.occurrences]
     _insert(transaction, wanted)
     after = [stored[plan.key] for plan, done in zip(plans, applied, strict=True) if done]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from jobmaster.model.schedule import ScheduleKind, ScheduleStatus
+from jobmaster.model.schedule import ScheduleKind
 from jobmaster.rules import schedule_changes as changes
+from jobmaster.rules.schedule_changes import Bearer, Drop
 from jobmaster.rules.storable import check_schedule
 from jobmaster.stores.sql.schedule_rows import NAMES, SCHEDULE, row_of, schedule_of
 from jobmaster.stores.sql.sqlite.cancel import cancel
@@ -15,14 +16,14 @@ from jobmaster.stores.sql.sqlite.upkeep import delete_jobs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jobmaster.model.schedule import Schedule, ScheduleKey
+    from jobmaster.model.schedule import Plan, Schedule, ScheduleKey
     from jobmaster.ports.schedules import ScheduleChange
     from jobmaster.stores.sql.sqlite.transaction import Transaction
 
 SOME = f"SELECT {SCHEDULE} FROM jm_schedule WHERE id IN ({{keys}})"
 BEARING = f"SELECT {SCHEDULE} FROM jm_schedule WHERE name = ? AND name <> '' AND status <> 3"
 BEARERS = """
-SELECT name, id FROM jm_schedule WHERE name IN (SELECT value FROM json_each(?)) AND name <> '' AND status <> 3
+SELECT name, id, kind FROM jm_schedule WHERE name IN (SELECT value FROM json_each(?)) AND name <> '' AND status <> 3
 """
 WRITE = f"""
 INSERT INTO jm_schedule ({SCHEDULE}) VALUES ({", ".join("?" * len(NAMES))})
@@ -37,6 +38,11 @@ SELECT {SCHEDULE} FROM jm_schedule WHERE kind = 2 AND status = 2 AND ensured_us 
 PLANNED_AHEAD = """
 SELECT o.at_us, j.id, j.status, j.attempts FROM jm_occurrence o JOIN jm_job j ON j.id = o.job_id
 WHERE o.schedule = ? AND o.at_us > ? AND j.status IN (2, 3, 6)
+"""
+LATEST = "SELECT max(at_us) FROM jm_occurrence WHERE schedule = ? AND at_us <= ?"
+CLAIMED_AHEAD = """
+SELECT o.at_us, j.id FROM jm_occurrence o JOIN jm_job j ON j.id = o.job_id
+WHERE o.schedule = ? AND o.at_us > ? AND o.trigger_kind = 2 AND j.status IN (3, 6)
 """
 FORGET = "DELETE FROM jm_occurrence WHERE schedule = ? AND at_us = ?"
 HELD = 2
@@ -77,33 +83,36 @@ def add_schedule(transaction: Transaction, schedule: Schedule) -> Schedule:
 
 def ensure_schedules(transaction: Transaction, wanted: Sequence[Schedule]) -> list[Schedule]:
     """Static ones, as a worker's code has them."""
+    given = changes.named(wanted, bearers(transaction, [one.name for one in wanted]))
     stored = some(transaction, [one.key for one in wanted])
-    canceled = {key for key, one in stored.items() if one.status is ScheduleStatus.CANCELED}
-    check_names(transaction, [one for one in wanted if one.key not in canceled])
-    for one in wanted:
-        if one.key in stored and stored[one.key].name != one.name:
-            transaction.execute(UNNAME, (one.key,))  # two may swap their names
-    for one in wanted:
+    moved = [one.key for one in given.schedules if one.key in stored and stored[one.key].name != one.name]
+    for key in (*given.lose, *moved):  # two may swap their names
+        transaction.execute(UNNAME, (key,))
+    for one in given.schedules:
         stored[one.key] = _ensure(transaction, stored.get(one.key), one)
     return [changes.seen(stored[one.key]) for one in wanted]
 
 
 def _ensure(transaction: Transaction, stored: Schedule | None, wanted: Schedule) -> Schedule:
+    now_us = transaction.now_us
     if stored is None:
-        new = changes.added(wanted, transaction.now_us)
+        new = changes.added(wanted, now_us)
         _write(transaction, new)
         return new
-    new, drops = changes.ensured(stored, wanted, transaction.now_us)
-    if drops:
-        drop(transaction, new.key)
-    _write(transaction, new, stored)
+    new, drops = changes.ensured(stored, wanted, now_us)
+    if drops is not Drop.NOTHING:
+        drop(transaction, new.key, drops)
+        latest = transaction.row(LATEST, (new.key, now_us))
+        new = changes.rewound(new, latest[0] if latest else None, now_us)
+    if new != stored:
+        _write(transaction, new, stored)
     return new
 
 
-def check_names(transaction: Transaction, wanted: Sequence[Schedule]) -> None:
-    """Raise ConfigurationError where another schedule bears the name of one."""
-    names = json.dumps([one.name for one in wanted])
-    changes.check_names(wanted, [(row[0], row[1]) for row in transaction.rows(BEARERS, (names,))])
+def bearers(transaction: Transaction, names: Sequence[str]) -> list[Bearer]:
+    """Who bears these names."""
+    rows = transaction.rows(BEARERS, (json.dumps(names),))
+    return [Bearer(name, key, ScheduleKind(kind)) for name, key, kind in rows]
 
 
 def _write(transaction: Transaction, new: Schedule, stored: Schedule | None = None) -> None:
@@ -129,7 +138,7 @@ def expire_schedules(transaction: Transaction, idle_us: int, limit: int) -> list
     """Static ones that no code has any more."""
     idle = [schedule_of(row) for row in transaction.rows(IDLE, (transaction.now_us - idle_us, limit))]
     for stored in idle:
-        drop(transaction, stored.key)
+        drop(transaction, stored.key, Drop.ALL)
         transaction.execute(WRITE, row_of(changes.expired(stored, transaction.now_us)))
     return [one.key for one in idle]
 
@@ -146,22 +155,30 @@ def change_schedule(
         return None
     new, drops = changed
     check_schedule(new)
-    if new.status is not ScheduleStatus.CANCELED:
-        check_names(transaction, [new])
-    if drops:
-        drop(transaction, key)
+    changes.check_name(new, next((bearer.key for bearer in bearers(transaction, [new.name])), None))
+    drop(transaction, key, drops)
     if new != stored:
         _write(transaction, new)
     return changes.seen(new)
 
 
-def drop(transaction: Transaction, key: ScheduleKey) -> None:
+def drop(transaction: Transaction, key: ScheduleKey, drops: Drop) -> None:
     """*drop*: what is planned for later and has not begun goes."""
+    if drops is Drop.NOTHING:
+        return
     ahead = transaction.rows(PLANNED_AHEAD, (key, transaction.now_us))
     held = [(at_us, job) for at_us, job, status, attempts in ahead if status == HELD and not attempts]
     delete_jobs(transaction, [job for _, job in held])
     for at_us, _ in held:
         transaction.execute(FORGET, (key, at_us))
     for _, job, status, _ in ahead:
-        if status != HELD:
+        if status != HELD and drops is Drop.ALL:
+            cancel(transaction, job)
+
+
+def drop_unplanned(transaction: Transaction, plan: Plan) -> None:
+    """What owners still have of the plan before an edit, and is not in this one."""
+    moments = {occurrence.at_us for occurrence in plan.occurrences}
+    for at_us, job in transaction.rows(CLAIMED_AHEAD, (plan.key, transaction.now_us)):
+        if at_us not in moments:
             cancel(transaction, job)
