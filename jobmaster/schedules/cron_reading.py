@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from croniter import croniter
 
@@ -191,7 +191,8 @@ def _expand(written: dict[str, str], hash_id: str) -> tuple[list[list[int | str]
     kinds = (_SECOND, _MINUTE, _HOUR, _DAY, _MONTH, _WEEKDAY, _YEAR)
     defaults = {_SECOND.name: "0", _YEAR.name: "*"}
     text = " ".join(written.get(kind.name, defaults.get(kind.name, "*")) for kind in kinds)
-    expanded, nth = croniter.expand(text, hash_id=hash_id.encode(), second_at_beginning=True)
+    found: Any = croniter.expand(text, hash_id=hash_id.encode(), second_at_beginning=True)
+    expanded, nth = found  # its annotations say other types than it gives
     return expanded, nth
 
 

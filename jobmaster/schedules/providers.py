@@ -13,8 +13,6 @@ A language is imported where the first rule of it is read: parsers are costly, a
 
 from __future__ import annotations
 
-import difflib
-import inspect
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any
@@ -118,8 +116,9 @@ def _plain(value: Any) -> Expression:
     if not isinstance(value, type):
         if hasattr(value, "next_after"):
             return _checked(value, f"{value!r:.100}")
-        if callable(getattr(value, "build", None)):
-            return _plain(value.build())
+        build: Any = getattr(value, "build", None)
+        if callable(build):
+            return _plain(build())
     raise ConfigurationError(
         "a schedule is NaturalCron text ('every day at 9:00'), Cron('0 9 * * *'), a timedelta, a datetime or a list of "
         f"them, a (type id, text) pair or an Expression, not {value!r:.100}"
@@ -191,6 +190,8 @@ def _takes(function: Any, count: int) -> bool:
     """Whether it can be called with so many arguments, as far as its signature tells."""
     if not callable(function):
         return False
+    import inspect
+
     try:
         inspect.signature(function).bind(*[None] * count)
     except ValueError:  # a builtin without a signature
@@ -201,6 +202,8 @@ def _takes(function: Any, count: int) -> bool:
 
 
 def _unknown(type_id: object) -> str:
+    import difflib
+
     known = [*_BUILT_IN, *sorted(_registered)]
     close = difflib.get_close_matches(str(type_id), known, n=1)
     meant = f"did you mean {close[0]!r}? " if close else ""

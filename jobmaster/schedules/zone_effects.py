@@ -121,10 +121,9 @@ class _Effects:
 
 def _on_plain_clocks(expression: Expression) -> NextWall | None:
     """Steps along the walls of a rule as if clocks were never changed; None: the rule cannot be asked that."""
-    own = getattr(expression, "next_wall", None)
-    if callable(own):
-        steps: NextWall = own
-        return steps
+    own: NextWall | None = getattr(expression, "next_wall", None)
+    if own is not None:
+        return own
     plain = expression.in_zone(ZoneInfo("UTC"))
     if plain.zone is None or plain.zone.key != "UTC":
         return None

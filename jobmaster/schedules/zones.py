@@ -7,6 +7,8 @@ from zoneinfo import ZoneInfo
 
 from jobmaster.errors import ConfigurationError
 
+_NO_ZONES = ("posix/", "right/", "posixrules", "localtime")  # files that lie beside the zones of some systems
+
 
 def zone_of(tz: str | ZoneInfo) -> ZoneInfo:
     """The zone that is meant.
@@ -29,13 +31,19 @@ def zone_of(tz: str | ZoneInfo) -> ZoneInfo:
 
 @functools.lru_cache(maxsize=256)
 def _named(name: str) -> ZoneInfo:
+    is_zone = not name.startswith(_NO_ZONES)
+    if is_zone:
+        try:
+            return ZoneInfo(name)  # the usual case; a list of all names costs 30 ms
+        except (LookupError, OSError, ValueError):
+            pass
     from jobmaster.schedules.natural.zones import similar_zone, zone_named
 
-    key = zone_named(name.strip())
+    key = zone_named(name.strip()) if is_zone else None
     if key is None:
-        meant = similar_zone(name.strip())
+        meant = similar_zone(name.strip()[:100])
         raise ConfigurationError(
-            f"there is no time zone {name!r} on this machine"
+            f"there is no time zone {name[:100]!r} on this machine"
             + (f"; did you mean {meant!r}?" if meant else "; zones have names such as 'Europe/Berlin' or 'UTC'")
         )
     return ZoneInfo(key)

@@ -136,7 +136,17 @@ def test_an_unknown_language_names_the_known_ones_and_the_way_to_more():
 def test_an_unknown_zone_is_refused_with_what_may_be_meant():
     with pytest.raises(ConfigurationError, match="did you mean 'Asia/Tokyo'"):
         compile_expression("Cron", "0 3 * * *", "Asia/Tokio")
-    for zone in ("", "Mars/Base", "../../etc/passwd", "Europe", "Europe/Berlin\0"):
+    assert compile_expression("Cron", "0 3 * * *", " asia/tokyo ").zone == ZoneInfo("Asia/Tokyo")
+    for zone in (
+        "",
+        "Mars/Base",
+        "localtime",
+        "right/Europe/Berlin",
+        "x" * 10_000,
+        "../../etc/passwd",
+        "Europe",
+        "Europe/Berlin\0",
+    ):
         with pytest.raises(ConfigurationError, match="no time zone"):
             compile_expression("Cron", "0 3 * * *", zone)
 
