@@ -1,6 +1,7 @@
 """Runs a page of the docs as a reader would follow it: its files are written, its commands typed, its outputs compared.
 
 - A `python` block whose first line is `# name.py` becomes that file; any other one runs as a program.
+- A `toml` block whose first line begins with `# name.toml` becomes that file.
 - Each line of an `sh` block is a command. Those that run until they are stopped stay until the next of their kind.
 - A `text` block is what the last command printed; `…` stands for anything within a line, alone for any lines.
 """
@@ -74,6 +75,8 @@ class Reader:
                 self.written.append(named[1].removesuffix(".py"))
             else:
                 self._printed = self._run([sys.executable, "-c", block.text], block)
+        elif block.kind == "toml" and (named := re.match(r"# (\w+\.toml)\b", block.text)):
+            (self.folder / named[1]).write_text(block.text, encoding="utf-8")
         elif block.kind == "sh":
             for line in block.text.splitlines():
                 self._type(line.split("  #")[0].strip(), block)

@@ -15,7 +15,8 @@ from jobmaster.settings.values import RULES
 from tests.unit.guide_runner import BIN, ROOT, Reader, blocks_of, pattern_of
 
 PAGES = (
-    "README.md", "docs/getting-started.md", "docs/guide/scheduling.md", "docs/guide/transactions.md",
+    "README.md", "docs/getting-started.md", "docs/guide/scheduling.md", "docs/guide/schedules.md",
+    "docs/guide/transactions.md",
     "docs/architecture.md", "docs/index.md",
 )  # fmt: skip
 README = ROOT / "README.md"
