@@ -102,11 +102,11 @@ class ScheduleSyntaxError(JobMasterError, ValueError):
         return (self, *self.others)
 
     def __str__(self) -> str:
-        lines = [self.sentence()]
+        first, *others = dict.fromkeys(error.sentence() for error in self.errors)
+        lines = [first]
         if self.text:
             lines += _with_carets(self.text, [(error.position, error.length) for error in self.errors])
-        lines += [f"also: {other.sentence()}" for other in self.others]
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"also: {other}" for other in others)])
 
     def sentence(self) -> str:
         """What is wrong and what was meant, in one line."""

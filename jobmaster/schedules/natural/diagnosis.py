@@ -15,6 +15,8 @@ from jobmaster.schedules.natural.zones import zone_named
 
 _RULES = frozenset({"EVERY", "SHORTCUT", "POINT", "BETWEEN", "BOUND", "ZONE", "TZ"})
 _VALUES = frozenset({"CLOCK", "DATE", "NUMBER", "MONTH", "WEEKDAY", "SPECIAL", "CLOSEST", "EDGE"})
+MOST_WORDS = 10
+"""Unknown words that are told; more of them tell that it is another language."""
 _END = "$END"
 _ISO_MOMENT = re.compile(r"([0-9-]+)(t)([0-9]+)$", re.IGNORECASE)
 
@@ -22,9 +24,9 @@ _ISO_MOMENT = re.compile(r"([0-9-]+)(t)([0-9]+)$", re.IGNORECASE)
 def problems(text: str, surprise: UnexpectedToken) -> list[Problem]:
     """What is wrong with a text that the parser did not take: all unknown words, else the first wrong place."""
     tokens = grammar.tokens(text)
-    unknown = [_unknown(token, text) for token in tokens if token.type == grammar.UNKNOWN]
+    unknown = [token for token in tokens if token.type == grammar.UNKNOWN]
     if unknown:
-        return unknown
+        return [_unknown(token, text) for token in unknown[:MOST_WORDS]]
     place = surprise.token.start_pos if surprise.token.type != _END else None
     index = next((i for i, token in enumerate(tokens) if token.start_pos == place), len(tokens))
     return [_Scene(text, tokens, index).problem()]
@@ -34,14 +36,9 @@ def problems(text: str, surprise: UnexpectedToken) -> list[Problem]:
 
 
 def _unknown(token: Token, text: str) -> Problem:
-    span = _span(token)
-    shown = str(token)
-    if shown == "]":
-        return Problem(Kind.UNKNOWN_TOKEN, "this bracket was never opened", span)
-    if shown == "." and text[: span.start][-1:].isdigit():
-        return Problem(Kind.UNKNOWN_TOKEN, "numbers are whole, a decimal point does not belong here", span)
+    span, shown = _span(token), str(token)
     if len(shown) == 1 and not shown.isalpha():
-        return Problem(Kind.UNKNOWN_TOKEN, f"the character `{_printable(shown)}` means nothing here", span)
+        return Problem(Kind.UNKNOWN_TOKEN, _about_character(shown, text[: span.start]), span)
     if shown[0] == "@" and suggestion(shown[1:]).lower() == shown[1:].lower():
         return Problem(Kind.UNKNOWN_TOKEN, f"`@` stands before rule words only, `{shown[1:]}` is none", span, shown[1:])
     zone = zone_named(shown)
@@ -49,7 +46,19 @@ def _unknown(token: Token, text: str) -> Problem:
         return Problem(Kind.UNKNOWN_TOKEN, f"the time zone `{zone}` needs the word `tz` before it", span, f"tz {zone}")
     if shown.lower() in FILLERS:
         return Problem(Kind.UNKNOWN_TOKEN, f"`{shown}` is no word of NaturalCron: leave it out", span)
-    return Problem(Kind.UNKNOWN_TOKEN, f"`{_shortened(shown)}` is no word of NaturalCron", span, suggestion(shown))
+    after_from = shown.lower() == "to" and re.search(r"(?i)\bfrom\b[^@]*$", text[: span.start])
+    meant = "upto" if after_from else suggestion(shown)
+    return Problem(Kind.UNKNOWN_TOKEN, f"`{_shortened(shown)}` is no word of NaturalCron", span, meant)
+
+
+def _about_character(character: str, before: str) -> str:
+    if character == "]":
+        return "this bracket was never opened"
+    if character == "." and before[-1:].isdigit():
+        return "numbers are whole, a decimal point does not belong here"
+    if character == "*":
+        return "`*` means nothing here: a cron expression is read by Cron"
+    return f"the character `{_printable(character)}` means nothing here"
 
 
 def _printable(letter: str) -> str:
@@ -248,6 +257,7 @@ class _Scene:
         if self._type in {"MONTH", "SPECIAL", "EDGE", "CLOSEST"}:
             interval, word = ("year", "in") if self._type == "MONTH" else ("month", "on")
             raw += f" {self._raw(1)}" if self._type_at(1) == "UNIT" else ""
+            raw = raw.title() + self._raw(1).title() if self._type_at(1) == "WEEKDAY" else raw
             return self._says(
                 "`every` counts units; a day or month goes into a clause of its own", f"every {interval} {word} {raw}"
             )
@@ -273,14 +283,23 @@ class _Scene:
         return None
 
     def values_after_every(self) -> Problem | None:
-        """`every day 10:00`."""
-        if self._clause_type() not in {"EVERY", "SHORTCUT", "ZONE"} or self._type not in _VALUES | {"UNIT"}:
+        """`every day 10:00`, `on [monday] 10:00`."""
+        after_list = self._type_at(-1) == "_CLOSE"
+        if self._type not in _VALUES | {"UNIT"} or not (
+            after_list or self._clause_type() in {"EVERY", "SHORTCUT", "ZONE"}
+        ):
             return None
-        if self._type == "UNIT" or (self._type == "NUMBER" and self._type_at(1) == "UNIT"):
+        if self._type_at(-1) == "ORDINAL" and self._type == "UNIT":
+            return self._says("`every` takes a plain number", f"every {self._raw(-2)} {self._raw(0)}s")
+        if self._type_at(-1) == "ORDINAL" and self._type == "WEEKDAY" and self._clause_type() == "EVERY":
+            day = self._raw(-2) + self._raw(-1) + self._raw(0).title()
+            return self._says("`every` counts units; a day goes into a clause of its own", f"every month on {day}")
+        if not after_list and "UNIT" in {self._type, self._type_at(1) if self._type == "NUMBER" else ""}:
             return self._says("`every` takes one number and one unit")
         word = "at" if self._type == "CLOCK" or self._type_at(1) == "AMPM" else "on"
         word = "in" if self._type == "MONTH" else word
         end = self._raw(1) if self._type == "NUMBER" and self._type_at(1) in {"AMPM", "ORDINAL"} else ""
+        end = f" {self._raw(1)}" if self._type == "NUMBER" and self._type_at(1) == "UNIT" else end
         return self._says("a value needs `at`, `on` or `in` before it", f"{word} {self._raw(0)}{end}")
 
     def ands(self) -> Problem | None:
@@ -293,6 +312,7 @@ class _Scene:
         if self._clause_type() == "POINT" and self._type_at(-1) != "POINT":
             values = f"{self._raw(-1)}, {self._raw(1)}"
             values = values if self._open_bracket() else f"[{values}]"
+            values = values if self._type_at(-1) == self._type_at(1) else ""
             return self._says("`and` joins the ends of a range; alternatives stand in brackets", values)
         return self._says("`and` joins the ends of a range: `between 9:00 and 18:00`")
 

@@ -169,10 +169,10 @@ class _Phrases(Transformer[Token, list[Phrase]]):
         return AnchorPhrase(name.value, Unit.MONTH if name.type == "MONTH" else Unit.WEEK, _span(name))
 
     def single_point(self, word: Token, group: Group) -> PointPhrase:
-        return PointPhrase(None, [group], _span(word))
+        return PointPhrase(_rule_word(word), None, [group], _span(word))
 
     def list_point(self, word: Token, unit: Token | None, *groups: Group) -> PointPhrase:
-        return PointPhrase(_prefix(unit), list(groups), _span(word))
+        return PointPhrase(_rule_word(word), _prefix(unit), list(groups), _span(word))
 
     def single_range(self, word: Token, pair: PairPhrase) -> RangePhrase:
         return RangePhrase(RangeWord.BETWEEN, None, [pair], _span(word))
@@ -184,7 +184,7 @@ class _Phrases(Transformer[Token, list[Phrase]]):
         return PairPhrase(start, end)
 
     def bound(self, word: Token, group: Group) -> RangePhrase:
-        if word.lstrip("@").lower() == "from":
+        if _rule_word(word) == "from":
             return RangePhrase(RangeWord.FROM, None, [PairPhrase(group, [])], _span(word))
         return RangePhrase(RangeWord.UPTO, None, [PairPhrase([], group)], _span(word))
 
@@ -237,6 +237,10 @@ class _Phrases(Transformer[Token, list[Phrase]]):
     def closest(self, unit: Token | None, word: Token, number: Token, ordinal: Token | None) -> Atom:
         value = ClosestWeekday(int(number))
         return Atom(Shape.NAMED, str(word), _span(word, number, ordinal), value, Unit.DAY, prefix=_prefix(unit))
+
+
+def _rule_word(token: Token) -> str:
+    return token.lstrip("@").lower()
 
 
 def _prefix(unit: Token | None) -> Unit | None:

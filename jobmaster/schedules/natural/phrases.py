@@ -68,6 +68,7 @@ class EveryPhrase(NamedTuple):
 class PointPhrase(NamedTuple):
     """An on/in/at clause; `unit` stands before the bracket."""
 
+    word: str
     unit: Unit | None
     groups: list[Group]
     span: Span

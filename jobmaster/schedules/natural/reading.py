@@ -52,7 +52,9 @@ def parse_rules(text: str) -> Rules:
     """
     if len(text) > LONGEST_TEXT:
         message = f"an expression has at most {LONGEST_TEXT:,} characters, this one has {len(text):,}"
-        raise as_error(text, [Problem(Kind.TOO_LONG, message, Span(LONGEST_TEXT, len(text)))])
+        raise as_error(
+            text[: LONGEST_TEXT + 1], [Problem(Kind.TOO_LONG, message, Span(LONGEST_TEXT, LONGEST_TEXT + 1))]
+        )
     problems: list[Problem] = []
     clauses = _read(_phrases(text), problems)
     refused = [problem for problem in problems if problem.kind in _OF_CLAUSES]
@@ -135,7 +137,7 @@ _ANCHORS = {Unit.WEEK: f"a weekday ({WEEKDAYS[1]})", Unit.MONTH: f"a month ({MON
 
 
 def _point(phrase: PointPhrase, problems: list[Problem]) -> Point:
-    setting = Setting(Kind.BAD_POINT, phrase.unit)
+    setting = Setting(Kind.BAD_POINT, phrase.unit, word=phrase.word)
     groups = [read_group(group, setting, problems) for group in phrase.groups]
     units = {part.unit for part in groups[0]}
     for index, group in enumerate(groups[1:], start=1):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from jobmaster.schedules.natural.phrases import Atom, Group, Shape
-from jobmaster.schedules.natural.problems import Kind, Problem, refuse
+from jobmaster.schedules.natural.problems import Kind, Problem, Refusal, refuse
 from jobmaster.schedules.natural.rules import ClosestWeekday, MonthEdge, Part, Span, SpecialDay, Unit
 from jobmaster.schedules.natural.vocabulary import WORDS, Class, suggestion
 
@@ -19,14 +19,17 @@ class Setting(NamedTuple):
         unit: the unit before the bracket, that of bare numbers.
         like: units of the start of the range, if the group is its end.
         meant: the unit that is named at the other end, for suggestions.
+        word: that of the clause, for suggestions.
     """
 
     kind: Kind
     unit: Unit | None = None
     like: Sequence[Unit] = ()
     meant: Unit | None = None
+    word: str = ""
 
 
+_GREATEST_NTH = 5
 _NO_NUMBER: int = -1  # stands for a number that was refused: the reading goes on, to find other problems
 
 
@@ -51,11 +54,11 @@ class _Reader:
                 case Shape.DATE:
                     self._date(atom)
                 case Shape.ORDINAL:
-                    self._ordinal(atom)
+                    self._ordinal(atom, following)
                 case Shape.NUMBER:
                     self._number(atom, following)
                 case Shape.EDGE:
-                    self._edge(atom)
+                    self._edge(atom, following)
                 case Shape.NAMED:
                     self._named(atom)
 
@@ -113,7 +116,9 @@ class _Reader:
         if len(texts) > first + 1:
             self._add(Unit.DAY, _day_in_date(texts[first + 1], spans[first + 1]), spans[first + 1])
 
-    def _ordinal(self, atom: Atom) -> None:
+    def _ordinal(self, atom: Atom, following: Atom | None) -> None:
+        if int(atom.text) <= _GREATEST_NTH and _is_weekday(following):
+            raise _nth_weekday_apart(f"{atom.text}{ordinal_suffix(int(atom.text))}", atom, following)
         self._add(Unit.DAY, int(atom.text), atom.span)
         named = self._names(Unit.MONTH)
         self._month_may_follow = not named
@@ -134,7 +139,9 @@ class _Reader:
         else:
             self._add(self._assumed_unit(atom), number, atom.span)
 
-    def _edge(self, atom: Atom) -> None:
+    def _edge(self, atom: Atom, following: Atom | None) -> None:
+        if atom.unit is None and self._setting.unit is None and _is_weekday(following):
+            raise _nth_weekday_apart(atom.text.title(), atom, following)
         unit = atom.unit or self._assumed_unit(atom)
         edge = atom.value
         if unit is not Unit.DAY and isinstance(edge, MonthEdge):
@@ -167,6 +174,8 @@ class _Reader:
         meant = f"{number}{ordinal_suffix(number)}" if 1 <= number <= Unit.DAY.highest else f"year {number}"
         if self._setting.meant is not None:
             meant = f"{self._setting.meant.name.lower()} {number}"
+        elif self._setting.word == "at" and number <= Unit.HOUR.highest:
+            meant = f"{number}:00"
         raise refuse(
             Kind.BAD_CLAUSE,
             f"{number} has no unit: write a day as `10th`, a time as `10:00` or `10am`, others with their unit",
@@ -216,6 +225,16 @@ def read_group(group: Group, setting: Setting, problems: list[Problem]) -> list[
         unit = reader.parts[0].unit
         problems.append(Problem(setting.kind, f"this is {_A[unit]}, no {_name(setting.unit)}", atom.span))
     return reader.parts
+
+
+def _is_weekday(atom: Atom | None) -> TypeGuard[Atom]:
+    return atom is not None and atom.shape is Shape.NAMED and atom.unit is Unit.WEEK and atom.prefix is None
+
+
+def _nth_weekday_apart(nth: str, atom: Atom, weekday: Atom) -> Refusal:
+    """`1st monday` would be "the 1st, if it is a Monday", which nobody means."""
+    span = Span(atom.span.start, weekday.span.end)
+    return refuse(Kind.BAD_CLAUSE, "the n-th weekday of the month is one word", span, nth + weekday.text.title())
 
 
 # ------------------------------------------------------------------------------------------------------- parts of dates

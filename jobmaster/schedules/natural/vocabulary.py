@@ -179,6 +179,7 @@ _INSTEAD = {
     "d": "days",
     "w": "weeks",
     "zone": "tz",
+    "other": "2",
     "one": "1",
     "two": "2",
     "three": "3",

@@ -92,6 +92,12 @@ def test_all_problems_of_a_step_are_shown_together():
     )
 
 
+def test_a_sentence_that_is_true_of_several_places_is_said_once():
+    assert str(refusal("0 9 * * *")) == (
+        "`*` means nothing here: a cron expression is read by Cron\n  0 9 * * *\n      ^ ^ ^"
+    )
+
+
 def test_a_place_behind_the_text_is_shown_behind_it():
     assert str(refusal("every day at")).splitlines()[1:] == ["  every day at", "              ^"]
 
@@ -114,6 +120,14 @@ def test_a_text_may_have_a_thousand_characters():
 
     error = refusal("every day".ljust(LONGEST_TEXT + 1))
     assert (error.kind, error.message) == ("too-long", "an expression has at most 1,000 characters, this one has 1,001")
+    assert len(str(refusal("x" * 1_000_000))) < 300
+
+
+def test_of_many_unknown_words_the_first_are_told():
+    error = refusal("abcd " * 200)
+
+    assert len(error.errors) == 10
+    assert str(error).count("\n") == 2
 
 
 def test_an_empty_text_is_told_what_to_write():
@@ -184,6 +198,7 @@ def test_any_text_is_refused_or_read(text):
         "tz " * 330,
         "\x00" * LONGEST_TEXT,
         "a" * LONGEST_TEXT,
+        "".join(f"{letter}ondyx " for letter in "abcdefghijklmnopqrstuvwxyz" * 5),
     ],
     ids=lambda text: text[:12],
 )
