@@ -33,13 +33,14 @@ class NaturalCron:
 
     type_id: ClassVar[str] = "NaturalCron"
 
-    __slots__ = ("_rules", "_text", "_zone")
+    __slots__ = ("_evaluator", "_rules", "_text", "_zone")
 
     def __init__(self, text: str, tz: str | ZoneInfo | None = None) -> None:
         if not isinstance(text, str):
             raise TypeError(f"a NaturalCron expression is a text, not {type(text).__name__}")
         self._rules = parse_rules(text)
         self._text = " ".join(text.split())
+        self._evaluator: Evaluator | None = None
         named = self._rules.zone
         if named is not None:
             self._zone: ZoneInfo | None = ZoneInfo(named)
@@ -69,7 +70,7 @@ class NaturalCron:
     @property
     def is_phased(self) -> bool:
         """Whether occurrences depend on the one before, as in `every 90 minutes`."""
-        return _evaluator(self._text).is_phased
+        return self._computed().is_phased
 
     def in_zone(self, zone: ZoneInfo) -> NaturalCron:
         """The same rule by the clocks of `zone`; itself where the text names a zone."""
@@ -79,7 +80,7 @@ class NaturalCron:
         """The first occurrence strictly after `moment`; see `Expression.next_after`."""
         if moment.tzinfo is None:
             raise ValueError(f"{moment} has no zone: write datetime(..., tzinfo=timezone.utc) or give it a ZoneInfo")
-        found = _evaluator(self._text).next_after(moment.astimezone(self._zone or UTC))
+        found = self._computed().next_after(moment.astimezone(self._zone or UTC))
         return found if found is None or self._zone is not None else found.astimezone(moment.tzinfo)
 
     def has_ended(self, moment: datetime) -> bool:
@@ -94,7 +95,7 @@ class NaturalCron:
 
     def next_wall(self, wall: datetime) -> datetime | None:
         """The first wall clock (naive) strictly after `wall`, as if clocks were never changed."""
-        found = _evaluator(self._text).next_after(wall.replace(tzinfo=UTC))
+        found = self._computed().next_after(wall.replace(tzinfo=UTC))
         return None if found is None else found.replace(tzinfo=None)
 
     def to_cron(self, dialect: CronDialect | None = None, *, seconds: bool = False) -> str:
@@ -130,12 +131,17 @@ class NaturalCron:
     def __reduce__(self) -> tuple[Any, ...]:
         return NaturalCron, (self._text, None if self._rules.zone is not None else self._zone)
 
+    def _computed(self) -> Evaluator:
+        if self._evaluator is None:
+            self._evaluator = _evaluator_of(self._text)
+        return self._evaluator
+
     def _zone_name(self) -> str | None:
         return None if self._zone is None else self._zone.key
 
 
 @functools.lru_cache(maxsize=1024)
-def _evaluator(text: str) -> Evaluator:
+def _evaluator_of(text: str) -> Evaluator:
     from jobmaster.schedules.natural.occurrences import Evaluator
 
     return Evaluator(parse_rules(text))

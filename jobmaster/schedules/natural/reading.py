@@ -43,7 +43,7 @@ GREATEST_COUNT = 1_000_000_000
 """`every n`: the greatest n."""
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=4096)
 def parse_rules(text: str) -> Rules:
     """What `text` means.
 
