@@ -211,7 +211,7 @@ async def an_early_row_that_is_answered_late(world: World) -> None:
     world.add_host("w0")
     await asyncio.sleep(2.0)
     for number in range(3):
-        world.enqueue(f"busy{number}", lasts=2.5)
+        world.enqueue(f"busy{number}", lasts=3.0)  # half of it at least: longer than an early row waits
     await asyncio.sleep(0.3)
     slow = [Told(reply_after=4.0)]
 
