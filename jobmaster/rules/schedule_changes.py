@@ -162,6 +162,11 @@ def fits(stored: Schedule, plan: Plan) -> bool:
     )
 
 
+def is_late(now_us: int, as_of_us: int, max_age_us: int) -> bool:
+    """Whether plans that were made at `as_of_us` are too old: what was future then is past now."""
+    return now_us > as_of_us + max_age_us
+
+
 def begins_anew(plan: Plan) -> bool:
     """Whether it is the first plan after an edit: what owners still have of the old one, and is not in it, goes."""
     return plan.cursor_us is None and plan.version > 1 and not plan.error and len(plan.occurrences) < MOST_OCCURRENCES

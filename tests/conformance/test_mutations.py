@@ -18,6 +18,7 @@ from tests.conformance.mutants_memory import MEMORY, VARIANTS
 from tests.conformance.mutants_postgresql_agent import POSTGRESQL_AGENT
 from tests.conformance.mutants_postgresql_jobs import POSTGRESQL_JOBS
 from tests.conformance.mutants_postgresql_leases import POSTGRESQL_LEASES
+from tests.conformance.mutants_schedules import SCHEDULES
 from tests.conformance.mutants_sqlite import SQLITE
 
 NOTICED = (AssertionError, JobMasterError, ValueError, pytest.fail.Exception)
@@ -25,7 +26,7 @@ NOTICED = (AssertionError, JobMasterError, ValueError, pytest.fail.Exception)
 
 CASES = [
     pytest.param(mutant, adapter, id=f"{adapter}-{mutant.guard}-{mutant.noticed_by.split('.')[1]}")
-    for mutant in [*MEMORY, *SQLITE, *POSTGRESQL_AGENT, *POSTGRESQL_JOBS, *POSTGRESQL_LEASES]
+    for mutant in [*MEMORY, *SQLITE, *POSTGRESQL_AGENT, *POSTGRESQL_JOBS, *POSTGRESQL_LEASES, *SCHEDULES]
     for adapter in mutant.adapters
 ]
 

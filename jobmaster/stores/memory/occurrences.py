@@ -45,16 +45,13 @@ class Occurrences(Schedules, Claims):
             check_jobs((occurrence.job for occurrence in plan.occurrences), now)
         await self._pause()
         now = self._begin()
-        if self._is_late(now, as_of_us, max_age_us):
+        if changes.is_late(now, as_of_us, max_age_us):
             return [False] * len(plans)
         return [self._plan(plan, now) for plan in plans]
 
-    def _is_late(self, now: int, as_of_us: int, max_age_us: int) -> bool:
-        return now > as_of_us + max_age_us
-
     def _plan(self, plan: Plan, now: int) -> bool:
         stored = self.schedules.get(plan.key)
-        if stored is None or not self._fits(stored, plan):
+        if stored is None or not changes.fits(stored, plan):
             return False
         if changes.begins_anew(plan):
             self._drop_unplanned(plan, now)
@@ -70,8 +67,6 @@ class Occurrences(Schedules, Claims):
                 row = self.jobs.get(record.key)
                 if row is not None and row.status in OWNED:
                     self._cancel_row(row, now)
-
-    _fits = staticmethod(changes.fits)
 
     def _insert_occurrence(self, key: ScheduleKey, occurrence: Occurrence, now: int) -> bool:
         there = self.schedules.occurrences.setdefault(key, {})

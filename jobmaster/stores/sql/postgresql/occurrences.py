@@ -78,7 +78,7 @@ async def plan_schedules(transaction: Transaction, plans: Sequence[Plan], as_of_
     """Occurrences and cursors in one step; what somebody else was faster with is left."""
     stored = await some(transaction, [plan.key for plan in plans])
     now_us = await transaction.tick()
-    if now_us > as_of_us + max_age_us:
+    if changes.is_late(now_us, as_of_us, max_age_us):
         return [False] * len(plans)
     applied: list[bool] = []
     wanted: list[tuple[ScheduleKey, Occurrence]] = []

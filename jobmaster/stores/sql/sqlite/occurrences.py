@@ -63,7 +63,7 @@ def due_schedules(transaction: Transaction, limit: int, claim_us: int, idle_us: 
 def plan_schedules(transaction: Transaction, plans: Sequence[Plan], as_of_us: int, max_age_us: int) -> list[bool]:
     """Occurrences and cursors in one step; what somebody else was faster with is left."""
     now_us = transaction.now_us
-    if now_us > as_of_us + max_age_us:
+    if changes.is_late(now_us, as_of_us, max_age_us):
         return [False] * len(plans)
     stored = some(transaction, [plan.key for plan in plans])
     applied: list[bool] = []

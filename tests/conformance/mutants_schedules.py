@@ -1,0 +1,307 @@
+"""Stores whose verbs about schedules lack one guard: a rule that all of them ask, or a statement of one dialect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from jobmaster.model.schedule import Overlap
+from jobmaster.rules import schedule_changes
+from jobmaster.rules.schedule_changes import Changed, Drop
+from jobmaster.stores.memory.occurrences import Occurrences
+from jobmaster.stores.memory.runs import Runs
+from jobmaster.stores.memory.schedules import Schedules
+from jobmaster.stores.sql.postgresql import occurrences as postgresql_occurrences
+from jobmaster.stores.sql.postgresql import retention
+from jobmaster.stores.sql.postgresql import schedules as postgresql_schedules
+from jobmaster.stores.sql.postgresql import turns as postgresql_turns
+from jobmaster.stores.sql.postgresql import upkeep as postgresql_upkeep
+from jobmaster.stores.sql.postgresql.turns import Turns
+from jobmaster.stores.sql.sqlite import occurrences as sqlite_occurrences
+from jobmaster.stores.sql.sqlite import schedules as sqlite_schedules
+from jobmaster.stores.sql.sqlite import start as sqlite_start
+from jobmaster.stores.sql.sqlite import turns as sqlite_turns
+from jobmaster.stores.sql.sqlite import upkeep as sqlite_upkeep
+from tests.conformance.mutants import Mutant, Patch, instead, nothing, text
+
+ONE_OF_EACH = ("memory", "sqlite", "postgresql")
+MEMORY, SQLITE, POSTGRESQL = ("memory",), ("sqlite",), ("postgresql",)
+
+
+def mutant(guard: str, noticed_by: str, patch: Patch, adapters: tuple[str, ...], **given: Any) -> Mutant:
+    return Mutant(guard, noticed_by, adapters, patch=patch, arguments=given)
+
+
+def rule(guard: str, noticed_by: str, name: str, replacement: Any, **given: Any) -> Mutant:
+    """A rule that all stores ask."""
+    return mutant(guard, noticed_by, instead(schedule_changes, name, replacement), ONE_OF_EACH, **given)
+
+
+def on_sqlite(guard: str, noticed_by: str, patch: Patch, **given: Any) -> Mutant:
+    return mutant(guard, noticed_by, patch, SQLITE, **given)
+
+
+def on_postgresql(guard: str, noticed_by: str, patch: Patch, **given: Any) -> Mutant:
+    return mutant(guard, noticed_by, patch, POSTGRESQL, **given)
+
+
+def never(*_: Any, **__: Any) -> bool:
+    return False
+
+
+def always(*_: Any, **__: Any) -> bool:
+    return True
+
+
+def of_the_version(stored: Any, plan: Any) -> bool:
+    return bool(stored.version == plan.version)
+
+
+def of_the_cursor(stored: Any, plan: Any) -> bool:
+    return bool(stored.cursor_us == plan.cursor_us)
+
+
+def dropping_nothing(of: Any) -> Any:
+    def changed(*values: Any) -> Any:
+        found = of(*values)
+        return None if found is None else Changed(found.schedule, Drop.NOTHING)
+
+    return changed
+
+
+def dropping_all(of: Any) -> Any:
+    def changed(*values: Any) -> Any:
+        found = of(*values)
+        return found if found is None or found.drops is Drop.NOTHING else Changed(found.schedule, Drop.ALL)
+
+    return changed
+
+
+REFUSED = "test_occurrences.test_a_plan_of_something_else_changes_nothing"
+EDITED = "test_schedules.test_an_edit_loses_no_moment_that_an_owner_has_already"
+ASLEEP = "test_occurrences.test_what_is_paused_parked_ended_or_in_nobodys_code_is_not_due"
+TWICE = "test_occurrences.test_a_moment_that_is_there_is_not_run_twice"
+WAITS = "test_turns.test_one_that_waits_has_its_turn_when_the_earlier_one_has_ended"
+EARLIEST = "test_turns.test_the_earliest_of_those_that_wait_is_due_at_once"
+TAKEN_BACK = "test_turns.test_one_that_waits_in_the_memory_of_an_owner_is_taken_back_for_its_turn"
+OLD = "test_occurrences.test_retention_takes_old_occurrences_and_schedules_that_ended_long_ago"
+EDIT = "test_schedules.test_an_edit_replaces_what_it_names_and_plans_anew"
+PAUSED = "test_schedules.test_what_an_owner_has_already_is_cancelled_and_remembered"
+NAMES = "test_schedules.test_static_schedules_get_free_names"
+
+RULES = [
+    rule("a plan's version", REFUSED, "fits", of_the_cursor),
+    rule("a plan's cursor", REFUSED, "fits", of_the_version),
+    rule("a plan's age", "test_occurrences.test_a_plan_that_comes_late_is_refused_by_its_age", "is_late", never),
+    rule("an edit's first plan cancels", EDITED, "begins_anew", never),
+    rule("an edit leaves what owners have", EDITED, "changed", dropping_all(schedule_changes.changed)),
+    rule("an edit drops", EDIT, "changed", dropping_nothing(schedule_changes.changed)),
+    rule("a pause cancels", PAUSED, "changed", dropping_nothing(schedule_changes.changed)),
+    rule(
+        "the taken name of an edit",
+        "test_schedules.test_a_change_of_another_version_or_to_nowhere_is_refused",
+        "check_name",
+        nothing,
+    ),
+    mutant(
+        "who bears a name",
+        NAMES,
+        instead(schedule_changes, "named", lambda wanted, _: schedule_changes.Named(list(wanted), [])),
+        ("memory", "sqlite"),
+    ),
+    rule("asleep until it is ensured", ASLEEP, "woken", lambda schedule, _: schedule),
+    rule(
+        "a new call keeps the beat",
+        "test_schedules.test_a_definition_that_changed_its_call_alone_misses_nothing_and_keeps_its_beat",
+        "rewound",
+        lambda schedule, *_: schedule,
+    ),
+    rule(
+        "what is kept comes back without a storm",
+        "test_schedules.test_what_no_code_has_any_more_becomes_inactive_and_comes_back_without_a_storm",
+        "kept",
+        lambda stored, now_us: replace(stored, ensured_us=now_us),
+    ),
+]
+
+IN_MEMORY = [
+    mutant(
+        "a change's version",
+        "test_schedules.test_a_change_of_another_version_or_to_nowhere_is_refused",
+        instead(Schedules, "_is_version", always),
+        MEMORY,
+    ),
+    mutant(
+        "turns",
+        "test_turns.test_one_that_meets_an_earlier_one_is_skipped",
+        instead(Runs, "_is_held_back", never),
+        MEMORY,
+    ),
+    mutant(
+        "the earlier one has ended", WAITS, instead(Occurrences, "_has_made_way", always), MEMORY, overlap=Overlap.QUEUE
+    ),
+    mutant(
+        "only those that wait",
+        "test_turns.test_a_cancelled_waiting_one_does_not_have_a_turn",
+        instead(Occurrences, "_waits", always),
+        MEMORY,
+    ),
+]
+
+STATEMENTS = [
+    on_sqlite(
+        "one run of a moment",
+        TWICE,
+        text(sqlite_occurrences, "UNLESS_THERE", "DO NOTHING", "DO UPDATE SET created_us = 0"),
+    ),
+    on_postgresql(
+        "one run of a moment",
+        TWICE,
+        text(postgresql_occurrences, "INSERT", "DO NOTHING", "DO UPDATE SET created_us = 0"),
+    ),
+    on_sqlite(
+        "what had its moment stays", EDIT, text(sqlite_schedules, "PLANNED_AHEAD", "o.at_us > ?", "o.at_us <> ?")
+    ),
+    on_postgresql(
+        "what had its moment stays", EDIT, text(postgresql_schedules, "PLANNED_AHEAD", "o.at_us > $2", "o.at_us <> $2")
+    ),
+    on_sqlite(
+        "run now is no part of a plan", EDITED, text(sqlite_schedules, "CLAIMED_AHEAD", "o.trigger_kind = 2 AND", "")
+    ),
+    on_postgresql(
+        "run now is no part of a plan",
+        EDITED,
+        text(postgresql_schedules, "CLAIMED_AHEAD", "o.trigger_kind = 2 AND", ""),
+    ),
+    on_sqlite(
+        "what was told to wait is another assignment",
+        WAITS,
+        text(sqlite_turns, "PUT_OFF", "gen = gen + 1", "gen = gen"),
+        overlap=Overlap.QUEUE,
+    ),
+    on_sqlite(
+        "it starts by a guarded start",
+        WAITS,
+        text(sqlite_turns, "PUT_OFF", "suspect = 1", "suspect = 0"),
+        overlap=Overlap.QUEUE,
+    ),
+    on_sqlite("who waits is remembered", EARLIEST, text(sqlite_turns, "MARK", "waits = 1", "waits = 0")),
+    on_postgresql("who waits is remembered", EARLIEST, text(postgresql_turns, "MARK", "waits = 1", "waits = 0")),
+    on_sqlite(
+        "it waits in an owner's memory",
+        TAKEN_BACK,
+        text(sqlite_turns, "WAITING", "j.status = 6 AND", "j.status = 0 AND"),
+    ),
+    on_postgresql(
+        "it waits in an owner's memory",
+        TAKEN_BACK,
+        text(postgresql_turns, "WAITING", "status = 6 AND", "status = 0 AND"),
+    ),
+    on_sqlite(
+        "only those that wait",
+        "test_turns.test_a_cancelled_waiting_one_does_not_have_a_turn",
+        text(sqlite_turns, "WAITING", "j.status = 2 AND j.reason = 'overlap'", "j.status > 0"),
+    ),
+    on_sqlite(
+        "missed is no failure",
+        "test_occurrences.test_a_planned_run_that_nobody_started_in_time_is_missed_and_no_failure",
+        text(sqlite_upkeep, "EXPIRE", "CASE trigger_kind WHEN 1", "CASE 1 WHEN 1"),
+    ),
+    on_postgresql(
+        "missed is no failure",
+        "test_occurrences.test_a_planned_run_that_nobody_started_in_time_is_missed_and_no_failure",
+        text(postgresql_upkeep, "EXPIRE", "CASE trigger_kind WHEN 1", "CASE 1 WHEN 1"),
+    ),
+    on_sqlite(
+        "a schedule that a worker has stays", OLD, text(sqlite_upkeep, "OLD_SCHEDULES", "AND ensured_us < ?1", "")
+    ),
+    on_postgresql(
+        "a schedule that a worker has stays", OLD, text(retention, "OLD_SCHEDULES", "AND ensured_us < $1", "")
+    ),
+    on_sqlite(
+        "a schedule that goes on stays",
+        OLD,
+        text(sqlite_upkeep, "OLD_SCHEDULES", "status IN (3, 4, 5) AND ended_us < ?1", "created_us < ?1"),
+    ),
+    on_postgresql(
+        "a schedule that goes on stays",
+        OLD,
+        text(retention, "OLD_SCHEDULES", "status IN (3, 4, 5) AND ended_us < $1", "created_us < $1"),
+    ),
+    on_sqlite(
+        "static ones expire",
+        "test_schedules.test_only_static_ones_are_kept_and_expire",
+        text(sqlite_schedules, "IDLE", "kind = 2 AND", ""),
+    ),
+    on_postgresql(
+        "static ones expire",
+        "test_schedules.test_only_static_ones_are_kept_and_expire",
+        text(postgresql_schedules, "IDLE", "kind = 2 AND", ""),
+    ),
+]
+
+LOCKS = [
+    mutant(
+        "a schedule is held while it is planned",
+        "test_schedule_locks.test_a_plan_that_waits_for_an_edit_is_refused",
+        instead(postgresql_schedules, "AND_HOLD", ""),
+        POSTGRESQL,
+    ),
+    mutant(
+        "a schedule is held while it is edited",
+        "test_schedule_locks.test_an_edit_waits_for_a_plan_that_is_under_way_and_drops_it",
+        instead(postgresql_schedules, "AND_HOLD", ""),
+        POSTGRESQL,
+    ),
+    on_postgresql(
+        "a schedule is held while its turn is given",
+        "test_schedule_locks.test_two_owners_cannot_both_have_the_turn",
+        text(postgresql_turns, "CURRENT", "FOR NO KEY UPDATE", ""),
+        overlap=Overlap.SKIP,
+    ),
+    on_postgresql(
+        "planners skip what another one takes",
+        "test_schedule_locks.test_nobody_waits_for_what_another_planner_takes",
+        text(postgresql_occurrences, "DUE", "SKIP LOCKED", ""),
+    ),
+]
+
+FUNCTIONS = [
+    mutant(
+        "turns",
+        "test_turns.test_one_that_meets_an_earlier_one_is_skipped",
+        instead(sqlite_start, "is_held_back", never),
+        SQLITE,
+    ),
+    mutant(
+        "turns",
+        "test_turns.test_one_that_meets_an_earlier_one_is_skipped",
+        instead(Turns, "holds_back", never),
+        POSTGRESQL,
+    ),
+    mutant(
+        "early rows ask for no turn",
+        "test_turns.test_early_rows_ask_for_no_turn",
+        instead(sqlite_start, "asks_for_turn", always),
+        SQLITE,
+    ),
+    mutant(
+        "early rows ask for no turn",
+        "test_turns.test_early_rows_ask_for_no_turn",
+        instead(postgresql_turns, "asks_for_turn", always),
+        POSTGRESQL,
+    ),
+    mutant(
+        "the earlier one has ended",
+        WAITS,
+        instead(sqlite_turns, "_has_made_way", always),
+        SQLITE,
+        overlap=Overlap.QUEUE,
+    ),
+    mutant(
+        "the earlier one has ended", WAITS, instead(Turns, "_has_made_way", always), POSTGRESQL, overlap=Overlap.QUEUE
+    ),
+]
+
+SCHEDULES = [*RULES, *IN_MEMORY, *STATEMENTS, *LOCKS, *FUNCTIONS]
