@@ -1,4 +1,4 @@
-"""Slots: which waiting job starts now, who watches it, and what its end means.
+"""Slots: which waiting job starts now, and who watches it.
 
 A job becomes running in `_start`. Where a guard is needed (R10) the starter asks the master first; the job waits for
 the answer without a slot, at most as many at once as there are slots, or as start within some milliseconds.
@@ -11,16 +11,16 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
+from jobmaster.engine.concluding import Conclusions
 from jobmaster.engine.isolation import PAROLE_S
 from jobmaster.engine.life import Entry, Stage
 from jobmaster.engine.limits import Limits
-from jobmaster.engine.outcomes import after_run, outcome_with, returned
+from jobmaster.engine.outcomes import returned
 from jobmaster.engine.pools.ending import stopped
 from jobmaster.model import reasons
 from jobmaster.model.ids import key_text
-from jobmaster.model.run import End, Ended, Halt, Run
+from jobmaster.model.run import End, Halt, Run
 from jobmaster.model.states import JobStatus
-from jobmaster.rules.recovery import quarantine_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -83,7 +83,6 @@ class Runner:
         self._pools = {True: async_pool, False: sync_pool}
         self._isolation = isolation
         self._worker_name = worker_name
-        self._random = random
         self._wake = asyncio.Event()
         self._granted: deque[Entry] = deque()
         self._asking = 0
@@ -97,9 +96,9 @@ class Runner:
         """No new start; set by the graceful stop and by a condemned process."""
         self.running: dict[JobKey, Entry] = {}
         """A job runs only once at a time in a process, also where there are two copies of it."""
-        self.cancelled: dict[JobKey, None] = {}
-        """Tombstones that this worker was told of."""
-        self.counts = {"started": 0, "succeeded": 0, "failed": 0, "retried": 0, "cancelled": 0}
+        self._conclusions = Conclusions(tuning=tuning, store_clock=store_clock, finisher=finisher, random=random)
+        self.cancelled = self._conclusions.cancelled
+        self.counts = self._conclusions.counts
         self.limits = Limits(clock=clock, early_after=tuning.early_row_after, halt=self.halt, early=starter.early)
         self.took: Callable[[], None] = lambda: None
         """Called when entries left `waiting`: there is room for more."""
@@ -147,7 +146,7 @@ class Runner:
                     self.halt(entry, Halt.CANCEL)
                 elif entry.stage is Stage.WAITING:
                     life.waiting -= 1
-                    self._end_unstarted(entry, JobStatus.CANCELLED, "")
+                    self._conclusions.unstarted(entry, JobStatus.CANCELLED, "")
         while len(self.cancelled) > _TOMBSTONES:
             del self.cancelled[next(iter(self.cancelled))]
 
@@ -159,7 +158,7 @@ class Runner:
 
     def unreadable(self, entry: Entry) -> None:
         """A message that no envelope can be read from: its job ends as Failed, for people to see."""
-        self._end_unstarted(entry, JobStatus.FAILED, reasons.UNREADABLE)
+        self._conclusions.unstarted(entry, JobStatus.FAILED, reasons.UNREADABLE)
 
     def halt(self, entry: Entry, why: Halt) -> None:
         """Stop a run. Soft limits raise inside it; the others end it."""
@@ -185,7 +184,7 @@ class Runner:
         while self._granted:
             entry = self._granted.popleft()
             if entry.alive:
-                self._hand_on(entry)
+                self._conclusions.hand_on(entry)
 
     def dropped(self, life: Life) -> None:
         """The life is not ours any more: what waits is forgotten, what runs is stopped, outcomes count for nothing."""
@@ -234,23 +233,17 @@ class Runner:
             if not entry.alive:
                 continue
             if entry.key in self.cancelled:
-                self._end_unstarted(entry, JobStatus.CANCELLED, "")
+                self._conclusions.unstarted(entry, JobStatus.CANCELLED, "")
             elif entry.key in self.running:
                 self._granted.append(entry)
             elif self._isolation.must(entry) and not self._isolation.may_begin(1):
-                self._hand_on(entry)
+                self._conclusions.hand_on(entry)
             else:
                 policy = self._workload.policy(entry.envelope.task)
                 if policy is None:  # the code was reloaded between the guarded start and now
-                    self._end_unstarted(entry, JobStatus.HELD_ON_MASTER, reasons.UNROUTABLE)
+                    self._conclusions.unstarted(entry, JobStatus.HELD_ON_MASTER, reasons.UNROUTABLE)
                 else:
                     self._start(entry, policy, batch)
-
-    def _hand_on(self, entry: Entry) -> None:
-        """A granted job that may not start here stands as Processing: it would be blamed for another's crash."""
-        entry.stage = Stage.ENDED
-        outcome = outcome_with(entry, JobStatus.HELD_ON_MASTER, finished_us=self._store_clock.now_us())
-        self._finisher.hand_back(entry, outcome)
 
     def _start_waiting(self, batch: _Batch) -> int:
         """Begin entries in the order of their turns; how many were begun."""
@@ -267,11 +260,11 @@ class Runner:
             entry.life.waiting -= 1
             envelope = entry.envelope
             if cancelled and entry.key in cancelled:
-                self._end_unstarted(entry, JobStatus.CANCELLED, "")
+                self._conclusions.unstarted(entry, JobStatus.CANCELLED, "")
             elif envelope.expires_us is not None and envelope.expires_us <= batch.now_us:
-                self._end_unstarted(entry, JobStatus.FAILED, reasons.EXPIRED)
+                self._conclusions.unstarted(entry, JobStatus.FAILED, reasons.EXPIRED)
             elif (policy := policy_of(envelope.task)) is None:
-                self._end_unstarted(entry, JobStatus.HELD_ON_MASTER, reasons.UNROUTABLE)
+                self._conclusions.unstarted(entry, JobStatus.HELD_ON_MASTER, reasons.UNROUTABLE)
             elif entry.guarded or entry.key in running:
                 self._ask(entry)
             else:
@@ -298,7 +291,7 @@ class Runner:
         self._asking -= 1
         self._isolation.answered(entry)
         if yes and entry.alive and self._releasing:
-            self._hand_on(entry)
+            self._conclusions.hand_on(entry)
         elif yes and entry.alive:
             entry.stage = Stage.READY
             entry.granted_at = self._clock.monotonic()
@@ -371,7 +364,7 @@ class Runner:
                 succeeded += 1
                 self._finisher.add(entry, returned(entry, ended, finished_us=store_us(at)))
             else:
-                self._end_otherwise(entry, ended, store_us(at))
+                self._conclusions.after(entry, ended, store_us(at))
         self.counts["succeeded"] += succeeded
         self._finisher.flush()
         self.limits.tidy()
@@ -379,79 +372,19 @@ class Runner:
         if self._dropped or self._fill():
             self.wake()
 
-    def _end_otherwise(self, entry: Entry, ended: Ended, finished_us: int) -> None:
-        if ended.end is End.INTERRUPTED and entry.envelope.at_most_once:
-            ended = Ended(End.RAISED, reason="interrupted by a shutdown", retryable=False)
-        if ended.end is End.INTERRUPTED:
-            held = outcome_with(entry, JobStatus.HELD_ON_MASTER, finished_us=finished_us)
-            self._finisher.hand_back(entry, held)
-            return
-        if ended.end is End.CRASHED:
-            if entry.envelope.at_most_once:
-                ended = Ended(End.RAISED, error=ended.error, reason=reasons.WORKER_LOST, retryable=False)
-            elif entry.recoveries + 1 >= self._tuning.max_recoveries:
-                self._quarantine(entry, ended, finished_us)
-                return
-        assert entry.policy is not None  # noqa: S101 - it has run
-        cancelled = entry.key in self.cancelled
-        outcome = after_run(
-            entry, entry.policy, ended, finished_us=finished_us, cancelled=cancelled, random=self._random
-        )
-        self._count(outcome.status)
-        self._finisher.add(entry, outcome)
-
-    def _quarantine(self, entry: Entry, ended: Ended, finished_us: int) -> None:
-        """The process died in which it ran alone, after so many others: it is not started again by itself."""
-        error = quarantine_error(entry.recoveries + 1, ended.reason)
-        logger.warning(
-            "job_quarantined job=%s task=%s attempt=%d recoveries=%d reason=%s",
-            key_text(entry.key),
-            entry.envelope.task,
-            entry.attempts,
-            entry.recoveries + 1,
-            ended.reason,
-        )
-        verdict = Ended(End.CRASHED, error=error, checkpoint=ended.checkpoint)
-        self._count(JobStatus.FAILED)
-        self._finisher.add(
-            entry,
-            outcome_with(entry, JobStatus.FAILED, finished_us=finished_us, reason=reasons.QUARANTINED, ended=verdict),
-        )
-
-    def _end_unstarted(self, entry: Entry, status: JobStatus, reason: str) -> None:
-        entry.stage = Stage.ENDED
-        self._count(status)
-        self._finisher.add(entry, outcome_with(entry, status, finished_us=self._store_clock.now_us(), reason=reason))
-        self._finisher.flush()
-
-    def _count(self, status: JobStatus) -> None:
-        name = _COUNTED.get(status)
-        if name:
-            self.counts[name] += 1
-
     # ---------------------------------------------------------------- sleeping
 
     async def _sleep(self) -> None:
-        due_us = self._waiting.next_due_us()
-        until_due = None if due_us is None else (due_us - self._store_clock.now_us()) / 1e6
-        if until_due is not None and until_due <= 0:
-            until_due = 0.001
         handle = None
-        if until_due is not None:
+        due_us = self._waiting.next_due_us()
+        if due_us is not None:
+            until_due = max((due_us - self._store_clock.now_us()) / 1e6, 0.001)
             handle = asyncio.get_running_loop().call_later(until_due, self._wake.set)
         try:
             await self._wake.wait()
         finally:
             if handle is not None:
                 handle.cancel()
-
-
-_COUNTED = {
-    JobStatus.SUCCEEDED: "succeeded",
-    JobStatus.FAILED: "failed",
-    JobStatus.HELD_ON_MASTER: "retried",
-    JobStatus.CANCELLED: "cancelled",
-}
 
 
 class _Batch:

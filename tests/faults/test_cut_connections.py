@@ -11,31 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.places import PostgresPlace
 from tests.faults.postgres_verbs import verb_of
-from tests.faults.real_cluster import Producer, RealCluster, Worker, wait_for
+from tests.faults.real_cluster import RealCluster, wait_for
 from tests.faults.score import DEFAULTS
+from tests.faults.streaming import STREAM, all_is_well, made, more_runs, ran_in, waiting
 from tests.servers.fault_proxy import AFTER, BEFORE, End, FaultProxy
 from tests.servers.launcher import ServerError
 from tests.servers.postgres import PostgresServer, execute
 
 pytestmark = [pytest.mark.backend("postgresql"), pytest.mark.slow, pytest.mark.timeout(170)]
-
-# What delay() has accepted is printed, and what it raised: only OutcomeUnknown may have stored a job all the same.
-STREAM = """
-import os
-from jobmaster import JobMasterError
-n = 0
-while not os.path.exists("enough"):
-    n += 1
-    try:
-        print((app.work_async if n % 3 else app.work).delay().id, flush=True)
-    except JobMasterError as error:
-        print(type(error).__name__, flush=True)
-        print(error, file=sys.stderr, flush=True)
-    time.sleep(0.002)
-"""
-FINAL = {5, 7, 8}
 
 
 @pytest.fixture
@@ -47,50 +31,6 @@ def proxy(postgres_database: str) -> Iterator[FaultProxy]:
 @pytest.fixture
 def cluster(tmp_path: Path, postgres_database: str, proxy: FaultProxy) -> Iterator[RealCluster]:
     yield from made(tmp_path, postgres_database, proxy.dsn(postgres_database))
-
-
-def made(folder: Path, direct: str, reached_as: str) -> Iterator[RealCluster]:
-    place = PostgresPlace(direct)
-    cluster = RealCluster(folder, place)
-    cluster.environment["FAULTS_MASTER"] = reached_as
-    try:
-        cluster.provision()
-        yield cluster
-    finally:
-        cluster.close()
-        place.close()
-
-
-def more_runs(cluster: RealCluster, number: int, *, timeout: float = 60) -> None:
-    """Wait until so many more jobs have run."""
-    seen = len(cluster.lines())
-    wait_for(lambda: len(cluster.lines()) > seen + 2 * number, timeout=timeout, what=cluster.workers[0].text)
-
-
-def all_is_well(cluster: RealCluster, producer: Producer, *, at_least: int) -> None:
-    """Everything that was accepted has succeeded, by one step into a final status, and nothing else was stored."""
-    (cluster.folder / "enough").touch()
-    said = producer.finished()
-    unknown = said.count("OutcomeUnknown")
-    accepted = {word for word in said if word[0].islower() or word[0].isdigit()}
-    assert len(accepted) >= at_least
-    wait_for(lambda: not waiting(cluster, accepted), timeout=60, what=lambda: told(cluster, accepted))
-    cluster.judge(accepted, extra=None)
-    statuses = cluster.statuses()
-    assert set(statuses.values()) == {(5, "")}
-    assert len(set(statuses) - accepted) <= unknown, "of what was refused for certain nothing was stored"
-    for worker in cluster.workers:
-        assert worker.terminate() == 0
-
-
-def waiting(cluster: RealCluster, accepted: set[str]) -> set[str]:
-    final = {job for job, (status, _) in cluster.statuses().items() if status in FINAL}
-    messages = {job for (job,) in cluster.place.rows("SELECT job_id FROM jm_message")}
-    return (accepted | set(cluster.statuses()) | messages) - final
-
-
-def told(cluster: RealCluster, accepted: set[str]) -> str:
-    return f"{len(waiting(cluster, accepted))} wait\n{cluster.workers[0].text()}"
 
 
 @pytest.mark.fault("C4")
@@ -155,12 +95,6 @@ def test_a_worker_that_hears_nothing_loses_its_jobs_to_another_and_decides_none_
     seen = ran_in(cluster, cut_off)
     wait_for(lambda: ran_in(cluster, cut_off) > seen, timeout=60, what=cut_off.text)
     all_is_well(cluster, producer, at_least=100)
-
-
-def ran_in(cluster: RealCluster, worker: Worker) -> int:
-    """How many lines of the side log the worker's processes wrote."""
-    processes = {process.pid for process in worker.tree()}
-    return sum(line.pid in processes for line in cluster.lines())
 
 
 @pytest.mark.fault("C1")

@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults.real_cluster import RealCluster, wait_for
 from tests.faults.score import DEFAULTS
-from tests.faults.test_cut_connections import STREAM, all_is_well, made, more_runs
+from tests.faults.streaming import STREAM, all_is_well, made, more_runs
 from tests.servers.fault_proxy import FaultProxy
 
 pytestmark = [pytest.mark.backend("postgresql"), pytest.mark.timeout(90)]

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tests.faults.places import PostgresPlace, SqlitePlace
 from tests.faults.real_cluster import Line, Producer, RealCluster, Worker
+from tests.faults.side_log import lines_of
 from tests.servers.postgres import PostgresServer
 
 FINAL = {5, 7, 8}
@@ -166,15 +167,12 @@ class SideLog:
             data = file.read()
         whole = data.rpartition(b"\n")[0]
         self._at += len(whole) + 1 if whole else 0
-        new = []
-        for text in whole.decode().splitlines():
-            event, job, attempt, pid, at = text.split()
-            line = Line(event, job, int(attempt), int(pid), float(at))
-            new.append(line)
-            if event == "start":
-                self.running[job, line.pid] = line
+        new = lines_of(data.decode())
+        for line in new:
+            if line.event == "start":
+                self.running[line.job, line.pid] = line
             else:
-                self.running.pop((job, line.pid), None)
+                self.running.pop((line.job, line.pid), None)
         self.lines += new
         return new
 
