@@ -86,6 +86,8 @@ class JobMaster:
         self._folder = folder or _folder_of_caller()
         self._registry = Registry()
         self._lock = threading.RLock()
+        # Not the one above: what starts in another thread may ask for the client before it runs.
+        self._starting = threading.Lock()
         self._workers: InProcessWorkers | None = None
         self._client: Client | None = None
         self._services: svcs.Registry | None = None
@@ -427,7 +429,7 @@ class JobMaster:
         """
         from jobmaster.in_process import InProcessWorkers
 
-        with self._lock:
+        with self._starting:
             if self._workers is not None and self._workers.running():
                 raise ConfigurationError(f"The workers of app {self.cluster_id!r} run already. Call stop() first.")
             workers = InProcessWorkers(self)
@@ -436,7 +438,7 @@ class JobMaster:
 
     def stop(self) -> None:
         """Stop the workers of this process gracefully, within the setting `grace`; does nothing where none run."""
-        with self._lock:
+        with self._starting:
             workers, self._workers = self._workers, None
         if workers is not None:
             workers.stop()
