@@ -50,10 +50,11 @@ class Cron:
 
     def __init__(self, text: str, tz: str | ZoneInfo | None = None, *, hash_id: str = "") -> None:
         words = " ".join(text.split())
-        object.__setattr__(self, "fields", read_fields(text, hash_id or words))
+        may_hash = "h" in words.lower()  # else all schedules with this text share what was read
+        object.__setattr__(self, "fields", read_fields(text, (hash_id or words) if may_hash else ""))
         object.__setattr__(self, "text", words)
         object.__setattr__(self, "zone", None if tz is None else zone_of(tz))
-        object.__setattr__(self, "hash_id", hash_id)
+        object.__setattr__(self, "hash_id", hash_id if may_hash else "")
 
     def __reduce__(self) -> tuple[object, ...]:
         return _restored, (self.text, self.zone, self.hash_id)

@@ -98,6 +98,7 @@ def read(text: str) -> Cron | ScheduleSyntaxError:
         ("0 0 29 2 *", lambda day: (day.month, day.day) == (2, 29)),
         ("0 0 29 2 6", lambda day: (day.month, day.day) == (2, 29) or (day.month == 2 and day.isoweekday() == 6)),
         ("0 0 31 * *", lambda day: day.day == 31),
+        ("0 0 * * 1", lambda day: day.isoweekday() == 1),  # also in a 53rd week
         ("0 0 30,31 4,12 *", lambda day: day.month in (4, 12) and day.day in (30, 31)),
         ("0 0 L * *", lambda day: (day + timedelta(days=1)).day == 1),
         ("0 0 L 2 ?", lambda day: day.month == 2 and (day + timedelta(days=1)).day == 1),
@@ -206,6 +207,12 @@ def test_hashed_fields_stay_in_their_ranges(number):
     assert len(stepped.minutes) == 4
     assert {after - before for before, after in pairwise(stepped.minutes)} == {15}
     assert max(stepped.days.numbers) <= 28
+
+
+def test_what_is_not_hashed_is_read_once_for_all_schedules():
+    one, other = Cron("0 3 * * mon", hash_id="a"), Cron("0 3 * * mon", hash_id="b")
+    assert one == other
+    assert one.fields is other.fields
 
 
 def test_aliases_are_not_hashed():
