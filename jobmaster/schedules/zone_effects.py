@@ -11,6 +11,7 @@ from jobmaster.schedules.expression import Expression
 
 _TICK = timedelta(microseconds=1)
 _SECOND = timedelta(seconds=1)
+_DAY = timedelta(days=1)
 _MOST_SKIPPED = 3
 
 
@@ -82,13 +83,14 @@ class _Effects:
         """The note if the rule asks for walls before `moment` that clocks skip."""
         if self._next_wall is None:
             return ""
-        first = self._next_wall(wall_reached(before, self._zone))
+        reached = wall_reached(before, self._zone)
+        first = self._next_wall(reached)
         gap = None if first is None else change_at(first, self._zone)
         if first is None or gap is None or not gap.is_gap or gap.moment > moment.astimezone(UTC):
             return ""
-        last, seen = first, 1
-        while (wall := self._next_wall(last)) is not None and wall < gap.after and seen < _MOST_SKIPPED * 20:
-            last, seen = wall, seen + 1
+        if self._expression.is_phased and first - reached == moment.astimezone(UTC) - before.astimezone(UTC) < _DAY:
+            return ""  # a period of elapsed time
+        last = self._last_skipped(first, gap)
         runs_then = moment.astimezone(UTC) == gap.moment
         return self._said(
             first,
@@ -97,6 +99,16 @@ class _Effects:
             gap,
             f"{'runs at' if runs_then else 'goes on at'} {_time(wall_clock(moment, self._zone))}",
         )
+
+    def _last_skipped(self, first: datetime, gap: Change) -> datetime:
+        """The last wall of the rule in the gap, or the end of the gap if there are many."""
+        last = first
+        for _ in range(_MOST_SKIPPED):
+            wall = self._next_wall(last) if self._next_wall is not None else None
+            if wall is None or wall >= gap.after:
+                return last
+            last = wall
+        return gap.after
 
     def _shifted(self, before: datetime, moment: datetime) -> str:
         """The note if clocks were changed since the occurrence before and the rule did not follow them."""

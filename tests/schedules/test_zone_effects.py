@@ -74,6 +74,23 @@ def test_several_skipped_times_are_one_run():
     ]
 
 
+def test_many_skipped_times_are_told_as_the_gap():
+    assert told(Cron("* * * * * *"), datetime(2027, 3, 28, 0, 59, 58, tzinfo=UTC), 2) == [
+        "28 01:59",
+        "28 03:00 02:00 to 03:00 do not exist on 2027-03-28 in Europe/Berlin: runs at 03:00",
+    ]
+
+
+@pytest.mark.parametrize("rule", [Interval(1800), NaturalCron.parse("every 30 minutes")], ids=repr)
+def test_short_periods_go_on_by_elapsed_time(rule: Expression):
+    assert told(rule, SPRING, 4) == [
+        "28 01:15",
+        "28 01:45",
+        "28 03:15 clocks go forward by 1 hour on 2027-03-28 in Europe/Berlin: goes on by elapsed time",
+        "28 03:45",
+    ]
+
+
 def test_an_interval_goes_on_by_elapsed_time():
     nine = datetime(2027, 3, 27, 9, 0, tzinfo=BERLIN)
     assert told(Interval(timedelta(days=1)), nine, 2) == [
