@@ -12,11 +12,16 @@ import re
 import time
 from collections import Counter
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
-from jobmaster import Backoff, JobContext, JobMaster
+from jobmaster import Backoff, JobContext, JobMaster, Priority, current_job
 
-jm = JobMaster("demo", master=f"sqlite:///{Path.cwd()}/jobmaster-demo.db")
+# Schedules are planned 10 s ahead instead of 10 minutes, so that a list of jobs shows few of their runs to come.
+jm = JobMaster("demo", master=f"sqlite:///{Path.cwd()}/jobmaster-demo.db", transient_threshold=10)
+
+HEARTBEAT = "demo.heartbeat"
+EVERY = timedelta(seconds=2)
 
 WORD = re.compile(r"[^\W\d_]+")
 """A run of letters."""
@@ -62,3 +67,10 @@ async def remind() -> float:
 async def wait(seconds: float) -> None:
     """Do nothing for a while; an `async def` task occupies no thread."""
     await asyncio.sleep(seconds)
+
+
+@jm.every("every 2 seconds", name=HEARTBEAT)
+@jm.task(name=HEARTBEAT, lane="errands", priority=Priority.CRITICAL)
+async def heartbeat() -> str:
+    """Tell for which moment it runs."""
+    return f"{current_job().scheduled_at:%H:%M:%S}"

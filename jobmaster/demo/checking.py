@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobmaster.demo.app import WordCount, jm
 from jobmaster.demo.files import Found
+from jobmaster.demo.firing import Fired, Heartbeats
 from jobmaster.demo.plan import DELAYED, FAILING, LATEST, Kind, Planned
 from jobmaster.demo.recount import most_frequent, recount
 from jobmaster.model.states import JobStatus
@@ -37,7 +38,7 @@ class Checked:
 
     `as_planned` counts jobs by kind; `files`, `words`, `distinct` and `most` are the merged result; `late` is how long
     after its time the due job started, in seconds; `processes` are those in which file jobs ran; `left_out` counts
-    files that changed meanwhile.
+    files that changed meanwhile; `fired` are the runs of the schedule.
     """
 
     differences: tuple[str, ...]
@@ -51,6 +52,7 @@ class Checked:
     processes: tuple[int, ...]
     left_out: int
     failed: JobInfo | None
+    fired: Fired
 
     @property
     def is_as_planned(self) -> bool:
@@ -58,14 +60,16 @@ class Checked:
         return not self.differences
 
 
-def check(sent: Sequence[Sent], found: Found, worker: int) -> Checked:
-    """Look at each job and at the merged result.
+def check(sent: Sequence[Sent], found: Found, worker: int, heartbeats: Heartbeats) -> Checked:
+    """Look at each job, at the merged result, and at the schedule's runs.
 
     Args:
         sent: all jobs.
         found: the files that they read.
         worker: the id of the process that was started as worker.
+        heartbeats: the runs of the demo's schedule.
     """
+    fired = heartbeats.check()
     ended = [_look_at(one) for one in sent]
     other, changed = recount(found.files)
     judged = [one for one in ended if one.planned.file is None or one.planned.file.path not in changed]
@@ -81,6 +85,7 @@ def check(sent: Sequence[Sent], found: Found, worker: int) -> Checked:
         *_wrong_counts(merged, other),
         *_wrong_processes(counts, worker),
         *_wrong_moments(due, sent_due),
+        *fired.differences,
     ]
     bad = {id(one) for one, _ in wrong}
     return Checked(
@@ -95,6 +100,7 @@ def check(sent: Sequence[Sent], found: Found, worker: int) -> Checked:
         processes=tuple(sorted({count.ran_in for count in counts})),
         left_out=len(changed),
         failed=next(one.info for one in ended if one.planned.kind is FAILING),
+        fired=fired,
     )
 
 

@@ -28,7 +28,8 @@ def demo(*, once: bool, folder: Path | None, master: str | None, as_json: bool) 
     """Run a small real workload on an SQLite file and watch it.
 
     A worker is started as a process of its own. It gets one job for each text file of a folder, and five more: one
-    that is retried, one that fails, one that is due later, and two that are cancelled. Then every number is checked.
+    that is retried, one that fails, one that is due later, and two that are cancelled; and a schedule in its code fires
+    every two seconds. Then every number is checked.
     Variables JOBMASTER_... of your environment are not used.
     """
     for name in [name for name in os.environ if name.startswith("JOBMASTER_")]:

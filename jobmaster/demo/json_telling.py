@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from jobmaster.demo.app import jm
+from jobmaster.demo.app import EVERY, HEARTBEAT, jm
 from jobmaster.demo.look import Look
 from jobmaster.demo.plan import KINDS
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jobmaster.demo.checking import Checked
     from jobmaster.demo.files import Found
     from jobmaster.demo.story import Sent
-    from jobmaster.demo.telling import Show
+    from jobmaster.demo.telling import Show, ShowRuns
     from jobmaster.demo.worker_process import WorkerProcess
 
 
@@ -59,6 +59,12 @@ class JsonTelling:
             "different_words": checked.distinct,
             "most_frequent": dict(checked.most),
             "late_seconds": checked.late,
+            "schedule": {
+                "name": HEARTBEAT,
+                "every_seconds": EVERY.total_seconds(),
+                "runs": [run.at.isoformat() for run in checked.fired.runs],
+                "latest_seconds": checked.fired.latest,
+            },
             "pid": os.getpid(),
             "worker_pid": self._worker,
             "ran_in_pids": checked.processes,
@@ -66,6 +72,11 @@ class JsonTelling:
             "master": str(jm.settings.master),
         }  # fmt: skip
         print(json.dumps(told, indent=2), flush=True)  # noqa: T201 - the answer
+
+    @contextmanager
+    def staying(self) -> Iterator[ShowRuns]:
+        """Nothing: the object was the answer."""
+        yield lambda _runs: None
 
     def goodbye(self) -> None:
         """Nothing: the object was the answer."""

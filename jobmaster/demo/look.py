@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobmaster.demo.app import jm
+from jobmaster.demo.firing import Heartbeats
 from jobmaster.demo.plan import KINDS, Kind
 from jobmaster.model.states import JobStatus
 from jobmaster.views import JobQuery
@@ -35,10 +36,13 @@ class Look:
         first = jm.jobs.get(sent[0].result.id)
         # A database that is used again has older jobs; its own clock tells them from ours.
         self._since = None if first is None else first.created_at - timedelta(seconds=1)
+        self.heartbeats = Heartbeats(None if first is None else first.created_at)
+        self.fired: Mapping[JobStatus, int] = {}
 
     def again(self) -> None:
         """Ask anew."""
         self.counts = {kind: jm.jobs.count(self._query(kind)) for kind in self.totals}
+        self.fired = Counter(run.status for run in self.heartbeats.ended() if run.status is not None)
         self.seconds = time.monotonic() - self._start
 
     def of(self, kind: Kind) -> tuple[int, int, int]:
@@ -83,6 +87,8 @@ def table_of(look: Look) -> Table:
             f"  {kind.title}", kind.lane, kind.priority.name.lower(), _number(waiting), _number(running),
             f"{ended:,}/{look.totals[kind]:,}", _ends(look.counts.get(kind, {})),
         )  # fmt: skip
+    fired = sum(look.fired.values())
+    table.add_row("  fires every 2 s", "errands", "critical", "", "", f"{fired:,}", _ends(look.fired))
     return table
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from jobmaster.demo.app import jm
 from jobmaster.demo.checking import check
 from jobmaster.demo.files import find_text_files
+from jobmaster.demo.firing import LEAST, Heartbeats
 from jobmaster.demo.plan import Cancel, Planned, plan_jobs
 from jobmaster.demo.telling import Telling, teller
 from jobmaster.demo.worker_process import WorkerProcess
@@ -18,6 +19,7 @@ from jobmaster.model.states import JobStatus
 from jobmaster.result import Result
 
 LOOK_EVERY = 0.1
+STAYING_LOOK_EVERY = 0.5
 ENDS_WITHIN = 12.0
 """Seconds for the planned jobs besides those of the files, for which `PER_FILE` is added."""
 PER_FILE = 0.02
@@ -60,11 +62,12 @@ def run(order: Order) -> int:
             tell.start(found, worker)
             worker.wait_until_ready(jm)
             sent = _send(plan_jobs(found))
-            _watch(sent, worker, tell)
-            checked = check(sent, found, worker.pid)
+            heartbeats = _since_the_first(sent)
+            _watch(sent, heartbeats, worker, tell)
+            checked = check(sent, found, worker.pid, heartbeats)
             tell.end(checked, found, worker, once=order.once)
             if not order.once:
-                _stay(worker, tell)
+                _stay(worker, heartbeats, tell)
         finally:
             jm.close()
     return 0 if checked.is_as_planned else 1
@@ -77,8 +80,13 @@ def _send(jobs: Sequence[Planned]) -> list[Sent]:
     return [Sent(planned, result, before, after) for planned, result in zip(jobs, results, strict=True)]
 
 
-def _watch(sent: Sequence[Sent], worker: WorkerProcess, tell: Telling) -> None:
-    """Return when all jobs have ended, or when they should have."""
+def _since_the_first(sent: Sequence[Sent]) -> Heartbeats:
+    first = jm.jobs.get(sent[0].result.id)
+    return Heartbeats(None if first is None else first.created_at)
+
+
+def _watch(sent: Sequence[Sent], heartbeats: Heartbeats, worker: WorkerProcess, tell: Telling) -> None:
+    """Return when all jobs have ended and the schedule has fired, or when they should have."""
     to_cancel = [one for one in sent if one.planned.kind.cancel is not Cancel.NEVER]
     deadline = time.monotonic() + ENDS_WITHIN + PER_FILE * len(sent)
     with tell.watching(sent) as show:
@@ -86,7 +94,7 @@ def _watch(sent: Sequence[Sent], worker: WorkerProcess, tell: Telling) -> None:
             if not worker.is_alive:
                 raise worker.ended()
             to_cancel = [one for one in to_cancel if not _cancelled(one)]
-            if show() == len(sent):
+            if show() == len(sent) and len(heartbeats.ended()) >= LEAST:
                 return
             time.sleep(LOOK_EVERY)
 
@@ -99,11 +107,13 @@ def _cancelled(one: Sent) -> bool:
     return True
 
 
-def _stay(worker: WorkerProcess, tell: Telling) -> None:
-    """Keep the worker until Ctrl-C."""
+def _stay(worker: WorkerProcess, heartbeats: Heartbeats, tell: Telling) -> None:
+    """Keep the worker until Ctrl-C, and show how the schedule goes on."""
     try:
-        while worker.is_alive:
-            time.sleep(LOOK_EVERY)
+        with tell.staying() as show:
+            while worker.is_alive:
+                show(heartbeats.ended())
+                time.sleep(STAYING_LOOK_EVERY)
     except KeyboardInterrupt:
         tell.goodbye()
         return

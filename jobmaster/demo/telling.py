@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.text import Text
 
 import jobmaster
-from jobmaster.demo.app import jm
+from jobmaster.demo.app import HEARTBEAT, jm
 from jobmaster.demo.files import default_folder
 from jobmaster.demo.json_telling import JsonTelling
 from jobmaster.demo.look import Look, table_of
@@ -27,11 +27,14 @@ if TYPE_CHECKING:
     from jobmaster.demo.files import Found
     from jobmaster.demo.story import Sent
     from jobmaster.demo.worker_process import WorkerProcess
+    from jobmaster.views import ScheduleRun
 
 MOST_SHOWN = 10
 """Lines of a list that may be long."""
 Show = Callable[[], int]
 """Looks at the jobs, shows how they are, and answers how many have ended."""
+ShowRuns = Callable[[Sequence["ScheduleRun"]], None]
+"""Shows how the schedule goes on."""
 
 
 class Telling(Protocol):
@@ -47,6 +50,10 @@ class Telling(Protocol):
 
     def end(self, checked: Checked, found: Found, worker: WorkerProcess, *, once: bool) -> None:
         """Say how it ended, and what can be tried next."""
+        ...
+
+    def staying(self) -> AbstractContextManager[ShowRuns]:
+        """Give what is called again and again while the worker stays."""
         ...
 
     def goodbye(self) -> None:
@@ -117,6 +124,15 @@ class WordTelling:
         self._console.print()
         self._try_next(checked, found, once=once)
 
+    @contextmanager
+    def staying(self) -> Iterator[ShowRuns]:
+        """A line that is drawn anew; nothing without a terminal."""
+        if not self._console.is_terminal:
+            yield lambda _runs: None
+            return
+        with Live(console=self._console, auto_refresh=False, transient=True) as live:
+            yield lambda runs: live.update(Text(f"\n  {_heartbeat(runs)}", style="dim"), refresh=True)
+
     def goodbye(self) -> None:
         """Name what happens at the end."""
         self._console.print("\nThe worker stops." + ("" if self._given_master else " The demo's files are deleted."))
@@ -146,6 +162,9 @@ class WordTelling:
         if checked.late is not None:
             late = f"{checked.late * 1000:.0f} ms after its time"
             self._fact("on time", f"the due job started {late} (planned: up to {LATEST * 1000:.0f})")
+        if checked.fired.latest is not None:
+            late = f"up to {checked.fired.latest * 1000:.0f} ms late"
+            self._fact("schedule", f"every 2 s: {len(checked.fired.runs)} runs, none missed or doubled, {late}")
         if checked.processes:
             self._fact("ran in", f"process {', '.join(map(str, checked.processes))}, a child of the worker")
         self._fact("checked", "words: by other code, in this process; the moment: by the", dim=True)
@@ -170,11 +189,12 @@ class WordTelling:
         failed = [f"{command} jobs show {checked.failed.id}"] if checked.failed else []
         self._commands(
             "look around",
-            f"{command} jobs list --limit 8",
+            f"{command} jobs list --status ended --limit 8",
             f"{command} jobs list --status failed",
             *failed,
             f"{command} workers list",
             f"{command} buckets",
+            f"{command} schedules show {HEARTBEAT}",
         )
         self._commands(
             "run jobs of your own",
@@ -218,6 +238,15 @@ def _left_out(found: Found) -> str:
     if found.too_many:
         parts.append(f"{found.too_many:,} too many")
     return f" ({', '.join(parts)}: left out)" if parts else ""
+
+
+def _heartbeat(runs: Sequence[ScheduleRun]) -> str:
+    """The schedule, in a line."""
+    if not runs:
+        return f"{HEARTBEAT} fires every 2 seconds"
+    late = runs[-1].lateness
+    told = "" if late is None else f", {late.total_seconds() * 1000:.0f} ms after its time"
+    return f"{HEARTBEAT} fires every 2 seconds: {len(runs):,} runs, the last at {runs[-1].at:%H:%M:%S} UTC{told}"
 
 
 def _next_step() -> str:

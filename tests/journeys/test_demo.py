@@ -13,6 +13,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -145,6 +147,9 @@ def test_its_numbers_are_those_of_the_files_and_it_ends_in_time(texts: Path, pla
     assert told["most_frequent"] == WORDS
     assert (told["words"], told["different_words"]) == (sum(WORDS.values()), len(WORDS))
     assert 0 <= told["late_seconds"] <= 0.1
+    runs = [datetime.fromisoformat(at) for at in told["schedule"]["runs"]]
+    assert {after - before for before, after in pairwise(runs)} == {timedelta(seconds=2)}, "none missed, none doubled"
+    assert 0 <= told["schedule"]["latest_seconds"] <= 0.5
     assert [kind["as_planned"] for kind in told["kinds"]] == [1] * 8
     assert {kind["lane"] for kind in told["kinds"]} == {"files", "errands"}
     assert {kind["priority"] for kind in told["kinds"]} == {"very_low", "low", "medium", "high", "critical"}
@@ -164,7 +169,7 @@ def test_its_words_fit_a_pipe_and_a_database_of_ones_own_is_kept(texts: Path, pl
             [PROGRAM, "jobs", "list", "-A", "jobmaster.demo.app", "--json"],
             cwd=place, env=environment(place, JOBMASTER_MASTER=master), capture_output=True, text=True, check=True,
         )  # fmt: skip
-        assert len(json.loads(listed.stdout)["jobs"]) == jobs
+        assert sum(job["task"] != "demo.heartbeat" for job in json.loads(listed.stdout)["jobs"]) == jobs
 
     assert "\x1b" not in done.stdout
     assert done.stderr == ""
@@ -174,6 +179,8 @@ def test_its_words_fit_a_pipe_and_a_database_of_ones_own_is_kept(texts: Path, pl
     assert re.search(r"fails once, is retried +errands +high +1/1 +Succeeded\n", done.stdout)
     assert re.search(r"its file is missing +errands +medium +1/1 +Failed\n", done.stdout)
     assert re.search(r"cancelled as it runs +errands +low +1/1 +Cancelled\n", done.stdout)
+    assert re.search(r"fires every 2 s +errands +critical +[2-9] +Succeeded\n", done.stdout)
+    assert re.search(r"schedule every 2 s: [2-9] runs, none missed or doubled, up to \d+ ms late\n", done.stdout)
     assert re.search(r"top +fox 3   the 3   dog 2   größe 1\n", done.stdout)
     assert "All 8 jobs ended as planned." in done.stdout
     trace = done.stdout[done.stdout.index("Traceback") : done.stdout.index("All 8 jobs")].strip().splitlines()
@@ -193,7 +200,7 @@ def test_on_a_terminal_a_table_is_drawn_anew(texts: Path, start: Start, columns:
     assert "ended 8 of 8" not in running.output  # that is for those without a terminal
     last = running.output[running.output.rindex("  jobs  ") : running.output.index("Result, each")]
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", last)
-    assert len(plain.split("\n")) == 11  # head, eight kinds, and the empty line: nothing is broken in two
+    assert len(plain.split("\n")) == 12  # head, eight kinds, the schedule, an empty line: nothing is broken in two
 
 
 def test_every_command_that_it_prints_works(texts: Path, place: Path, start: Start) -> None:
@@ -201,7 +208,7 @@ def test_every_command_that_it_prints_works(texts: Path, place: Path, start: Sta
     running.wait_for(lambda output: "Ctrl-C stops the worker" in output)
     shown = running.output[running.output.index("The worker stays.") :]
     commands = [line.strip() for line in shown.splitlines() if re.match(r"  (export|\S*/jobmaster) ", line)]
-    assert len(commands) == 9
+    assert len(commands) == 10
 
     script = "set -eu\n" + "\n".join(f"echo '>>>'; {command}" for command in commands)
     done = subprocess.run(
@@ -215,6 +222,9 @@ def test_every_command_that_it_prints_works(texts: Path, place: Path, start: Sta
     assert "in count_words" in show
     (failed,) = (text for command, text in by_command.items() if command.endswith("--status failed"))
     assert failed.count("demo.count_words") == 1
+    (history,) = (text for command, text in by_command.items() if " schedules show " in command)
+    assert "fires  every 2 seconds" in history
+    assert history.count("Succeeded") >= 2
     (reminded,) = (text for command, text in by_command.items() if " demo.remind " in command)
     assert abs(time.time() - float(reminded)) < 30
     assert running.end(signal.SIGINT) == 0
@@ -271,7 +281,8 @@ WRONG_PLANS = (
         "plan.FAILING = checking.FAILING = dataclasses.replace(plan.FAILING, error='OSError')",
         "checking.recount = lambda files: ({'fox': 3, 'the': 3, 'dog': 1, 'größe': 1}, set())",
         "checking.LATEST = -1",
-        "real = checking.check; story.check = lambda sent, found, worker: real(sent, found, worker + 1)",
+        "from jobmaster.demo import firing; firing.LEAST = 99",
+        "real = checking.check; story.check = lambda sent, found, worker, beats: real(sent, found, worker + 1, beats)",
     ),
     (
         "plan.FAILING = checking.FAILING = dataclasses.replace(plan.FAILING, ends=plan.JobStatus.SUCCEEDED)",
@@ -287,6 +298,7 @@ WHAT_IS_TOLD = (
         r"1 words have another count than in a second one; the first is 'dog': 2 by the jobs, 1 by the other code",
         r"jobs ran in the processes \[\d+\], which the worker \d+ did not start",
         r"the job that was due started \+\d+ ms from its time; planned 0 to -1000",
+        r"the schedule demo.heartbeat: planned at least 99 runs, but \d have ended",
     ),
     (
         r"its file is missing: planned Succeeded, but it is Failed \(FileNotFoundError: .*\)",
