@@ -41,9 +41,9 @@ PUT_OFF = Change(
     touched_us = excluded.touched_us, finished_us = excluded.finished_us, suspect = 1, reason = excluded.reason""",
 )
 MARKED = "SELECT at_us, job_id FROM jm_occurrence WHERE schedule = $1 AND waits = 1 ORDER BY at_us"
+# Judged in the answer, not as conditions: those would lead to a walk through all jobs that are held.
 WAITING = """
-SELECT id FROM jm_job WHERE id = ANY($1::uuid[])
-    AND (status = 2 AND reason = 'overlap' OR status = 6 AND suspect = 1)
+SELECT id, status = 2 AND reason = 'overlap' OR status = 6 AND suspect = 1 FROM jm_job WHERE id = ANY($1::uuid[])
 ORDER BY id FOR UPDATE
 """
 
@@ -128,7 +128,8 @@ async def release_occurrence(transaction: Transaction, key: ScheduleKey, job: Jo
     marked = await transaction.rows(MARKED, key)
     if not marked:
         return False
-    waiting = {row[0] for row in await transaction.rows(WAITING, [row[1] for row in marked])}
+    found = await transaction.rows(WAITING, [row[1] for row in marked])
+    waiting = {key for key, waits in found if waits}
     first = next((index for index, row in enumerate(marked) if row[1] in waiting), len(marked) - 1)
     await transaction.changed(UNMARK, key, [row[0] for row in marked[: first + 1]])
     released = marked[first][1]
