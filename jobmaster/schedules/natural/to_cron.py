@@ -10,14 +10,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from jobmaster.schedules.natural import cron_fields, wall_clock
-from jobmaster.schedules.natural.clauses import Clause, box, parted
+from jobmaster.schedules.natural.clauses import Clause, box, parted, single
 from jobmaster.schedules.natural.cron_fields import CronDialect
 from jobmaster.schedules.natural.rules import Every, MonthEdge, Part, Point, Range, Rules, SpecialDay, Unit
+from jobmaster.schedules.natural.special_days import exact_day
 from jobmaster.schedules.natural.stepping import Stepping, effective_points, lowest_units
 from jobmaster.schedules.natural.wall_clock import DAY_SECONDS, Wall
 
 _MONTHS = 12
 _SHORTEST_MONTH = 28
+_FEBRUARIES = tuple(28 * 8 + starts_on for starts_on in range(1, 8))
 _DAY: Wall = (2025, 1, 6, 0)
 
 
@@ -71,6 +73,8 @@ class _Conversion:
         seconds, minutes, hours = self._clock()
         months = self._months()
         day, weekday = self._day_fields()
+        if not (months and day and weekday):
+            self._reasons.append("it never happens")
         if self._reasons:
             raise CronConversionError(list(dict.fromkeys(self._reasons)))
         fields = [
@@ -144,7 +148,7 @@ class _Conversion:
         start = stepping.matching.first(_DAY)
         if start is None or start[:3] != _DAY[:3]:
             return None
-        days: list[set[int]] = [set(), set(), set()]
+        days: list[set[int]] = [set(), set(), set()] if stepping.is_phased else [set()]
         first = wall_clock.linear(_DAY)
         at: Wall | None = start
         while at is not None:
@@ -153,7 +157,7 @@ class _Conversion:
                 break
             days[day].add(second)
             at = stepping.next_wall(at)
-        return days[0] if days[0] == days[1] == days[2] else None
+        return days[0] if all(day == days[0] for day in days) else None
 
     # ------------------------------------------------------------------------------------------------------------- days
 
@@ -177,13 +181,27 @@ class _Conversion:
             return {month for month in months if (month - (every.anchor or 1)) % every.count == 0}
         return months
 
+    def _check_drift(self) -> None:
+        """Where a period without the day shifts the months of all later ones, cron says something else."""
+        every = self._every
+        months_set = any(Unit.MONTH in c.units and any(b.exact for b in c.boxes) for c in self._clauses)
+        if every is None or not (
+            (every.unit is Unit.MONTH and every.count > 1 and every.anchor is None)
+            or (every.unit is Unit.YEAR and not months_set)
+        ):
+            return
+        weekdays = any(clause.boxes[0].weekdays for clause in self._clauses)
+        if weekdays or not all(_is_in_every_month(day) for day in self._days or ()):
+            self._reasons.append("a month without such a day shifts all that follows")
+
     def _day_fields(self) -> tuple[str, str]:
+        self._check_drift()
         weekdays = self._weekdays()
         day, weekday = self._days_of_month()
         if weekdays is not None:
             if weekday != "*" or (day != "*" and not self._traits.joins_days):
                 self._reasons.append("this kind of cron cannot ask for a day of the month and a weekday together")
-            weekday = cron_fields.weekdays(weekdays, self._traits)
+            weekday = cron_fields.weekdays(weekdays, self._traits) if weekdays else ""
         if self._traits.has_question_mark:
             return ("?", weekday) if weekday != "*" else (day, "?")
         return day, weekday
@@ -196,8 +214,8 @@ class _Conversion:
             if every.count > 1:
                 self._reasons.append(f"every {every.count} weeks: cron has no field for the week")
             if every.anchor is not None:
-                return {every.anchor}
-            if not any(each.exact for clause in named for each in clause.boxes) and self._days is None:
+                named.append(single(Unit.WEEK, [every.anchor]))
+            elif not any(each.exact for clause in named for each in clause.boxes) and self._days is None:
                 self._reasons.append("every week, but on which weekday")
         if every is not None and every.unit >= Unit.MONTH and named and self._days is None:
             self._reasons.append(f"every {every.unit.name.lower()} on a day that depends on the one before")
@@ -226,8 +244,7 @@ class _Conversion:
         elif every is None and Unit.DAY in self._lowest:
             days = {1}
         if days is not None and not days:
-            self._reasons.append("no day of the month suits it")
-            return "*", "*"
+            return "", "*"
         return ("*" if days is None else cron_fields.numbers(days, 1, 31)), "*"
 
     def _special(self, day: SpecialDay, *, alone: bool) -> tuple[str, str]:
@@ -256,6 +273,10 @@ class _Conversion:
                 held |= set(range(low, high + 1))
             days &= held
         return days
+
+
+def _is_in_every_month(day: int | SpecialDay) -> bool:
+    return all(exact_day(day, kind) is not None for kind in _FEBRUARIES)
 
 
 def _point_of(unit: Unit, values: Sequence[int]) -> Point:

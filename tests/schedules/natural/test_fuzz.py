@@ -1,0 +1,60 @@
+"""Whatever the grammar allows is answered, in time and in order. NATURAL_EXAMPLES=100000 for the long run."""
+
+import os
+import time
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jobmaster.errors import ScheduleSyntaxError
+from jobmaster.schedules.natural.explaining import explain
+from jobmaster.schedules.natural.occurrences import Evaluator
+from jobmaster.schedules.natural.reading import parse_rules
+from tests.schedules.natural.random_expressions import ZONES, expressions
+
+EXAMPLES = int(os.environ.get("NATURAL_EXAMPLES", "1000"))
+STEPS = 8
+LIMIT_NS = 250_000_000  # processor time of the first answer, on a machine with other work
+counted = {"valid": 0, "refused": 0, "slowest": 0, "slowest expression": ""}
+
+
+@given(
+    expressions(),
+    st.datetimes(datetime(2000, 1, 1), datetime(2060, 1, 1)),  # noqa: DTZ001 - a wall
+    st.sampled_from(["UTC", "UTC", *ZONES]),
+    st.sampled_from([0, 0, 1]),
+)
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+def test_every_expression_is_answered_at_once_and_in_order(expression, base, zone, fold):
+    try:
+        rules = parse_rules(expression)
+    except ScheduleSyntaxError:
+        counted["refused"] += 1
+        return
+    counted["valid"] += 1
+    evaluator = Evaluator(rules)
+    at = base.replace(tzinfo=ZoneInfo(rules.zone or zone), fold=fold)
+    for _ in range(STEPS):
+        begin = time.thread_time_ns()
+        found = evaluator.next_after(at)
+        cost = time.thread_time_ns() - begin
+        if cost > counted["slowest"]:
+            counted.update({"slowest": cost, "slowest expression": f"{expression} after {at}"})
+        assert cost < LIMIT_NS, (expression, at, cost)
+        if found is None:
+            break
+        assert found.microsecond == 0
+        assert found.tzinfo is at.tzinfo
+        assert found.astimezone(UTC) > at.astimezone(UTC), (expression, at, found)
+        assert found.astimezone(UTC).astimezone(found.tzinfo).replace(tzinfo=None) == found.replace(tzinfo=None)
+        at = found
+    assert explain(rules).strip(" ,.") == explain(rules)
+
+
+def test_the_random_expressions_are_valid_often_enough():
+    if counted["valid"] + counted["refused"] == 0:
+        test_every_expression_is_answered_at_once_and_in_order()
+    print(counted)
+    assert counted["valid"] > (counted["valid"] + counted["refused"]) / 3
