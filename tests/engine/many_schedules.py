@@ -62,17 +62,18 @@ def planner_of(store: Any, **tuning: Any) -> Planner:
 
 
 class LoopLags:
-    """How long the loop was held, turn by turn: seconds of this thread's processor, which no other process can take."""
+    """How long the loop was held by what this thread computed, in seconds: what other processes took does not count."""
 
     def __init__(self) -> None:
         self.longest = 0.0
 
     async def watch(self) -> None:
-        before = time.thread_time()
+        before, used = time.perf_counter(), time.thread_time()
         while True:
-            await asyncio.sleep(0)
-            now = time.thread_time()
-            self.longest, before = max(self.longest, now - before), now
+            await asyncio.sleep(0.001)
+            now, uses = time.perf_counter(), time.thread_time()
+            self.longest = max(self.longest, min(now - before, uses - used))
+            before, used = now, uses
 
 
 def chunks(items: list[Schedule], size: int) -> Iterator[list[Schedule]]:
