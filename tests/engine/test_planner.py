@@ -418,17 +418,38 @@ class TestOverlap:
         assert starts[2] - starts[0] < 0.6
 
 
+class Wrong(RealClock):
+    """A wall clock that is wrong by so many seconds."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.wrong = seconds
+
+    def now_us(self) -> int:
+        return super().now_us() + round(self.wrong * 1e6)
+
+
 class TestClocks:
-    @pytest.mark.fault("F1", "F2")
+    @pytest.mark.fault("F1")
+    async def test_workers_whose_clocks_differ_by_twenty_minutes_plan_and_run_on_time(self, store: Store) -> None:
+        runs, early, late = Runs(), Wrong(-600.0), Wrong(600.0)
+        async with (
+            running_engine(store, runs.workload, name="w1", clock=early, plan_ahead=0.4, plan_every=0.1) as first,
+            running_engine(store, runs.workload, name="w2", clock=late, plan_ahead=0.4, plan_every=0.1) as second,
+        ):
+            made = await store.add_schedule(every())
+            await until(lambda: len(runs.started) >= 8)
+            shown = [one.engine.describe()["clock_ahead"] for one in (first, second)]
+        begun = made.since_us / SECOND
+        assert sorted(runs.moments) == pytest.approx(
+            [begun + 0.2 * number for number in range(1, len(runs.moments) + 1)]
+        )
+        assert all(-0.05 < at - moment < 1.0 for at, moment in runs.started)
+        assert shown == pytest.approx([-600.0, 600.0], abs=1.0)
+
+    @pytest.mark.fault("F2")
     @pytest.mark.parametrize("step", [-3600.0, 3600.0])
     async def test_a_wall_clock_that_jumps_by_an_hour_changes_nothing(self, store: Store, step: float) -> None:
-        class Jumping(RealClock):
-            wrong = 0.0
-
-            def now_us(self) -> int:
-                return super().now_us() + round(self.wrong * 1e6)
-
-        runs, clock = Runs(), Jumping()
+        runs, clock = Runs(), Wrong()
         async with running_engine(store, runs.workload, clock=clock, plan_ahead=0.4, plan_every=0.2):
             made = await store.add_schedule(every())
             await until(lambda: len(runs.started) >= 2)
