@@ -1,4 +1,4 @@
-"""Recurring schedules become jobs: any number of coordinators plan at once, and none of them leads (decision 0012).
+"""Recurring schedules become jobs: any number of coordinators plan at once, and none of them leads (decision 0013).
 
 A pass asks for the schedules whose turn it is, computes their next occurrences and saves them in batches. Between
 passes the planner sleeps until the next schedule's turn, or until somebody changes one. All moments are the store's.

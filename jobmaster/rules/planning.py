@@ -1,4 +1,4 @@
-"""Which occurrences of a schedule become jobs now, and when its planner must look again (docs/decisions/0012).
+"""Which occurrences of a schedule become jobs now, and when its planner must look again (docs/decisions/0013).
 
 Everything here is a pure function of the schedule, its rule and the store's now: planners at work at once make the
 same jobs, and the store takes the plan of one of them. Questions to a rule cost something, so that planning is a
