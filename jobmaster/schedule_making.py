@@ -114,7 +114,7 @@ class ScheduleMaker:
         """A schedule after an edit; what neither `when`, `data` nor `terms` name stays. Raises as `draft`."""
         rule = edited_rule(stored.rule, when, terms)
         if rule != stored.rule:
-            check_fires(rule, compiled(rule, zone=self._cluster.settings.time_zone), datetime.now(UTC))
+            check_fires(rule, compiled(rule, zone=self._cluster.settings.time_zone, key=stored.key), datetime.now(UTC))
         envelope = decode_envelope(stored.template)
         if data is not None or terms.given & {"lane", "priority", "max_retries", "timeout", "metadata"}:
             target = await self.target(gate, stored.task)

@@ -327,7 +327,7 @@ class Schedules:
         )
 
     def _compiled(self, schedule: Schedule) -> Expression:
-        return compiled(schedule.rule, zone=self._app.settings.time_zone)
+        return compiled(schedule.rule, zone=self._app.settings.time_zone, key=schedule.key)
 
     def _result(self, job: NewJob) -> Result[Any]:
         definition = self._app.registry.find(job.envelope.task)

@@ -221,7 +221,7 @@ class _Building:
             kind=ScheduleKind.STATIC,
             source=declared.source,
         )
-        expression = compiled(schedule.rule, zone=self._app.settings.time_zone)
+        expression = compiled(schedule.rule, zone=self._app.settings.time_zone, key=schedule.key)
         fault = (
             "" if expression.type_id == "Never-Recurs" else never_fires(schedule.rule, expression, datetime.now(UTC))
         )
