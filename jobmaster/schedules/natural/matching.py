@@ -8,9 +8,10 @@ recognised after at most the fourteen kinds of years.
 
 from __future__ import annotations
 
+import functools
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from jobmaster.schedules.natural.clauses import Alive, Clause
 from jobmaster.schedules.natural.rules import Unit
@@ -22,6 +23,7 @@ State = tuple[Alive, ...]
 LAST_YEAR = 9999
 _CYCLE = 400  # after so many years weekdays and leap years come again
 _NEVER = (0, 0, 0)
+_ALL = {unit: (2 << unit.highest) - (1 << unit.lowest) for unit in (Unit.MONTH, Unit.HOUR, Unit.MINUTE, Unit.SECOND)}
 
 
 class _Row:
@@ -30,7 +32,7 @@ class _Row:
     __slots__ = ("groups", "mask")
 
     def __init__(self, groups: dict[State, int]) -> None:
-        self.groups = [(mask, state) for state, mask in groups.items()]
+        self.groups = tuple((mask, state) for state, mask in groups.items())
         self.mask = 0
         for mask, _ in self.groups:
             self.mask |= mask
@@ -47,6 +49,22 @@ class _Row:
                     break
 
 
+def _masks(plain: Iterable[Clause]) -> dict[Unit, int]:
+    """The values that clauses of one unit leave of months, hours, minutes and seconds."""
+    masks = dict(_ALL)
+    for clause in plain:
+        (unit,) = clause.units
+        if unit in masks:
+            masks[unit] &= clause.mask(unit, 0)
+    return masks if masks != _ALL else _ALL
+
+
+@functools.lru_cache(maxsize=4096)
+def _plain_row(mask: int, state: State) -> _Row:
+    """A row whose values all lead to the same state: many expressions share it."""
+    return _Row({state: mask})
+
+
 class Matching:
     """Clauses that hold together.
 
@@ -55,21 +73,31 @@ class Matching:
         year_cycle: (n, r): only years that leave r when divided by n; (1, 0) for all.
     """
 
-    __slots__ = ("_cycle", "_days", "_fixed", "_joint", "_months", "_rows", "_segments", "_starts", "_years")
+    __slots__ = (
+        "_clauses_of_days",
+        "_cycle",
+        "_days",
+        "_joint",
+        "_masks",
+        "_months",
+        "_rows",
+        "_segments",
+        "_starts",
+        "_years",
+    )
 
     def __init__(self, clauses: Iterable[Clause], year_cycle: tuple[int, int] = (1, 0)) -> None:
         clauses = list(clauses)
-        self._fixed = {
-            unit: [clause for clause in clauses if clause.is_plain and unit in clause.units]
-            for unit in (Unit.YEAR, Unit.MONTH, Unit.DAY, Unit.HOUR, Unit.MINUTE, Unit.SECOND)
-        }
-        self._joint = [clause for clause in clauses if not clause.is_plain]
+        plain = [clause for clause in clauses if clause.is_plain]
+        self._masks = _masks(plain)
+        self._clauses_of_days = tuple(clause for clause in plain if Unit.DAY in clause.units)
+        self._joint = tuple(clause for clause in clauses if not clause.is_plain)
         self._cycle = year_cycle
         self._rows: dict[tuple[Unit, State, int], _Row] = {}
         self._days: dict[State, int] = {}
         self._months: dict[tuple[State, int], tuple[int, int]] = {}
         self._years: dict[tuple[State, int], tuple[int, int, int]] = {}
-        self._starts, self._segments = self._year_segments()
+        self._starts, self._segments = self._year_segments([clause for clause in plain if Unit.YEAR in clause.units])
 
     def holds(self, wall: Wall) -> bool:
         """Whether all clauses hold at `wall`."""
@@ -89,19 +117,19 @@ class Matching:
 
     # -------------------------------------------------------------------------------------------------------- years
 
-    def _year_segments(self) -> tuple[list[int], list[State | None]]:
+    def _year_segments(self, plain: Sequence[Clause]) -> tuple[tuple[int, ...], tuple[State | None, ...]]:
         """Years from which another state holds, and the states."""
         cuts = {1}
-        for clause in self._fixed[Unit.YEAR] + self._joint:
+        for clause in (*plain, *self._joint):
             for each in clause.boxes:
                 for end in (each.low.get(Unit.YEAR), each.high.get(Unit.YEAR)):
                     if isinstance(end, int):
                         cuts |= {end, end + 1}
-        starts = sorted(cuts)
-        return starts, [self._year_state(year) for year in starts]
+        starts = tuple(sorted(cuts))
+        return starts, tuple(self._year_state(year, plain) for year in starts)
 
-    def _year_state(self, year: int) -> State | None:
-        if any(clause.step(clause.begin(), Unit.YEAR, year, 0) is None for clause in self._fixed[Unit.YEAR]):
+    def _year_state(self, year: int, plain: Sequence[Clause]) -> State | None:
+        if any(clause.step(clause.begin(), Unit.YEAR, year, 0) is None for clause in plain):
             return None
         return self._after(tuple(clause.begin() for clause in self._joint), Unit.YEAR, year, 0)
 
@@ -186,11 +214,14 @@ class Matching:
         return row
 
     def _make_row(self, unit: Unit, state: State, kind: int) -> _Row:
-        mask = (2 << (kind // 8 if unit is Unit.DAY else unit.highest)) - (1 << unit.lowest)
-        for clause in self._fixed[unit]:
-            mask &= clause.mask(unit, kind)
+        if unit is Unit.DAY:
+            mask = (2 << kind // 8) - 2
+            for clause in self._clauses_of_days:
+                mask &= clause.mask(unit, kind)
+        else:
+            mask = self._masks[unit]
         if not any(unit in clause.units for clause in self._joint):
-            return _Row({state: mask})
+            return _plain_row(mask, state)
         groups: dict[State, int] = {}
         for value in range(unit.lowest, mask.bit_length()):
             after = self._after(state, unit, value, kind) if mask >> value & 1 else None

@@ -39,6 +39,20 @@ class Stepping:
         has_free_clock: whether the time of day stays as it is from match to match.
     """
 
+    __slots__ = (
+        "_dates",
+        "_every",
+        "_has_items",
+        "_keeps",
+        "_phase",
+        "_reset",
+        "_unit",
+        "has_free_clock",
+        "is_elapsed",
+        "is_phased",
+        "matching",
+    )
+
     def __init__(self, rules: Rules) -> None:
         points = effective_points(rules)
         self._every = rules.every
@@ -48,16 +62,19 @@ class Stepping:
         anchored_week = self._unit is Unit.WEEK and rules.every is not None and rules.every.anchor is not None
         is_set = named | lowest
         finer = [level for level in LEVELS if self._unit is not None and level < self._unit]
-        self._phase = [level for level in finer if level not in is_set and not (anchored_week and level is Unit.DAY)]
+        self._phase = tuple(
+            level for level in finer if level not in is_set and not (anchored_week and level is Unit.DAY)
+        )
         self.has_free_clock = Unit.HOUR in self._phase
-        self._reset = [level for level in finer if level in is_set]
+        self._reset = tuple(level for level in finer if level in is_set)
         self._keeps = bool(named) and self._unit is not None and min(named) <= self._unit >= Unit.DAY
         self._has_items = any(level < (self._unit or 0) for level in named) and (
             any(len(point.items) > 1 for point in points)
             or (self._unit in {Unit.MONTH, Unit.YEAR} and any(Unit.WEEK in point.units for point in points))
         )
         ranges = [Clause(tuple(box(w.start, w.end, exact=False) for w in each.windows)) for each in rules.ranges]
-        self._dates = Matching(_parted(clause for clause in ranges if max(clause.units) >= Unit.DAY))
+        dated = [clause for clause in ranges if max(clause.units) >= Unit.DAY]
+        self._dates = Matching(_parted(dated)) if dated else None
         self.matching = Matching(_parted([*ranges, *_clauses(points, lowest, rules.every)]), _year_cycle(rules.every))
         self.is_phased = self._every is not None and (
             bool(self._phase) or not (self._every.count == 1 or self._is_aligned or self._every_aligned_year)
@@ -170,7 +187,8 @@ class Stepping:
                 kept = wall_clock.moved(kept, days, Unit.DAY) or kept
             else:
                 kept = wall_clock.with_value(kept, level, wall_clock.value(source, level))
-        if kept != found and kept >= start and self._dates.holds(start) and self.matching.holds(kept):
+        entered = self._dates is not None and not self._dates.holds(start)
+        if kept != found and kept >= start and not entered and self.matching.holds(kept):
             return kept
         return found
 

@@ -1,4 +1,8 @@
-"""Whatever the grammar allows is answered, in time and in order. NATURAL_EXAMPLES=100000 for the long run."""
+"""Whatever the grammar allows is answered, in time and in order.
+
+The long run of 100,000, in parts, as hypothesis remembers all that it has tried:
+for seed in 0 1 2 3 4 5 6 7 8 9; do NATURAL_EXAMPLES=10000 pytest --hypothesis-seed=$seed FILE; done
+"""
 
 import os
 import time
@@ -16,8 +20,15 @@ from tests.schedules.natural.random_expressions import ZONES, expressions
 
 EXAMPLES = int(os.environ.get("NATURAL_EXAMPLES", "1000"))
 STEPS = 8
-LIMIT_NS = 250_000_000  # processor time of the first answer, on a machine with other work
+LIMIT_NS = 20_000_000  # processor time of any answer
 counted = {"valid": 0, "refused": 0, "slowest": 0, "slowest expression": ""}
+
+
+def answered(evaluator, at):
+    """The next occurrence, and the nanoseconds of processor time that it took."""
+    begin = time.thread_time_ns()
+    found = evaluator.next_after(at)
+    return found, time.thread_time_ns() - begin
 
 
 @given(
@@ -37,9 +48,9 @@ def test_every_expression_is_answered_at_once_and_in_order(expression, base, zon
     evaluator = Evaluator(rules)
     at = base.replace(tzinfo=ZoneInfo(rules.zone or zone), fold=fold)
     for _ in range(STEPS):
-        begin = time.thread_time_ns()
-        found = evaluator.next_after(at)
-        cost = time.thread_time_ns() - begin
+        found, cost = answered(evaluator, at)
+        if cost > LIMIT_NS:  # was it a garbage collection?
+            cost = min(answered(Evaluator(rules), at)[1] for _ in range(3))
         if cost > counted["slowest"]:
             counted.update({"slowest": cost, "slowest expression": f"{expression} after {at}"})
         assert cost < LIMIT_NS, (expression, at, cost)
