@@ -141,6 +141,25 @@ def test_a_worker_of_another_version(sick: Sick) -> None:
     assert found["versions"].fact.startswith("0.0.9: alpha; here ")
 
 
+def test_a_schedule_that_the_planner_has_given_up(sick: Sick) -> None:
+    with sick.worker("alpha"):
+        for name in ("hourly", "daily"):
+            add = ("schedules", "add", "shop.hello", "every hour", '{"name": "J"}', "-n", name)
+            assert sick.terminal.run("-A", "shop", *add).returncode == 0
+        well = sick.doctor()
+        # As the planner parks one whose rule fails (tests/journeys/test_schedules.py).
+        sick.change("UPDATE jm_schedule SET error = 'RuntimeError: clouds', plan_at_us = NULL WHERE name = 'hourly'")
+        one = sick.doctor()
+        sick.change("UPDATE jm_schedule SET error = 'RuntimeError: clouds', plan_at_us = NULL")
+        both = sick.doctor()
+
+    assert "broken" not in well
+    assert one["broken"].state is State.WARNING
+    assert one["broken"].fact == "hourly: the planner could not compute when it fires (RuntimeError: clouds)"
+    assert "jobmaster schedules show hourly" in one["broken"].advice
+    assert both["broken"].fact == "daily, hourly: the planner could not compute when they fire (RuntimeError: clouds)"
+
+
 def test_settings_that_the_cluster_has_not(sick: Sick) -> None:
     with sick.worker("alpha") as worker:
         sick.settings["lease"] = 7
