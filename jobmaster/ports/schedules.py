@@ -14,7 +14,8 @@ whose moment that plan has, too, runs as it was planned, the others are cancelle
 the schedule's row. Where `current_job` is another job that has not ended (one that waits for its retry has not, either)
 the verdict is no: SKIP makes it Cancelled, QUEUE and CANCEL_PREVIOUS make it HeldOnMaster, suspect, due
 `rules.overlap.WAIT_US` later, each with the reason "overlap"; CANCEL_PREVIOUS also does `cancel` to the other one, and
-goes on at once where that waited on the master. Else it becomes `current_job`. A schedule that is gone bars nobody.
+goes on at once where that waited on the master. QUEUE also waits while an earlier one does. Else it becomes
+`current_job`. A schedule that is gone bars nobody.
 
 A verb that changes what a planner must do signals "schedules"; one that makes jobs due signals "held".
 """

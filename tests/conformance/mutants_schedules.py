@@ -201,7 +201,7 @@ STATEMENTS = [
     on_sqlite(
         "only those that wait",
         "test_turns.test_a_cancelled_waiting_one_does_not_have_a_turn",
-        text(sqlite_turns, "WAITING", "j.status = 2 AND j.reason = 'overlap'", "j.status > 0"),
+        text(sqlite_turns, "WAITING", "j.status = 2 AND j.reason <> 'unroutable'", "j.status > 0"),
     ),
     on_sqlite(
         "missed is no failure",
@@ -267,7 +267,12 @@ LOCKS = [
     ),
 ]
 
+PASSED_OVER = "test_turns.test_a_later_one_waits_for_an_earlier_one_that_waits"
+
 FUNCTIONS = [
+    mutant("nobody is passed over", PASSED_OVER, instead(Occurrences, "_is_passed_over", never), MEMORY),
+    mutant("nobody is passed over", PASSED_OVER, instead(sqlite_turns, "_is_passed_over", never), SQLITE),
+    mutant("nobody is passed over", PASSED_OVER, instead(Turns, "_is_passed_over", never), POSTGRESQL),
     mutant(
         "turns",
         "test_turns.test_one_that_meets_an_earlier_one_is_skipped",

@@ -14,7 +14,7 @@ from jobmaster.model.schedule import Overlap, Schedule, Trigger, occurrence_key
 from jobmaster.model.states import JobStatus
 from jobmaster.rules.overlap import WAIT_US
 from tests.conformance.cases import case
-from tests.conformance.cluster import NOON, SECOND, Cluster, start_of
+from tests.conformance.cluster import NOON, SECOND, Cluster, outcome_of, start_of
 from tests.conformance.schedule_cases import (
     added,
     alone,
@@ -123,6 +123,34 @@ async def test_the_earliest_of_those_that_wait_is_due_at_once(cluster: Cluster) 
     await ended(cluster, two.bucket, second)
     assert await cluster.store.release_occurrence(two.schedule.key, second.key)
     assert await begins(cluster, two.bucket, await two.claim(2))
+
+
+async def test_a_later_one_waits_for_an_earlier_one_that_waits(cluster: Cluster) -> None:
+    two = await one_runs(cluster, Overlap.QUEUE)
+    jobs = await claimed_at_once(two)
+    assert not await begins(cluster, two.bucket, jobs[1])
+    await ended(cluster, two.bucket, two.first)
+    assert not await begins(cluster, two.bucket, jobs[2]), "the turn is the other's, released or not"
+    assert await two.release()
+    again = (await cluster.claim(two.bucket)).jobs
+    assert [job.key for job in again] == [two.key(1)]
+    assert await begins(cluster, two.bucket, again[0])
+    await ended(cluster, two.bucket, again[0])
+    assert await cluster.store.release_occurrence(two.schedule.key, two.key(1))
+    assert await begins(cluster, two.bucket, await two.claim(2))
+
+
+async def test_an_earlier_one_that_nobody_can_run_holds_nobody_up(cluster: Cluster) -> None:
+    two = await one_runs(cluster, Overlap.QUEUE)
+    jobs = await claimed_at_once(two)
+    assert not await begins(cluster, two.bucket, jobs[1])
+    await ended(cluster, two.bucket, two.first)
+    assert await two.release()
+    again = await two.claim(1)
+    lost = outcome_of(again, JobStatus.HELD_ON_MASTER, reason="unroutable", started_us=None)
+    await cluster.store.release(two.bucket.fence, [lost])
+    assert (await cluster.row(two.key(1))).reason == "unroutable"
+    assert await begins(cluster, two.bucket, jobs[2])
 
 
 @case("conflict", "release_occurrence")

@@ -34,7 +34,9 @@ STATEMENTS = {
     "take": turns.TAKE,
     "mark": turns.MARK,
     "marked": turns.MARKED,
+    "unmark": turns.UNMARK,
     "waiting": turns.WAITING,
+    "first waiting": turns.FIRST_WAITING,
 }
 LARGE = ("jm_schedule", "jm_occurrence", "jm_job")
 WITHOUT_CONDITION = {"jm_occurrence_waits"}

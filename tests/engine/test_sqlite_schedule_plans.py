@@ -34,6 +34,7 @@ STATEMENTS = {
     "unmark": turns.UNMARK,
     "put off": turns.PUT_OFF,
     "waiting": turns.WAITING,
+    "first waiting": turns.FIRST_WAITING,
     "old occurrences": upkeep.OLD_OCCURRENCES,
 }
 COUNT = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)"

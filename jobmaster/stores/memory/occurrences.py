@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from jobmaster.model.reasons import OVERLAP
+from jobmaster.model.reasons import OVERLAP, UNROUTABLE
 from jobmaster.model.schedule import DueSchedules, OccurrenceRecord, Overlap, ScheduleKey, ScheduleKind, Trigger
 from jobmaster.model.states import JobStatus
 from jobmaster.rules import schedule_changes as changes
@@ -105,9 +105,11 @@ class Occurrences(Schedules, Claims):
         schedule = self.schedules.get(key)
         if schedule is None:
             return False
-        if schedule.current_job not in (None, row.key) and not self._has_made_way(schedule.current_job, row, now):
+        is_ones_turn = schedule.current_job in (None, row.key) or self._has_made_way(schedule.current_job, row, now)
+        if not is_ones_turn or self._is_passed_over(key, row):
             self._hold_back(key, row, now)
             return True
+        self.schedules.waiting.get(key, set()).discard(row.envelope.scheduled_us)
         self.schedules.put(replace(schedule, current_job=row.key))
         return False
 
@@ -120,6 +122,14 @@ class Occurrences(Schedules, Claims):
         waited = earlier.status is JobStatus.HELD_ON_MASTER
         self._cancel_row(earlier, now)
         return waited
+
+    def _is_passed_over(self, key: ScheduleKey, row: JobRow) -> bool:
+        """Whether an earlier one waits, whose turn comes before this one's."""
+        if row.envelope.overlap != Overlap.QUEUE:
+            return False
+        at, there = row.envelope.scheduled_us, self.schedules.occurrences.get(key, {})
+        before = (there[one] for one in self.schedules.waiting.get(key, ()) if one < at and one in there)
+        return any(self._waits(self.jobs.get(record.key)) for record in before)
 
     def _hold_back(self, key: ScheduleKey, row: JobRow, now: int) -> None:
         if row.envelope.overlap == Overlap.SKIP:
@@ -152,15 +162,17 @@ class Occurrences(Schedules, Claims):
         there = self.schedules.occurrences.get(key, {})
         waiting = self.schedules.waiting.get(key, set())
         for at in sorted(waiting):
-            waiting.discard(at)
             row = self.jobs.get(there[at].key) if at in there else None
             if row is not None and self._waits(row):
                 self._hold(row, now, due_us=now)
                 return True
+            waiting.discard(at)
         return False
 
-    def _waits(self, row: JobRow) -> bool:
-        """It was held back and waits, on the master or already in the memory of an owner."""
+    def _waits(self, row: JobRow | None) -> bool:
+        """One that was held back still waits, on the master or already in the memory of an owner."""
+        if row is None:
+            return False
         if row.status is JobStatus.HELD_ON_MASTER:
-            return row.reason == OVERLAP
+            return row.reason != UNROUTABLE
         return row.status is JobStatus.QUEUED and row.suspect

@@ -34,7 +34,10 @@ MARK = """
 UPDATE jm_occurrence o SET waits = 1 FROM unnest($1::uuid[], $2::bigint[], $3::uuid[]) AS u(schedule, at_us, job)
 WHERE o.schedule = u.schedule AND o.at_us = u.at_us AND o.job_id = u.job
 """
-UNMARK = "UPDATE jm_occurrence SET waits = 0 WHERE schedule = $1 AND at_us = ANY($2::bigint[])"
+UNMARK = """
+UPDATE jm_occurrence o SET waits = 0 FROM unnest($1::uuid[], $2::bigint[]) AS u(schedule, at_us)
+WHERE o.schedule = u.schedule AND o.at_us = u.at_us AND o.waits = 1
+"""
 PUT_OFF = Change(
     ("status", "due_us", "touched_us", "finished_us", "reason"),
     """status = excluded.status, bucket = NULL, gen = jm_job.gen + 1, nonce = NULL, due_us = excluded.due_us,
@@ -43,8 +46,15 @@ PUT_OFF = Change(
 MARKED = "SELECT at_us, job_id FROM jm_occurrence WHERE schedule = $1 AND waits = 1 ORDER BY at_us"
 # Judged in the answer, not as conditions: those would lead to a walk through all jobs that are held.
 WAITING = """
-SELECT id, status = 2 AND reason = 'overlap' OR status = 6 AND suspect = 1 FROM jm_job WHERE id = ANY($1::uuid[])
+SELECT id, status = 2 AND reason <> 'unroutable' OR status = 6 AND suspect = 1 FROM jm_job WHERE id = ANY($1::uuid[])
 ORDER BY id FOR UPDATE
+"""
+# Marks change under the schedule's row only, which is held. What becomes of their jobs meanwhile costs a wait at worst.
+FIRST_WAITING = """
+SELECT s.id, first.at_us FROM unnest($1::uuid[]) AS s(id) CROSS JOIN LATERAL (
+    SELECT o.at_us FROM jm_occurrence o WHERE o.schedule = s.id AND o.waits = 1 AND (
+        SELECT status = 2 AND reason <> 'unroutable' OR status = 6 AND suspect = 1 FROM jm_job j WHERE j.id = o.job_id)
+    ORDER BY o.at_us LIMIT 1) AS first
 """
 
 
@@ -53,7 +63,8 @@ class Turns:
 
     def __init__(self) -> None:
         self._current: dict[ScheduleKey, JobKey | None] = {}
-        self._taken: set[ScheduleKey] = set()
+        self._first: dict[ScheduleKey, int] = {}
+        self._taken: dict[ScheduleKey, int] = {}
         self._cancels: dict[JobKey, None] = {}
         self._put_off: list[Row] = []
         self._marks: list[Row] = []
@@ -63,6 +74,7 @@ class Turns:
         keys = {start.envelope.schedule for start in starts if asks_for_turn(start)}
         if keys:
             self._current = {row[0]: row[1] for row in await transaction.rows(CURRENT, list(keys))}
+            self._first = {row[0]: row[1] for row in await transaction.rows(FIRST_WAITING, list(keys))}
 
     def others(self, keys: Sequence[JobKey]) -> list[JobKey]:
         """These keys, and those of the jobs that have the turn now."""
@@ -74,13 +86,20 @@ class Turns:
         if key not in self._current or not asks_for_turn(start):
             return False
         current = self._current[key]
-        if current not in (None, start.key) and not self._has_made_way(current, start, rows):
+        is_ones_turn = current in (None, start.key) or self._has_made_way(current, start, rows)
+        if not is_ones_turn or self._is_passed_over(key, start):
             self._hold_back(row, start, now_us)
             return True
         if current != start.key:
             self._current[key] = start.key
-            self._taken.add(key)
+            self._taken[key] = start.envelope.scheduled_us
         return False
+
+    def _is_passed_over(self, key: ScheduleKey, start: Start) -> bool:
+        """Whether an earlier one waits, whose turn comes before this one's."""
+        first_us = self._first.get(key)
+        envelope = start.envelope
+        return envelope.overlap == Overlap.QUEUE and first_us is not None and first_us < envelope.scheduled_us
 
     def _has_made_way(self, current: JobKey | None, start: Start, rows: Mapping[JobKey, State]) -> bool:
         earlier = None if current is None else rows.get(current)
@@ -104,6 +123,7 @@ class Turns:
         if self._taken:
             taken = list(self._taken)
             await transaction.changed(TAKE, taken, [self._current[key] for key in taken])
+            await transaction.changed(UNMARK, taken, list(self._taken.values()))
         await PUT_OFF.apply(transaction, self._put_off)
         if self._marks:
             await transaction.changed(MARK, *map(list, zip(*self._marks, strict=True)))
@@ -130,11 +150,12 @@ async def release_occurrence(transaction: Transaction, key: ScheduleKey, job: Jo
         return False
     found = await transaction.rows(WAITING, [row[1] for row in marked])
     waiting = {key for key, waits in found if waits}
-    first = next((index for index, row in enumerate(marked) if row[1] in waiting), len(marked) - 1)
-    await transaction.changed(UNMARK, key, [row[0] for row in marked[: first + 1]])
-    released = marked[first][1]
-    if released not in waiting:
+    first = next((index for index, row in enumerate(marked) if row[1] in waiting), len(marked))
+    if first:
+        await transaction.changed(UNMARK, [key] * first, [row[0] for row in marked[:first]])
+    if first == len(marked):
         return False
+    released = marked[first][1]
     now_us = await transaction.tick()
     await PUT_OFF.apply(transaction, [(released, HELD, now_us, now_us, None, "")])
     transaction.topics.add("held")

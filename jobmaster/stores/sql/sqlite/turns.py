@@ -22,14 +22,19 @@ if TYPE_CHECKING:
 CURRENT = "SELECT current_job FROM jm_schedule WHERE id = ?"
 TAKE = "UPDATE jm_schedule SET current_job = ? WHERE id = ?"
 MARK = "UPDATE jm_occurrence SET waits = 1 WHERE schedule = ? AND at_us = ? AND job_id = ?"
-UNMARK = "UPDATE jm_occurrence SET waits = 0 WHERE schedule = ? AND at_us = ?"
+UNMARK = "UPDATE jm_occurrence SET waits = 0 WHERE schedule = ? AND at_us = ? AND waits = 1"
 PUT_OFF = """
 UPDATE jm_job SET status = ?, bucket = NULL, gen = gen + 1, nonce = NULL, due_us = coalesce(?, due_us), touched_us = ?,
     finished_us = ?, suspect = 1, reason = ? WHERE id = ?
 """
 WAITING = """
-SELECT o.at_us, j.id, j.status = 2 AND j.reason = 'overlap' OR j.status = 6 AND j.suspect = 1
+SELECT o.at_us, j.id, j.status = 2 AND j.reason <> 'unroutable' OR j.status = 6 AND j.suspect = 1
 FROM jm_occurrence o LEFT JOIN jm_job j ON j.id = o.job_id WHERE o.schedule = ? AND o.waits = 1 ORDER BY o.at_us
+"""
+FIRST_WAITING = """
+SELECT o.at_us FROM jm_occurrence o JOIN jm_job j ON j.id = o.job_id
+WHERE o.schedule = ? AND o.waits = 1 AND (j.status = 2 AND j.reason <> 'unroutable' OR j.status = 6 AND j.suspect = 1)
+ORDER BY o.at_us LIMIT 1
 """
 
 
@@ -43,12 +48,23 @@ def is_held_back(transaction: Transaction, start: Start) -> bool:
     if row is None:
         return False
     current: JobKey | None = row[0]
-    if current not in (None, start.key) and not _has_made_way(transaction, current, start):
+    is_ones_turn = current in (None, start.key) or _has_made_way(transaction, current, start)
+    if not is_ones_turn or _is_passed_over(transaction, start):
         _put_off(transaction, start)
         return True
     if current != start.key:
         transaction.execute(TAKE, (start.key, key))
+        transaction.execute(UNMARK, (key, start.envelope.scheduled_us))
     return False
+
+
+def _is_passed_over(transaction: Transaction, start: Start) -> bool:
+    """Whether an earlier one waits, whose turn comes before this one's."""
+    envelope = start.envelope
+    if envelope.overlap != Overlap.QUEUE:
+        return False
+    first = transaction.row(FIRST_WAITING, (envelope.schedule,))
+    return first is not None and bool(first[0] < envelope.scheduled_us)
 
 
 def _has_made_way(transaction: Transaction, current: JobKey | None, start: Start) -> bool:
@@ -82,8 +98,9 @@ def release_occurrence(transaction: Transaction, key: ScheduleKey, job: JobKey) 
         return False
     transaction.execute(TAKE, (None, key))
     for at_us, waiting, waits in transaction.rows(WAITING, (key,)):
-        transaction.execute(UNMARK, (key, at_us))
-        if waits:
+        if not waits:
+            transaction.execute(UNMARK, (key, at_us))
+        else:
             transaction.execute(PUT_OFF, (HELD, transaction.now_us, transaction.now_us, None, "", waiting))
             transaction.topics.add("held")
             return True
