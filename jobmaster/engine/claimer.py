@@ -168,9 +168,11 @@ class Claimer:
         return self._tuning.buffer_per_bucket - life.waiting < self._tuning.least_room
 
     def _emptiest(self) -> list[Life]:
-        """Per lane and priority the open life with the most room."""
+        """Per lane and priority the open life with the most room. One that is run empty gets nothing more."""
         best: dict[tuple[str, int], Life] = {}
         for life in self._lease.open_lives():
+            if life.completing:
+                continue
             place = (life.bucket.lane, life.bucket.priority)
             if place not in best or life.waiting < best[place].waiting:
                 best[place] = life

@@ -106,7 +106,7 @@ class Fetcher:
         life.waiting += len(entries)
         now_us = self._store_clock.now_us()
         if first:
-            self._waiting.add_first(entries[:first], now_us)
+            self._waiting.add_heads(entries[:first], now_us)
         self._waiting.add(entries[first:] if first else entries, now_us)
         if not self._store.standalone:
             life.await_rows(entries, self._clock.monotonic())

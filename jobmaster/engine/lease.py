@@ -112,6 +112,8 @@ class Lease:
         for bucket in named.values():
             if bucket.id not in self.lives:
                 self._adopt(bucket)
+            else:
+                self.lives[bucket.id].told(bucket)
         self.cut_us = grant.now_us
         self.workers = max(1, grant.workers)
         self.cancels_upto = max(self.cancels_upto, grant.cancels_upto)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
+from jobmaster.model.states import BucketStatus
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -96,7 +98,7 @@ class Life:
     """The jobs of one bucket that are in memory, and where its reading stands."""
 
     __slots__ = (
-        "_gone", "bucket", "cursor", "depth", "dropped", "entries", "fence", "full_reread_at", "high_mark", "more",
+        "_gone", "bucket", "completing", "cursor", "depth", "dropped", "entries", "fence", "full_reread_at", "high_mark", "more",
         "next_due_us", "numbers", "open", "read_wanted", "reading", "reread_at", "rowless", "twins", "unsettled",
         "waiting",
     )  # fmt: skip
@@ -130,6 +132,13 @@ class Life:
         """With a separate agent: entries without a row, and since when (monotonic seconds) they are in memory."""
         self.waiting = 0
         self.depth = 0
+        self.completing = bucket.status is BucketStatus.COMPLETING
+        """Producers are sent elsewhere: what waits here is run, and then the bucket is closed (R24)."""
+
+    def told(self, bucket: Bucket) -> None:
+        """A renewal's answer names the bucket again, as it is now."""
+        self.bucket = bucket
+        self.completing = bucket.status is BucketStatus.COMPLETING
 
     def message_entry(self, message: Message, envelope: Envelope, *, guarded: bool = False) -> Entry | None:
         """Take a message into memory, or None where it is there already, or was lately removed (R9)."""

@@ -7,7 +7,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from jobmaster.model.bucket import NewBucket
-from jobmaster.model.states import BucketStatus
 from jobmaster.ports.answers import Refused
 
 if TYPE_CHECKING:
@@ -42,12 +41,10 @@ class Ownership:
         self._draw_token = draw_token
         self._tokens: dict[tuple[str, int, int], str] = {}
         self._wake = asyncio.Event()
-        self._completing: set[int] = set()
         self.closed = False
 
-    def granted(self, grant: Grant) -> None:
+    def granted(self, _grant: Grant) -> None:
         """A renewal was answered: look at what is owned."""
-        self._completing = {bucket.id for bucket in grant.buckets if bucket.status is BucketStatus.COMPLETING}
         self._wake.set()
 
     async def run(self) -> None:
@@ -60,7 +57,6 @@ class Ownership:
             try:
                 await self._open_missing()
                 await self._shrink()
-                await self._reopen()
             except Refused as answer:
                 logger.debug("ownership_refused answer=%s", answer)
             except Exception as error:  # noqa: BLE001 - no error of a store ends a worker (I8)
@@ -99,16 +95,30 @@ class Ownership:
     # ---------------------------------------------------------------- R24
 
     async def _shrink(self) -> None:
-        surplus: dict[tuple[str, int], list[Life]] = {}
-        for life in self._lease.open_lives():
-            surplus.setdefault((life.bucket.lane, life.bucket.priority), []).append(life)
-        for (_, priority), lives in surplus.items():
+        """Of each lane and priority the oldest buckets stay; the others are run empty, and closed.
+
+        Each death leaves its buckets to those that live. Were all of them filled on and on, none would ever be empty,
+        and an owner's jobs were spread over more buckets with each death.
+        """
+        places: dict[tuple[str, int], list[Life]] = {}
+        for life in sorted(self._lease.open_lives(), key=lambda life: life.bucket.id):
+            places.setdefault((life.bucket.lane, life.bucket.priority), []).append(life)
+        for (_, priority), lives in places.items():
             most = max(self._tuning.max_buckets_per_priority, self._tuning.buckets.get(priority, 0))
+            for life in lives[:most]:
+                if life.completing:
+                    await self._reopen(life)
             for life in lives[most:]:
-                if life.entries or life.more or life.depth:
-                    continue
-                await self._close(life)
-                return  # one a grant: producers must find their ways
+                if not life.completing:
+                    await self._complete(life)
+                elif not (life.entries or life.more or life.depth):
+                    await self._close(life)
+
+    async def _complete(self, life: Life) -> None:
+        """Producers go elsewhere from now on, as soon as they hear of it, and claims bring nothing for it."""
+        life.completing = True
+        await self._store.complete(life.fence)
+        logger.info("bucket_completing bucket=%d", life.bucket.id)
 
     async def _close(self, life: Life) -> None:
         """Meanwhile nothing of it starts, and what a claim still brings is left to the master."""
@@ -117,19 +127,15 @@ class Ownership:
                 return
             life.open = False
             try:
-                await self._store.complete(life.fence)
                 if await self._store.close(life.fence):
                     await self._store.retire(life.fence)
                     logger.info("bucket_closed bucket=%d", life.bucket.id)
                     self._lease.drop(life)
-                else:
-                    await self._store.reopen(life.fence)
             finally:
                 life.open = not life.dropped
 
-    async def _reopen(self) -> None:
-        """A closing that was not carried through, or that applied late, must not leave a bucket that takes nothing."""
-        for life in self._lease.open_lives():
-            if life.bucket.id in self._completing:
-                await self._store.fence(life.fence)  # the agent's row may be gone already
-                await self._store.reopen(life.fence)
+    async def _reopen(self, life: Life) -> None:
+        """It is needed again; or a closing was not carried through, or applied late: then it takes nothing now."""
+        await self._store.fence(life.fence)  # the agent's row may be gone already
+        await self._store.reopen(life.fence)
+        life.completing = False

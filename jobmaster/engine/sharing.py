@@ -149,7 +149,8 @@ class Sharing:
         if self.stopping or self._lease.workers < 2:  # noqa: PLR2004 - nobody else is there
             return []
         slots = self._slots()
-        return [life for life in self._lease.open_lives() if life.waiting < slots and not life.more]
+        lives = self._lease.open_lives()
+        return [life for life in lives if life.waiting < slots and not (life.more or life.completing)]
 
     # ---------------------------------------------------------------- giving
 

@@ -29,6 +29,8 @@ class Waiting:
         self._later: list[tuple[int, int, Entry, bool]] = []
         """Due time, order, entry, and whether it may run apart only."""
         self._order = itertools.count()
+        self._heads: dict[int, list[list[Entry]]] = {}
+        """By priority: the first of each adopted bucket, which take turns; those that have left are still in it."""
         self._apart: deque[Entry] = deque()
         """Those that may run apart only, and due: they go before all others, and hold up none."""
 
@@ -55,12 +57,36 @@ class Waiting:
             self._append(entry)
             self._ready[entry.life.bucket.priority].rotate(1)
 
+    def add_heads(self, entries: list[Entry], now_us: int) -> None:
+        """Let the first entries of an adopted bucket wait: they may have run when its owner died.
+
+        They go before all others of their priority but those that did run, and adopted buckets take turns: nobody knows
+        in which of them something was interrupted.
+        """
+        due = [entry for entry in entries if entry.due_us <= now_us]
+        if len(due) < len(entries):
+            self.add((entry for entry in entries if entry.due_us > now_us), now_us)
+        if not due:
+            return
+        priority = due[0].life.bucket.priority
+        queue = self._ready[priority]
+        if not queue:
+            self._append(due[0])
+        before = [list(filter(_waits, heads)) for heads in self._heads.get(priority, ())]
+        turns = self._heads[priority] = [*filter(None, before), due]
+        heads = [entry for turn in itertools.zip_longest(*turns) for entry in turn if entry is not None]
+        ran = list(itertools.takewhile(_has_run, queue))
+        moved = {*ran, *heads}
+        others = [entry for entry in queue if entry not in moved]
+        queue.clear()
+        queue.extend(itertools.chain(ran, heads, others))
+
     def add_claimed(self, entries: Iterable[Entry], now_us: int) -> None:
         """Let entries wait that the master held. First goes who was interrupted, or due before all that waits here."""
         first = []
         for entry in entries:
             queue = self._ready[entry.life.bucket.priority]
-            if entry.attempts > entry.failures or (queue and entry.due_us < queue[0].due_us):
+            if _has_run(entry) or (queue and entry.due_us < queue[0].due_us):
                 first.append(entry)
             else:
                 self.add((entry,), now_us)
@@ -117,6 +143,8 @@ class Waiting:
         """Forget entries of dropped lives (called after a drop, so that their memory is freed)."""
         for priority, queue in self._ready.items():
             self._ready[priority] = deque(entry for entry in queue if entry.alive)
+        for turns in self._heads.values():
+            turns[:] = [list(filter(_waits, heads)) for heads in turns]
         self._apart = deque(entry for entry in self._apart if entry.alive)
         self._present = sorted(-priority for priority, queue in self._ready.items() if queue)
         self._later = [item for item in self._later if item[2].alive]
@@ -169,6 +197,11 @@ class Waiting:
 
 def _due(entry: Entry) -> int:
     return entry.due_us
+
+
+def _has_run(entry: Entry) -> bool:
+    """Whether a run of it was interrupted, as far as the master knows."""
+    return entry.attempts > entry.failures
 
 
 def _waits(entry: Entry) -> bool:
