@@ -192,7 +192,9 @@ class MasterStore(ScheduleStore, Protocol):
         `blame` is a supervisor's testimony about a dead child; None: nobody saw anything. It is stored, once per worker
         and key and only for jobs that are still the worker's (or have no row), until the job's next recovery or guarded
         start, which counts it and keeps the reason. Processing rows of the worker that a testimony does not blame, also
-        an empty one, are excused: their recovery is not counted.
+        an empty one, are excused: their recovery is not counted. In the same transaction those rows of the buckets that
+        are lost by this call are recovered, and Queued ones that are blamed; so is, where messages are in the same
+        database, a blamed job that only its message knew. So others claim what ran before anybody adopts a bucket.
         """
         ...
 
@@ -221,6 +223,8 @@ class MasterStore(ScheduleStore, Protocol):
 
     async def recover_before(self, fence: Fence, *, adopted_us: int, limit: int) -> int:
         """R15'a 2: own(b). Recover up to `limit` rows of the bucket, Queued or Processing, touched before `adopted_us`.
+
+        Where messages are in the same database, those by which these rows came are removed.
 
         Returns how many there were.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobmaster.stores.sql.job_rows import State
-from jobmaster.stores.sql.postgresql import buckets, drain, leases, news, owning, recover, renewal
+from jobmaster.stores.sql.postgresql import buckets, drain, leases, news, owning, recover, renewal, testimony
 from jobmaster.stores.sql.postgresql.news import Worker
 from jobmaster.stores.sql.postgresql.owning import Owned, own
 from tests.conformance.mutants import Mutant, Patch, both, instead, text
@@ -135,12 +135,12 @@ WORKERS = [
     postgresql(
         "evidence about what is still the worker's",
         LOST + "test_evidence_that_comes_after_the_recovery_is_not_counted_again",
-        text(leases, "HOLD_BLAMED", "WHERE", "WHERE false AND"),
+        text(testimony, "HOLD_BLAMED", "WHERE", "WHERE false AND"),
     ),
     postgresql(
         "evidence holds the job's row",
         RACE + "test_evidence_that_comes_while_the_job_is_taken_back_is_not_counted_again",
-        text(leases, "HOLD_BLAMED", "FOR UPDATE", ""),
+        text(testimony, "HOLD_BLAMED", "FOR UPDATE", ""),
     ),
     postgresql(
         "R15 the lease is looked at",

@@ -20,6 +20,7 @@ from jobmaster.stores.sql.sqlite import (
     recover,
     rows,
     start,
+    testimony,
     upkeep,
 )
 from jobmaster.stores.sql.sqlite.owning import Owned, own
@@ -341,7 +342,7 @@ LEASES = [
     sqlite(
         "evidence about what is still the worker's",
         "test_lost_workers.test_evidence_that_comes_after_the_recovery_is_not_counted_again",
-        text(leases, "ADD_BLAME", "NOT EXISTS", "1 OR NOT EXISTS"),
+        text(testimony, "ADD_BLAME", "NOT EXISTS", "1 OR NOT EXISTS"),
     ),
     sqlite(
         "excuses",

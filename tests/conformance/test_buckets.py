@@ -80,6 +80,8 @@ async def test_the_adopter_recovers_what_the_old_owner_had_in_memory(cluster: Cl
     assert (ran.status, ran.recoveries, ran.attempts) == (JobStatus.HELD_ON_MASTER, 1, 1)
     (attempt,) = await cluster.store.job_attempts(running.key)
     assert (attempt.attempt, attempt.status, attempt.reason) == (1, JobStatus.FAILED, "worker lost")
+    left = [] if cluster.store.standalone else [running.key]
+    assert [message.key for message in await cluster.messages(adopted)] == left, "its message is nobody's any more"
     claimed = {job.key: job for job in (await cluster.claim(adopted)).jobs}
     assert {job.suspect for job in claimed.values()} == {True}
     assert (claimed[running.key].attempts, claimed[running.key].failures) == (1, 0)

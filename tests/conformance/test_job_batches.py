@@ -146,6 +146,7 @@ async def test_an_outcome_without_a_checkpoint_keeps_the_earlier_one(cluster: Cl
 async def test_evidence_is_void_when_its_job_has_ended(cluster: Cluster) -> None:
     bucket = await cluster.owned()
     message = await cluster.message(bucket)
+    await cluster.lose(bucket)
     await cluster.store.end_worker(bucket.owner or 0, blame=[Blame(message.key, "SIGKILL")])
     adopted = await cluster.adopted(bucket)
     await cluster.store.settle(adopted.fence, [outcome_of(message)])
@@ -158,6 +159,7 @@ async def test_evidence_is_void_when_its_job_has_ended(cluster: Cluster) -> None
 async def test_evidence_counts_at_one_start_only(cluster: Cluster) -> None:
     bucket = await cluster.owned()
     message = await cluster.message(bucket)
+    await cluster.lose(bucket)
     await cluster.store.end_worker(bucket.owner or 0, blame=[Blame(message.key, "SIGKILL")])
     adopted = await cluster.adopted(bucket)
     for status in (JobStatus.QUEUED, JobStatus.PROCESSING):

@@ -193,6 +193,7 @@ async def test_an_excuse_comes_in_time_after_the_bucket_was_marked_lost(cluster:
 async def test_an_excuse_holds_for_one_recovery_only(cluster: Cluster) -> None:
     bucket = await cluster.owned()
     message = await cluster.running(bucket, nonce=1)
+    await cluster.lose(bucket)
     await cluster.store.end_worker(bucket.owner or 0, blame=[])
     answers = []
     for nonce in (2, 3):
@@ -205,6 +206,7 @@ async def test_an_excuse_holds_for_one_recovery_only(cluster: Cluster) -> None:
 async def test_a_job_that_only_its_message_knew_is_counted_when_its_process_died(cluster: Cluster) -> None:
     bucket = await cluster.owned()
     message = await cluster.message(bucket)
+    await cluster.lose(bucket)
     await cluster.store.end_worker(bucket.owner or 0, blame=[Blame(message.key, "SIGKILL")])
     adopted = await cluster.adopted(bucket)
     (verdict,) = await cluster.store.start(adopted.fence, [start_of(message)])
@@ -226,3 +228,47 @@ async def test_a_run_that_no_row_has_noted_is_an_attempt_when_its_process_died(c
     (again,) = (await cluster.claim(adopted)).jobs
     (verdict,) = await cluster.store.start(adopted.fence, [start_of(again)])
     assert (verdict.attempt, verdict.recoveries) == (2, 1)
+
+
+@case("success", "end_worker")
+async def test_who_ran_in_a_dead_process_is_claimed_by_others_before_anybody_adopts(cluster: Cluster) -> None:
+    """Of what only its message knew this is true where messages and rows are one database."""
+    bucket, other = await cluster.owned(), await cluster.owned("other")
+    running, unnoted, waiting = await cluster.running(bucket), *(await cluster.pushed(bucket, 2))
+    claimed = await cluster.claimed(bucket)
+    blame = [Blame(key, "SIGKILL") for key in (running.key, unnoted.key, claimed.key)]
+    await cluster.store.end_worker(bucket.owner or 0, blame=blame)
+    ran = {running.key, claimed.key, *((unnoted.key,) if cluster.store.standalone else ())}
+    jobs = (await cluster.claim(other)).jobs
+    assert {job.key for job in jobs} == ran
+    assert {(job.recoveries, job.attempts, job.suspect) for job in jobs} == {(1, 1, True)}
+    for job in jobs:
+        (attempt,) = await cluster.store.job_attempts(job.key)
+        assert (attempt.attempt, attempt.worker, attempt.reason) == (1, bucket.owner, "worker lost")
+    adopted = await cluster.adopted(bucket)
+    assert await cluster.store.recover_before(adopted.fence, adopted_us=adopted.adopted_us + 1, limit=10) == 0
+    left = {message.key for message in await cluster.messages(adopted)}
+    assert left == ({waiting.key} if cluster.store.standalone else {waiting.key, running.key, unnoted.key})
+
+
+async def test_what_must_not_start_again_does_not_when_its_process_died(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    once = await cluster.running(bucket, at_most_once=True)
+    cancelled, never = await cluster.message(bucket), await cluster.message(bucket, at_most_once=True)
+    await cluster.store.cancel(cancelled.key)
+    blame = [Blame(key, "SIGKILL") for key in (once.key, cancelled.key, never.key)]
+    await cluster.store.end_worker(bucket.owner or 0, blame=blame)
+    assert await cluster.status(once.key) is JobStatus.FAILED
+    assert await cluster.status(cancelled.key) in {None, JobStatus.SAVE_PENDING, JobStatus.CANCELLED}
+    other = await cluster.owned("other")
+    assert (await cluster.claim(other)).jobs == []
+
+
+async def test_a_testimony_leaves_alone_what_is_in_another_owners_hands(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    running, unnoted = await cluster.running(bucket), await cluster.message(bucket)
+    adopted = await cluster.adopted(bucket)
+    blame = [Blame(key, "SIGKILL") for key in (running.key, unnoted.key)]
+    await cluster.store.end_worker(bucket.owner or 0, blame=blame)
+    assert await cluster.status(running.key) is JobStatus.PROCESSING
+    assert {message.key for message in await cluster.messages(adopted)} == {running.key, unnoted.key}

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 
-from jobmaster.stores.sql.postgresql import buckets, drain, leases, news, renewal
+from jobmaster.stores.sql.postgresql import buckets, drain, leases, news, renewal, testimony
 from jobmaster.stores.sql.postgresql.connection import hot
 from tests.engine.test_postgresql_plans import Prepared, nodes, run, touched
 from tests.servers.databases import Databases
@@ -74,8 +74,8 @@ def statements(keys: list[bytes]) -> dict[str, Case]:
         "suspects": (leases.SUSPECTS, (NOW, None), 2 * BUCKETS + ENGINES),
         "hold suspects": (leases.HOLD_SUSPECTS, (owned, BUCKETS), BUCKETS),
         "hold owners": (leases.HOLD_OWNERS, (workers,), ENGINES),
-        "running": (leases.RUNNING, (1,), OPEN * BUCKETS),
-        "hold blamed": (leases.HOLD_BLAMED, (some,), OPEN),
+        "running": (testimony.RUNNING, (1,), OPEN * BUCKETS),
+        "hold blamed": (testimony.HOLD_BLAMED, (some,), OPEN),
         "hold losable": (leases.HOLD_LOSABLE, (1,), BUCKETS),
         "lose": (leases.LOSE, (owned, NOW), BUCKETS),
         "newest boot": (leases.HOLD_NEWEST_BOOT, ("w1",), 1),

@@ -79,7 +79,7 @@ class Buckets(MasterState):
             now = self._begin()
             rows = [row for row in self.jobs.in_bucket(fence.bucket) if self._is_before(row, adopted_us)][:limit]
             for row in rows:
-                self._recover(row, now, living=fence.owner)
+                self._recover_lost(row, now, living=fence.owner)
             return len(rows)
 
     def _is_before(self, row: JobRow, adopted_us: int) -> bool:

@@ -10,7 +10,7 @@ from jobmaster.model.worker import Grant, Predecessor, Registered
 from jobmaster.ports.answers import HigherBoot
 from jobmaster.rules.recovery import Testimony
 from jobmaster.rules.storable import check_registration, cleaned
-from jobmaster.stores.memory.rows import OPEN, BucketRow, JobRow, WorkerRow
+from jobmaster.stores.memory.rows import OPEN, BucketRow, JobRow, WorkerRow, envelope_of
 from jobmaster.stores.memory.state import MasterState
 
 if TYPE_CHECKING:
@@ -153,18 +153,19 @@ class Leases(MasterState):
     async def end_worker(self, worker: int, *, blame: Sequence[Blame] | None = None) -> None:
         now = self._begin()
         row = self.workers.get(worker)
-        if blame is not None:
-            self._hear(worker, blame)
+        said = {} if blame is None else self._hear(worker, blame)
         if row is not None:
             self._end_lease(row, now)
         async with AsyncExitStack() as locks:
             for bucket in [b for b in self.buckets.values() if b.owner == worker and b.status in LOSABLE]:
                 await locks.enter_async_context(bucket.lock.exclusive())
-            for bucket in [b for b in self.buckets.values() if b.owner == worker and b.status in LOSABLE]:
+            lost = [b for b in self.buckets.values() if b.owner == worker and b.status in LOSABLE]
+            for bucket in lost:
                 lose(bucket, now)
+            self._recover_named(worker, said, {bucket.id for bucket in lost})
 
-    def _hear(self, worker: int, blame: Sequence[Blame]) -> None:
-        """Store a testimony: reasons for who is to blame, and an excuse for what ran beside them."""
+    def _hear(self, worker: int, blame: Sequence[Blame]) -> dict[JobKey, str]:
+        """Store a testimony: reasons for who is to blame, and an excuse for what ran beside them. All that it names."""
         said = {one.key: cleaned(one.reason) for one in blame}
         for running in self.jobs.in_processing(worker):
             said.setdefault(running.key, "")
@@ -172,6 +173,27 @@ class Leases(MasterState):
             if (worker, key) not in self.blamed and self._may_be_blamed(worker, key):
                 self.blamed.add((worker, key))
                 self.blames[key] = Testimony(reason, worker, self._begin())
+        return said
+
+    def _recover_named(self, worker: int, said: dict[JobKey, str], buckets: set[int]) -> None:
+        """Recover what the dead worker ran in these buckets, which it has just lost: nobody needs to adopt them first."""
+        now = self._begin()
+        for key, reason in said.items():
+            row = self.jobs.get(key) or (self._unnoted(key, worker, buckets) if reason else None)
+            if row is None or row.worker != worker or row.bucket not in buckets:
+                continue
+            if row.status is JobStatus.PROCESSING or (row.status is JobStatus.QUEUED and reason):
+                self._recover_lost(row, now)
+
+    def _unnoted(self, key: JobKey, worker: int, buckets: set[int]) -> JobRow | None:
+        """A run that had no row yet: the one that its worker would have written next."""
+        for message in self._messages_of(key):
+            envelope = envelope_of(message)
+            if message.bucket in buckets and envelope is not None and not envelope.at_most_once:
+                row = JobRow(key, envelope, message.payload, JobStatus.QUEUED, message.due_us)
+                row.gen, row.bucket, row.worker = message.gen, message.bucket, worker
+                return self.jobs.insert(row)
+        return None
 
     def _may_be_blamed(self, worker: int, key: JobKey) -> bool:
         """Evidence that comes after the job was taken back is of a run that was counted then, if it was one."""

@@ -169,6 +169,13 @@ class MasterState:
         )
         self._tell(row)
 
+    def _recover_lost(self, row: JobRow, now: int, *, living: int | None = None) -> None:
+        """recover(row) whose owner has lost its bucket: the message by which it came is nobody's any more, either."""
+        gen, bucket = row.gen, row.bucket
+        self._recover(row, now, living=living)
+        came = [one for one in self._messages_of(row.key) if (one.gen, one.bucket) == (gen, bucket)]
+        self._take_away(came)
+
     def _blame_on(self, row: JobRow, living: int | None) -> str | None:
         """What was testified about the row's worker, which counts once. Of one that lives nobody has to testify."""
         heard = self.blames.pop(row.key, None)

@@ -13,6 +13,7 @@ from jobmaster.stores.sql.postgresql.owning import ACTIVE, COMPLETING, DRAINING,
 from jobmaster.stores.sql.postgresql.read import depths
 from jobmaster.stores.sql.postgresql.recover import Held, hold_rows, recover
 from jobmaster.stores.sql.postgresql.rows import tombstoned
+from jobmaster.stores.sql.postgresql.testimony import remove_messages_of
 from jobmaster.stores.sql.records import BUCKET, bucket_of
 
 if TYPE_CHECKING:
@@ -133,7 +134,9 @@ async def recover_before(transaction: Transaction, fence: Fence, adopted_us: int
             break
         # Somebody else may have moved them before they were held: then others are looked for.
         rows = await transaction.rows(HOLD_BEFORE, keys, fence.bucket, adopted_us)
-        await recover(transaction, [State(*row) for row in rows], living=(fence.owner,))
+        states = [State(*row) for row in rows]
+        await recover(transaction, states, living=(fence.owner,))
+        await remove_messages_of(transaction, states)
         count += len(rows)
     return count
 

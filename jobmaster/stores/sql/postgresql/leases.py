@@ -11,8 +11,7 @@ import msgspec
 
 from jobmaster.model.worker import Registered
 from jobmaster.ports.answers import HigherBoot
-from jobmaster.rules.storable import cleaned
-from jobmaster.stores.sql.job_rows import ASSIGNED, PROCESSING, QUEUED
+from jobmaster.stores.sql.postgresql.testimony import hear, recover_named
 from jobmaster.stores.sql.postgresql.transaction import CLOCK
 from jobmaster.stores.sql.records import BOOT, BUCKET, bucket_of, predecessor_of
 
@@ -36,15 +35,6 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12, '{}', '[]') RETU
 """
 END_LEASE = "UPDATE jm_worker SET ended = 1, lease_until_us = least(lease_until_us, $2) WHERE id = $1"
 
-# By the row's worker, not by the bucket's owner: the bucket may have been marked lost before the testimony came.
-RUNNING = """
-SELECT j.id FROM jm_bucket b JOIN jm_job j ON j.bucket = b.id AND j.status IN (3, 4, 6) AND j.status = 4
-WHERE j.worker = $1
-"""
-HOLD_BLAMED = "SELECT id, status, worker FROM jm_job WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
-ADD_BLAMES = "INSERT INTO jm_blame (job_id, worker, reason, created_us)"
-BLAME_TYPES = ("uuid", "bigint", "text", "bigint")
-
 HOLD_LOSABLE = "SELECT id FROM jm_bucket WHERE owner = $1 AND status IN (1, 2, 4) ORDER BY id FOR UPDATE"
 LOSE = f"""
 UPDATE jm_bucket SET owner = NULL, status = 5, epoch = epoch + 1, clean = 0, left_us = $2
@@ -63,8 +53,6 @@ ORDER BY id LIMIT $2 FOR UPDATE
 """
 HOLD_OWNERS = "SELECT id, ended, lease_until_us FROM jm_worker WHERE id = ANY($1::bigint[]) FOR UPDATE SKIP LOCKED"
 KNOWN_OWNERS = "SELECT id FROM jm_worker WHERE id = ANY($1::bigint[])"
-
-OPEN = (ASSIGNED, PROCESSING, QUEUED)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -92,26 +80,14 @@ async def register(transaction: Transaction, registration: Registration) -> Regi
 
 
 async def end_worker(transaction: Transaction, worker: int, blame: Sequence[Blame] | None) -> None:
-    """End a lease at once; its buckets are lost."""
+    """End a lease at once; its buckets are lost. What a testimony names is recovered with them."""
     await transaction.row(HOLD_WORKER, worker)
     buckets = [row[0] for row in await transaction.rows(HOLD_LOSABLE, worker)]
     now_us = await transaction.tick()
-    if blame is not None:
-        await _hear(transaction, worker, blame)
+    said = await hear(transaction, worker, blame) if blame is not None else {}
     await transaction.changed(END_LEASE, worker, now_us)
     await lose(transaction, buckets)
-
-
-async def _hear(transaction: Transaction, worker: int, blame: Sequence[Blame]) -> None:
-    """Store a testimony: reasons for who is to blame, and an excuse for what ran beside them."""
-    said = {one.key: cleaned(one.reason) for one in blame}
-    for (key,) in await transaction.rows(RUNNING, worker):
-        said.setdefault(key, "")
-    # Evidence that comes after the job was taken back is of a run that was counted then, if it was one.
-    rows = await transaction.rows(HOLD_BLAMED, list(said))
-    gone = {key for key, status, owner in rows if status not in OPEN or owner != worker}
-    blames = [(key, worker, said[key], transaction.now_us) for key in sorted(said) if key not in gone]
-    await transaction.insert(ADD_BLAMES, BLAME_TYPES, blames, "ON CONFLICT (job_id, worker) DO NOTHING")
+    await recover_named(transaction, worker, said, buckets)
 
 
 async def lose(transaction: Transaction, buckets: Sequence[int]) -> list[Bucket]:

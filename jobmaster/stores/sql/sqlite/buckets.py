@@ -15,6 +15,7 @@ from jobmaster.stores.sql.sqlite.owning import ACTIVE, COMPLETING, DRAINING, own
 from jobmaster.stores.sql.sqlite.read import AGENT_EPOCH, depths, first_messages, remove
 from jobmaster.stores.sql.sqlite.recover import hold_row, recover
 from jobmaster.stores.sql.sqlite.rows import INSERT_JOBS, states, tombstoned
+from jobmaster.stores.sql.sqlite.testimony import remove_messages_of
 from jobmaster.stores.sql.sqlite.transaction import chunks, marks
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def recover_before(transaction: Transaction, fence: Fence, adopted_us: int, limi
     own(transaction, fence)
     rows = [State(*row) for row in transaction.rows(BEFORE, (fence.bucket, adopted_us, limit))]
     recover(transaction, rows, living=(fence.owner,))
+    remove_messages_of(transaction, rows)
     return len(rows)
 
 

@@ -9,12 +9,12 @@ import msgspec
 
 from jobmaster.model.worker import Demand, Grant, Registered, WorkerRecord
 from jobmaster.ports.answers import HigherBoot
-from jobmaster.rules.storable import cleaned
 from jobmaster.stores.sql.job_rows import STATE, State
 from jobmaster.stores.sql.records import BOOT, BUCKET, WORKER_RECORD, bucket_of, predecessor_of, worker_of
 from jobmaster.stores.sql.sqlite.buckets import lose
 from jobmaster.stores.sql.sqlite.commands import unanswered
 from jobmaster.stores.sql.sqlite.recover import recover
+from jobmaster.stores.sql.sqlite.testimony import hear, recover_named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,18 +54,6 @@ SELECT demands FROM jm_worker WHERE ended = 0 AND stopping = 0 AND agent = ? AND
     AND demands <> '[]'
 """
 
-# Evidence that comes after the job was taken back is of a run that was counted then, if it was one.
-ADD_BLAME = """
-INSERT INTO jm_blame (worker, job_id, reason, created_us) SELECT ?1, ?2, ?3, ?4
-    WHERE NOT EXISTS (SELECT 1 FROM jm_job WHERE id = ?2 AND NOT (status IN (3, 4, 6) AND worker = ?1))
-    ON CONFLICT DO NOTHING
-"""
-# What ran beside the one that is to blame. SQLite takes the partial index where its very condition stands here.
-# By the row's worker, not by the bucket's owner: the bucket may have been marked lost before the testimony came.
-RUNNING = """
-SELECT j.id FROM jm_bucket b CROSS JOIN jm_job j
-WHERE j.bucket = b.id AND j.status IN (3, 4, 6) AND j.status = 4 AND j.worker = ?
-"""
 LOSABLE = "SELECT id FROM jm_bucket WHERE owner = ? AND status IN (1, 2, 4)"
 OWNERS = """
 SELECT DISTINCT b.owner, w.lease_until_us, w.ended FROM jm_bucket b LEFT JOIN jm_worker w ON w.id = b.owner
@@ -175,21 +163,13 @@ def _demands_on(transaction: Transaction, worker: Row, buckets: Sequence[Bucket]
 
 
 def end_worker(transaction: Transaction, worker: int, blame: Sequence[Blame] | None) -> None:
-    """End a lease at once; its buckets are lost."""
-    if blame is not None:
-        _hear(transaction, worker, blame)
+    """End a lease at once; its buckets are lost. What a testimony names is recovered with them."""
+    said = hear(transaction, worker, blame) if blame is not None else {}
     transaction.execute(END_LEASE, (transaction.now_us, worker))
-    for (bucket,) in transaction.rows(LOSABLE, (worker,)):
+    lost = [bucket for (bucket,) in transaction.rows(LOSABLE, (worker,))]
+    for bucket in lost:
         lose(transaction, bucket)
-
-
-def _hear(transaction: Transaction, worker: int, blame: Sequence[Blame]) -> None:
-    """Store a testimony: reasons for who is to blame, and an excuse for what ran beside them."""
-    said = {one.key: cleaned(one.reason) for one in blame}
-    for (key,) in transaction.rows(RUNNING, (worker,)):
-        said.setdefault(key, "")
-    for key, reason in said.items():
-        transaction.execute(ADD_BLAME, (worker, key, reason, transaction.now_us))
+    recover_named(transaction, worker, said, lost)
 
 
 def mark_lost(transaction: Transaction, limit: int, as_of_us: int | None) -> tuple[list[Bucket], list[int]]:
