@@ -85,8 +85,13 @@ class Entry(msgspec.Struct, eq=False):
 
     @property
     def is_unseen(self) -> bool:
-        """It is a message in memory and nothing else: nobody was told of it, and it may start just so."""
-        return self.stage is Stage.WAITING and self.seq is not None and not (self.guarded or self.in_master or self.gen)
+        """It is a message in memory and nothing else: nobody was told of it.
+
+        If it is guarded, whoever reads it next knows that as well: it was in an adopted bucket, or is at-most-once.
+        """
+        if self.stage is not Stage.WAITING or self.seq is None or self.in_master or self.gen:
+            return False
+        return not self.guarded or self.seq <= self.life.high_mark or self.envelope.at_most_once
 
     @property
     def alive(self) -> bool:
@@ -172,7 +177,7 @@ class Life:
     def unread(self, most: int) -> int:
         """Forget up to `most` of the newest waiting jobs as if they had never been read; how many they were.
 
-        Only what nobody has seen yet: no row, no guard, no second copy; and all messages behind the new cursor go.
+        Only what nobody was told of: no row, no question, no second copy; and all messages behind the new cursor go.
         """
         if self.cursor is None or self.twins or most <= 0:
             return 0

@@ -1,7 +1,7 @@
 """Slots: which waiting job starts now, and who watches it.
 
 A job becomes running in `_start`. Where a guard is needed (R10) the starter asks the master first; the job waits for
-the answer without a slot, at most as many at once as there are slots, or as start within some milliseconds.
+the answer without a slot, at most as many at once as there are free slots, and as start within some milliseconds.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ logger = logging.getLogger("jobmaster.engine")
 _TOMBSTONES = 100_000
 _AHEAD_S = 0.02
 """A job whose start was granted waits for its slot about so long at most: a crash would find it as running."""
-_AHEAD_MOST = 500
+_AHEAD_LEAST, _AHEAD_MOST = 4, 500
 _YIELD_EVERY = 128
 """Starts without giving the loop back: reading, flushing and the lease's grant get their turn."""
 
@@ -88,7 +88,9 @@ class Runner:
         self._asking = 0
         self._releasing = False
         self._ahead = 0
-        """So many jobs may be asked about, or wait for a slot with a yes; at least as many as there are slots."""
+        """So many jobs more than there are free slots may be asked about, or wait for a slot with a yes."""
+        self._was_answered = False
+        """Some answer has come since `_ahead` was judged: it is judged once for each batch of answers."""
         self._dropped = False
         self.slots = tuning.slots
         self.paused = False
@@ -203,8 +205,9 @@ class Runner:
         try:
             if self._granted:
                 self._start_granted(batch)
-            elif self._asking:
-                self._ahead = min(2 * max(self._ahead, self.slots), _AHEAD_MOST)  # slots wait for answers
+            elif self._asking and self._was_answered:  # slots wait for answers
+                self._was_answered = False
+                self._ahead = min(2 * max(self._ahead, _AHEAD_LEAST), _AHEAD_MOST)
             begun = self._start_waiting(batch)
         finally:
             self._submit(batch)
@@ -224,7 +227,8 @@ class Runner:
 
     def _start_granted(self, batch: _Batch) -> None:
         """Granted ones start in a closed engine too: the master has them as Processing already."""
-        if batch.now - self._granted[0].granted_at > _AHEAD_S:
+        if self._was_answered and batch.now - self._granted[0].granted_at > _AHEAD_S:
+            self._was_answered = False
             self._ahead //= 2
         for _ in range(len(self._granted)):
             if len(self.running) >= self.slots:
@@ -275,8 +279,8 @@ class Runner:
 
     def _fits(self, entry: Entry) -> bool:
         """Whether an entry that needs a guarded start may be asked about now."""
-        ahead = max(self._ahead, self.slots)
-        if self._asking + len(self._granted) >= ahead:
+        most = self.slots - len(self.running) + self._ahead
+        if self._asking + len(self._granted) >= most:
             return False
         return not self._isolation.must(entry) or self._isolation.has_room(self._granted)
 
@@ -289,6 +293,7 @@ class Runner:
 
     def _answered(self, entry: Entry, *, yes: bool) -> None:
         self._asking -= 1
+        self._was_answered = True
         self._isolation.answered(entry)
         if yes and entry.alive and self._releasing:
             self._conclusions.hand_on(entry)

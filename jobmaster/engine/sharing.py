@@ -170,10 +170,10 @@ class Sharing:
             life.depth = self.depths.get(life.bucket.id, 0)
 
     async def _feed(self) -> None:
-        """Each of the hungry gets as much of what waits as stays here."""
+        """Each of the hungry gets as much of what waits in one bucket as stays there."""
         asked, self._asked = list(self._asked.values()), {}
         for number, demand in enumerate(asked):
-            for life in matching(demand, self._lease.lives)[:1]:
+            for life in matching(demand, self._lease.lives):
                 unread = max(0, life.depth - len(life.entries)) if life.more or self.stopping else 0
                 waiting = unread + life.waiting
                 if self.stopping:
@@ -182,7 +182,10 @@ class Sharing:
                     continue
                 else:
                     share = waiting // (len(asked) - number + 1)
-                life.depth -= await self._hand_over(life, demand.bucket, min(HAND_OVER_MOST, share), unread)
+                moved = await self._hand_over(life, demand.bucket, min(HAND_OVER_MOST, share), unread)
+                life.depth -= moved
+                if moved:
+                    break
 
     async def _hand_over(self, life: Life, to: int, share: int, unread: int) -> int:
         async with life.reading:  # no read under way may bring what is moved here

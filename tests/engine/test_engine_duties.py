@@ -254,6 +254,45 @@ class TestBuckets:
             await push(store, job)
             await final(store, job.key)
 
+    async def test_buckets_beyond_the_most_are_run_empty_although_producers_fill_all_that_they_see(
+        self, store: Store
+    ) -> None:
+        gate = asyncio.Event()
+
+        async def work(argument: object) -> None:
+            await gate.wait()
+
+        jobs = []
+        for _ in range(5):
+            worker = (await store.register(_registration())).worker
+            (bucket,) = await store.create_buckets(worker, [NewBucket(new_job_key().hex(), "standalone", "", 3)])
+            await store.fence(bucket.fence)
+            jobs += [new_job("work", 1), new_job("work", 2)]
+            await store.push(bucket.id, jobs[-2:])
+            await store.end_worker(worker)
+        settings = {"lease": 0.6, "buckets": {3: 1}, "max_buckets_per_priority": 2, "slots": 3}
+        async with running_engine(store, FunctionWorkload(work), **settings) as running:
+            async with asyncio.timeout(10):
+                while len(seen := [bucket.id for bucket in await store.open_buckets()]) > 2:
+                    await asyncio.sleep(0.02)
+            owned = sorted(running.engine.lease.lives)
+            assert seen == owned[:2], "the oldest stay, and nothing was moved"
+            held = new_job("work", 3)
+            await store.hold([held])
+            await store.signal(["held"])
+            async with asyncio.timeout(10):
+                while (state := (await store.look_up([held.key]))[0]) is None or state.status is JobStatus.HELD_ON_MASTER:
+                    await asyncio.sleep(0.02)
+            assert (await store.get_job(held.key)).bucket in seen, "what is run empty claims nothing"
+            gate.set()
+            await final(store, held.key, *(job.key for job in jobs))
+            async with asyncio.timeout(10):
+                while len(await store.list_buckets()) > 2:
+                    await asyncio.sleep(0.02)
+            late = new_job("work", 4)
+            await store.push(seen[0], [late])
+            await final(store, late.key)
+
     async def test_a_lane_that_nobody_serves_is_drained_to_the_master(self, store: Store) -> None:
         job = new_job("at_once", 1, lane="nobody")
         await push(store, job, lane="nobody")

@@ -34,9 +34,18 @@ class Entry:
 
 def order(waiting: Waiting) -> list[int]:
     taken = []
-    while (entry := waiting.take(set(), lambda _: True)) is not None:
-        taken.append(entry.due_us)
+    while (due_us := take(waiting)) is not None:
+        taken.append(due_us)
     return taken
+
+
+def take(waiting: Waiting) -> int | None:
+    """As the runner does it."""
+    entry = waiting.take(set(), lambda _: True)
+    if entry is None:
+        return None
+    entry.stage = Stage.ASKING
+    return entry.due_us
 
 
 def test_what_the_master_held_goes_before_what_was_due_later() -> None:
@@ -64,6 +73,32 @@ def test_what_may_have_run_goes_first_in_its_own_order() -> None:
     assert order(waiting) == [7, 8, 3, 4]
     waiting.promote(300)
     assert order(waiting) == [200]
+
+
+def test_adopted_buckets_take_turns_behind_what_was_interrupted_for_certain() -> None:
+    waiting = Waiting()
+    waiting.add([Entry(50), Entry(51)], 100)
+    waiting.add_heads([Entry(1), Entry(2), Entry(3), Entry(200)], 100)
+    waiting.add_claimed([Entry(60, attempts=1)], 100)
+    assert (take(waiting), take(waiting)) == (60, 1)
+    waiting.add_claimed([Entry(61, attempts=1)], 100)
+    waiting.add_heads([Entry(11), Entry(12)], 100)
+    waiting.add_heads([Entry(21)], 100)
+    assert order(waiting) == [61, 2, 11, 21, 3, 12, 50, 51]
+    waiting.promote(300)
+    assert order(waiting) == [200]
+
+
+def test_of_adopted_buckets_that_were_dropped_nothing_takes_a_turn() -> None:
+    waiting = Waiting()
+    gone = Life()
+    waiting.add_heads([Entry(1, gone, alive=False), Entry(2, gone, alive=False)], 100)
+    gone.dropped = True
+    waiting.drop_dead()
+    waiting.add_heads([Entry(11), Entry(12)], 100)
+    assert order(waiting) == [11, 12]
+    waiting.add_heads([Entry(5)], 100)
+    assert (len(waiting), order(waiting)) == (1, [5])
 
 
 def test_what_the_master_held_is_taken_from_an_empty_memory_too() -> None:
