@@ -281,7 +281,7 @@ class TestBuckets:
             await store.hold([held])
             await store.signal(["held"])
             async with asyncio.timeout(10):
-                while (state := (await store.look_up([held.key]))[0]) is None or state.status is JobStatus.HELD_ON_MASTER:
+                while (await store.get_job(held.key)).status is JobStatus.HELD_ON_MASTER:
                     await asyncio.sleep(0.02)
             assert (await store.get_job(held.key)).bucket in seen, "what is run empty claims nothing"
             gate.set()

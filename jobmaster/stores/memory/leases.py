@@ -176,7 +176,7 @@ class Leases(MasterState):
         return said
 
     def _recover_named(self, worker: int, said: dict[JobKey, str], buckets: set[int]) -> None:
-        """Recover what the dead worker ran in these buckets, which it has just lost: nobody needs to adopt them first."""
+        """Recover what the dead worker ran in these buckets, which it has just lost: nobody needs to adopt them."""
         now = self._begin()
         for key, reason in said.items():
             row = self.jobs.get(key) or (self._unnoted(key, worker, buckets) if reason else None)
