@@ -32,6 +32,10 @@ async def _nothing(*_: Any, **__: Any) -> None:
     return None
 
 
+async def _named_anywhere(transaction: Any, worker: int, said: Any, _buckets: Any) -> None:
+    await testimony.recover_named(transaction, worker, said, range(1_000))
+
+
 async def _stored(*_: Any, **__: Any) -> bool:
     return True
 
@@ -130,7 +134,23 @@ WORKERS = [
     postgresql(
         "excuses",
         LOST + "test_who_ran_beside_the_job_that_is_to_blame_is_excused",
-        text(leases, "RUNNING", "WHERE", "WHERE false AND"),
+        text(testimony, "RUNNING", "WHERE", "WHERE false AND"),
+    ),
+    postgresql(
+        "a testimony recovers at once",
+        LOST + "test_who_ran_in_a_dead_process_is_claimed_by_others_before_anybody_adopts",
+        instead(leases, "recover_named", _nothing),
+    ),
+    postgresql(
+        "a testimony is about buckets that are lost by it",
+        LOST + "test_a_testimony_leaves_alone_what_is_in_another_owners_hands",
+        instead(leases, "recover_named", _named_anywhere),
+    ),
+    postgresql(
+        "R15'a 2 messages of recovered rows leave",
+        BUCKET + "test_the_adopter_recovers_what_the_old_owner_had_in_memory",
+        instead(buckets, "remove_messages_of", _nothing),
+        STANDALONE,
     ),
     postgresql(
         "evidence about what is still the worker's",

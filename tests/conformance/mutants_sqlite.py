@@ -63,6 +63,10 @@ def counting_all(transaction: Any, row: Any, *, tombstone: bool, blame: str | No
 real_after_loss = recover.after_loss
 
 
+def named_anywhere(transaction: Any, worker: int, said: Any, _buckets: Any) -> None:
+    testimony.recover_named(transaction, worker, said, range(1_000))
+
+
 def unless_heard(row: Any, blames: Any, _living: Any) -> str | None:
     return blames[row.key].reason if row.key in blames else None
 
@@ -340,6 +344,22 @@ LEASES = [
         text(leases, "FREE", "lane IN (SELECT value FROM json_each(?2))", "?2 IS NOT NULL"),
     ),
     sqlite(
+        "a testimony recovers at once",
+        "test_lost_workers.test_who_ran_in_a_dead_process_is_claimed_by_others_before_anybody_adopts",
+        instead(leases, "recover_named", nothing),
+    ),
+    sqlite(
+        "a testimony is about buckets that are lost by it",
+        "test_lost_workers.test_a_testimony_leaves_alone_what_is_in_another_owners_hands",
+        instead(leases, "recover_named", named_anywhere),
+    ),
+    sqlite(
+        "R15'a 2 messages of recovered rows leave",
+        "test_buckets.test_the_adopter_recovers_what_the_old_owner_had_in_memory",
+        instead(buckets, "remove_messages_of", nothing),
+        ("sqlite",),
+    ),
+    sqlite(
         "evidence about what is still the worker's",
         "test_lost_workers.test_evidence_that_comes_after_the_recovery_is_not_counted_again",
         text(testimony, "ADD_BLAME", "NOT EXISTS", "1 OR NOT EXISTS"),
@@ -347,7 +367,7 @@ LEASES = [
     sqlite(
         "excuses",
         "test_lost_workers.test_who_ran_beside_the_job_that_is_to_blame_is_excused",
-        text(leases, "RUNNING", "WHERE", "WHERE 0 AND"),
+        text(testimony, "RUNNING", "WHERE", "WHERE 0 AND"),
     ),
     sqlite(
         "R5",
