@@ -49,9 +49,10 @@ class _Sentence:
         if sets is not None:
             self._sets.update(sets)
         elif max(units) <= Unit.HOUR:
-            self._times = [_time_of({part.unit: part.value for part in item}) for item in items]
+            values = [{part.unit: part.value for part in item} for item in items]
+            self._times = list(dict.fromkeys(_time_of(each) for each in sorted(values, key=_in_order)))
         elif not self._items:
-            self._items = items
+            self._items = tuple(sorted(items, key=_item_in_order))
         else:
             self._filters.append("only on " + english.listed([_item_words(item) for item in items], "or"))
 
@@ -167,7 +168,9 @@ class _Sentence:
             return self._joined(on, self._in_months())
         years = self._numbers(Unit.YEAR)
         where = self._date() if Unit.MONTH in self._sets else f"{self._days()} of the month"
-        return self._joined(f"on {where}", f"in {_years(years)}" if years else "") + self._if_weekday(weekdays)
+        if len(years) == 1 and " of " not in where:
+            return f"{_on(where)}, {years[0]}" + self._if_weekday(weekdays)
+        return self._joined(_on(where), f"in {_years(years)}" if years else "") + self._if_weekday(weekdays)
 
     def _date(self) -> str:
         """`January 1st`, or `the last Friday of January and June`."""
@@ -217,9 +220,7 @@ class _Sentence:
         return " ".join(words)
 
     def _all_items(self) -> str:
-        return "on " + english.listed([_item_words(item) for item in self._items]).replace(", ", ", on ").replace(
-            " and ", " and on "
-        )
+        return english.listed([f"on {words}" for words in dict.fromkeys(_item_words(item) for item in self._items)])
 
     def _when_of_sets(self) -> str:
         if self._items and Unit.DAY in self._sets:
@@ -266,6 +267,16 @@ def _as_sets(items: tuple[Item, ...]) -> dict[Unit, list[Value]] | None:
         size *= len(column)
     distinct = {tuple(part.value for part in item) for item in items}
     return sets if size == len(distinct) else None
+
+
+def _in_order(values: Mapping[Unit, Value]) -> list[int]:
+    return [value for value in values.values() if isinstance(value, int)]
+
+
+def _item_in_order(item: Item) -> list[int]:
+    """Dates in their order; items with special days stay as they were written."""
+    numbers = [part.value for part in item if isinstance(part.value, int)]
+    return numbers if len(numbers) == len(item) else []
 
 
 def _time_of(values: Mapping[Unit, Value]) -> str:

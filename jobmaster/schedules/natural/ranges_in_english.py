@@ -25,10 +25,9 @@ class Windows:
 
     def __init__(self, ranges: Sequence[Range], *, is_fine: bool) -> None:
         self._is_fine = is_fine
-        dated = [each for each in ranges if max(each.units) >= Unit.DAY]
-        timed = [each for each in ranges if max(each.units) < Unit.DAY]
-        self.dates = " ".join(self._words(each) for each in dated)
-        self.clock = " ".join(self._words(each) for each in timed)
+        merged = _merged(ranges)
+        self.dates = " and also ".join(self._words(each) for each in merged if max(each.units) >= Unit.DAY)
+        self.clock = " and also ".join(self._words(each) for each in merged if max(each.units) < Unit.DAY)
 
     def _words(self, each: Range) -> str:
         return english.listed([self._window(window, each) for window in each.windows])
@@ -46,6 +45,16 @@ class Windows:
         if max(units) < Unit.DAY and self._is_fine:
             return f"from {start} to {end}"
         return f"between {start} and {end}{of_month}"
+
+
+def _merged(ranges: Sequence[Range]) -> list[Range]:
+    """`from 22:00 upto 23:00` as one range."""
+    found = list(dict.fromkeys(ranges))
+    for first in [each for each in found if each.word is RangeWord.FROM]:
+        for last in [each for each in found if each.word is RangeWord.UPTO and each.units == first.units]:
+            both = Range(RangeWord.BETWEEN, (Window(first.windows[0].start, last.windows[0].end),))
+            return _merged([both if each == first else each for each in found if each != last])
+    return found
 
 
 def _parts_of_hour(window: Window, units: Sequence[Unit]) -> str:
