@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -22,7 +23,7 @@ from jobmaster.model.schedule import (
     Trigger,
 )
 from jobmaster.options import as_moment
-from jobmaster.ports.schedules import ScheduleChange
+from jobmaster.ports.schedules import ScheduleChange, ScheduleQuery
 from jobmaster.presenting import job_error, schedule_id, trigger_word
 from jobmaster.rules import planning
 from jobmaster.rules.series import Series, finish, latest
@@ -38,6 +39,7 @@ TRIES: Final = 8
 MOST_RUNS: Final = 200
 _BATCH: Final = 100
 _LOOKED_AT: Final = 20
+_NAMED: Final = ScheduleQuery(statuses=tuple(one for one in ScheduleStatus if one is not ScheduleStatus.CANCELED))
 
 
 async def store_time_us(gate: Gateway) -> int:
@@ -46,10 +48,10 @@ async def store_time_us(gate: Gateway) -> int:
 
 
 async def find(gate: Gateway, reference: str) -> Schedule:
-    """The schedule of an id, or the one that bears the name and is not Canceled.
+    """The schedule of an id, or the one that bears the name and is not Canceled; of "shop.tick" also by "tick".
 
     Raises:
-        NotRegistered: there is none.
+        NotRegistered: there is none, or there are several.
     """
     try:
         key = ScheduleKey(UUID(reference).bytes)
@@ -57,12 +59,30 @@ async def find(gate: Gateway, reference: str) -> Schedule:
         found = None
     else:
         found = await gate.store.get_schedule(key)
-    found = found or await gate.store.find_schedule(reference)
-    if found is None:
-        raise NotRegistered(
-            f"There is no schedule {reference!r}, neither by id nor by name. `jobmaster schedules list` shows them all."
-        )
-    return found
+    return found or await gate.store.find_schedule(reference) or await _by_last_part(gate, reference)
+
+
+async def _by_last_part(gate: Gateway, reference: str) -> Schedule:
+    """The only schedule whose name ends so."""
+    names: dict[str, Schedule] = {}
+    after: str | None = None
+    while True:
+        page = await gate.store.list_schedules(_NAMED, limit=1_000, after=after)
+        names |= {one.name: one for one in page.schedules if one.name}
+        after = page.after
+        if after is None or not page.schedules[-1].name:  # those without one come last
+            break
+    meant = [name for name in names if name.rpartition(".")[2] == reference]
+    if len(meant) == 1:
+        return names[meant[0]]
+    near = meant or difflib.get_close_matches(reference, names, n=3) or _near_last_parts(reference, names)
+    hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else "`jobmaster schedules list` shows them all."
+    raise NotRegistered(f"There is no schedule {reference!r}, neither by id nor by name. {hint}")
+
+
+def _near_last_parts(reference: str, names: Iterable[str]) -> list[str]:
+    parts = {name.rpartition(".")[2]: name for name in names}
+    return [parts[near] for near in difflib.get_close_matches(reference, parts, n=3)]
 
 
 async def add(gate: Gateway, wanted: Schedule) -> Schedule:

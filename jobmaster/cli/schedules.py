@@ -73,12 +73,12 @@ def list_schedules(invocation: Invocation, /, limit: int, after: str | None, **g
 def show(invocation: Invocation, /, schedule: str) -> None:
     """Show one schedule: its rule, its options, its next runs and its history."""
     app = invocation.app()
+    past = app.schedules.runs(schedule, RUNS_SHOWN)  # of one that nobody knows it says which was probably meant
     info = app.schedules.get(schedule)
     if info is None:
-        raise Failure(
-            f"Nobody knows a schedule {schedule!r} in cluster {app.cluster_id!r}. See jobmaster schedules list."
-        )
-    coming, past = app.schedules.next(info.id, NEXT_SHOWN), app.schedules.runs(info.id, RUNS_SHOWN)
+        raise Failure(f"The schedule {schedule!r} was there a moment ago. See jobmaster schedules list.")
+    # A rule in a language that only workers have is shown all the same.
+    coming = app.schedules.next(info.id, NEXT_SHOWN) if info.next_run else ()
     if invocation.as_json:
         show_json({**plain(info), "next": coming, "runs": past})
         return

@@ -117,7 +117,9 @@ def test_add_edit_pause_resume_run_cancel(cluster: Cluster) -> None:
 
     assert cluster.json("cancel", "daily", "nobody", code=1) == {"daily": True, "nobody": False}
     assert "nobody knows it" in cluster.run("pause", "nobody", code=1)
-    assert "Nobody knows a schedule 'daily'" in cluster.run("show", "daily", code=1)
+    assert "There is no schedule 'nigthly'" in cluster.run("show", "nigthly", code=1)
+    assert "Did you mean 'shop.nightly'?" in cluster.run("show", "nigthly", code=1)
+    assert cluster.json("show", "nightly")["name"] == "shop.nightly"
 
 
 def test_a_backfill_makes_the_jobs_of_a_range(cluster: Cluster) -> None:

@@ -527,6 +527,21 @@ class TestQuestions:
         with pytest.raises(ConfigurationError, match="no schedule language 'Moon'"):
             app.schedules.next("n")
 
+    def test_the_last_part_of_a_name_is_enough_where_it_is_the_only_one(self, shop) -> None:
+        app, hello = shop
+        for name in ("shop.tick", "shop.tock", "mail.tock"):
+            app.scheduler.recurring(hello, MINUTE, name=name)
+
+        assert app.schedules.get("tick").name == "shop.tick"
+        assert app.schedules.pause("tick").name == "shop.tick"
+        for reference, meant in (
+            ("tock", "'mail.tock' or 'shop.tock'"),
+            ("tikc", "'shop.tick'"),
+            ("shop.tik", "'shop.tick"),
+        ):
+            with pytest.raises(NotRegistered, match=f"Did you mean {meant}"):
+                app.schedules.run_now(reference)
+
     def test_nobody_knows_it(self, shop) -> None:
         app, _ = shop
 
