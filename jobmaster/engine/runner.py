@@ -21,6 +21,7 @@ from jobmaster.model import reasons
 from jobmaster.model.ids import key_text
 from jobmaster.model.run import End, Halt, Run
 from jobmaster.model.states import JobStatus
+from jobmaster.rules.expiry import expiry_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -265,8 +266,12 @@ class Runner:
             envelope = entry.envelope
             if cancelled and entry.key in cancelled:
                 self._conclusions.unstarted(entry, JobStatus.CANCELLED, "")
-            elif envelope.expires_us is not None and envelope.expires_us <= batch.now_us:
-                self._conclusions.unstarted(entry, JobStatus.FAILED, reasons.EXPIRED)
+            elif (
+                envelope.expires_us is not None
+                and envelope.expires_us <= batch.now_us
+                and (expiry := expiry_of(envelope, entry.attempts)) is not None
+            ):
+                self._conclusions.unstarted(entry, *expiry)
             elif (policy := policy_of(envelope.task)) is None:
                 self._conclusions.unstarted(entry, JobStatus.HELD_ON_MASTER, reasons.UNROUTABLE)
             elif entry.guarded or entry.key in running:

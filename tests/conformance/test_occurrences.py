@@ -12,7 +12,7 @@ from jobmaster.errors import SerializationError
 from jobmaster.model.schedule import OccurrenceRecord, Schedule, ScheduleStatus, Trigger, occurrence_key
 from jobmaster.model.states import JobStatus
 from tests.conformance.cases import case
-from tests.conformance.cluster import NOON, SECOND, Cluster
+from tests.conformance.cluster import NOON, SECOND, Cluster, outcome_of
 from tests.conformance.schedule_cases import (
     AGE,
     CLAIM,
@@ -362,6 +362,19 @@ async def test_retention_takes_old_occurrences_and_schedules_that_ended_long_ago
     assert await cluster.store.get_schedule(living.key) is not None
     kept = [await cluster.status(occurrence_key(living.key, at)) for at in (NOON, NOON + MINUTE)]
     assert kept == [JobStatus.HELD_ON_MASTER] * 2, "jobs have a retention of their own"
+
+
+async def test_an_occurrence_that_began_in_time_keeps_its_retries(cluster: Cluster) -> None:
+    schedule = await added(cluster)
+    late = NOON + MINUTE
+    await cluster.store.add_occurrences(schedule.key, [run(schedule, NOON, expires_us=late)])
+    bucket = await cluster.bucket(await cluster.worker(lanes=("mail",)), lane="mail", priority=4)
+    (job,) = (await cluster.claim(bucket)).jobs
+    again = outcome_of(job, JobStatus.HELD_ON_MASTER, delay_us=2 * MINUTE, failures=1)
+    await cluster.store.settle(bucket.fence, [again])
+    cluster.later(90)
+    assert await cluster.store.sweep(overdue_us=MINUTE, limit=10) == 0
+    assert await cluster.status(job.key) is JobStatus.HELD_ON_MASTER
 
 
 # -- signals

@@ -114,6 +114,13 @@ class TestRunning:
             (state,) = await final(store, job.key)
         assert (state.status, state.reason) == (JobStatus.FAILED, "expired")
 
+    async def test_an_occurrence_that_comes_too_late_is_missed_and_no_failure(self, store: Store) -> None:
+        job = new_job("at_once", 1, expires_us=1, trigger=2)
+        async with running_engine(store, workload()):
+            await push(store, job)
+            (state,) = await final(store, job.key)
+        assert (state.status, state.reason) == (JobStatus.CANCELLED, "missed")
+
     async def test_a_long_run_shows_as_processing_after_a_second(self, store: Store) -> None:
         job, seen = new_job("wait"), asyncio.Event()
 

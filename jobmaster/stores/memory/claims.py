@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from jobmaster.model.job import ClaimedJob, JobState
-from jobmaster.model.reasons import EXPIRED, MISSED, UNROUTABLE
-from jobmaster.model.schedule import Trigger
+from jobmaster.model.reasons import UNROUTABLE
 from jobmaster.model.states import BucketStatus, JobStatus
 from jobmaster.model.versions import unparked
 from jobmaster.ports.answers import Fenced
 from jobmaster.ports.master import Claimed
+from jobmaster.rules.expiry import expiry_of
 from jobmaster.rules.storable import check_jobs, check_text, due_of
 from jobmaster.stores.memory.rows import BucketRow, JobRow
 from jobmaster.stores.memory.state import MasterState
@@ -120,10 +120,8 @@ class Claims(MasterState):
                     self._recover(row, now)
                     done += 1
         for row in self.jobs:
-            if done < limit and _is_expired(row, now):
-                occurs = row.envelope.trigger != Trigger.CALL
-                status, reason = (JobStatus.CANCELLED, MISSED) if occurs else (JobStatus.FAILED, EXPIRED)
-                self.jobs.change(row, status=status, reason=reason, finished_us=now, touched_us=now)
+            if done < limit and _is_expired(row, now) and (end := expiry_of(row.envelope, row.attempts)):
+                self.jobs.change(row, status=end.status, reason=end.reason, finished_us=now, touched_us=now)
                 self._tell(row)
                 done += 1
         return done

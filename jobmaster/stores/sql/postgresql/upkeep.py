@@ -33,6 +33,7 @@ UPDATE jm_job SET status = CASE trigger_kind WHEN 1 THEN 7 ELSE 8 END,
     reason = CASE trigger_kind WHEN 1 THEN 'expired' ELSE 'missed' END, finished_us = $1, touched_us = $1
 WHERE id = ANY(ARRAY(
     SELECT id FROM jm_job WHERE status = 2 AND expires_us IS NOT NULL AND expires_us <= $1
+        AND (trigger_kind = 1 OR attempts = 0)
     ORDER BY expires_us LIMIT $2 FOR UPDATE SKIP LOCKED
 )) RETURNING id
 """

@@ -25,7 +25,9 @@ STRANDED = f"""
 SELECT {STATE} FROM jm_job WHERE bucket = ? AND status IN (3, 4, 6) AND touched_us < ? LIMIT ?
 """
 EXPIRED = """
-SELECT id FROM jm_job WHERE status = 2 AND expires_us IS NOT NULL AND expires_us <= ? ORDER BY expires_us LIMIT ?
+SELECT id FROM jm_job
+WHERE status = 2 AND expires_us IS NOT NULL AND expires_us <= ? AND (trigger_kind = 1 OR attempts = 0)
+ORDER BY expires_us LIMIT ?
 """
 # An occurrence of a schedule was missed: its misfire policy says so, and nothing has failed.
 EXPIRE = """

@@ -1,0 +1,32 @@
+"""What becomes of a job that has not started when its `expires` comes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from jobmaster.model.job import Envelope
+from jobmaster.model.reasons import EXPIRED, MISSED
+from jobmaster.model.schedule import Trigger
+from jobmaster.model.states import JobStatus
+
+
+class Expiry(NamedTuple):
+    """How it ends."""
+
+    status: JobStatus
+    reason: str
+
+
+_CALLED = Expiry(JobStatus.FAILED, EXPIRED)
+_PLANNED = Expiry(JobStatus.CANCELLED, MISSED)
+
+
+def expiry_of(envelope: Envelope, attempts: int) -> Expiry | None:
+    """How a job ends whose `expires` has passed; None: it goes on.
+
+    The expiry of a schedule's occurrence is its misfire policy: nobody started it in time, and nothing has failed. One
+    that began was in time, and its retries are its own.
+    """
+    if envelope.trigger == Trigger.CALL:
+        return _CALLED
+    return None if attempts else _PLANNED
