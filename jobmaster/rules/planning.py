@@ -32,6 +32,8 @@ __all__ = ["LOOK_AGAIN_US", "backfill", "begin", "finish", "occurrence", "parked
 
 LOOK_AGAIN_US: Final = 86_400 * SECOND
 """A schedule is looked at once a day at least: the rules of its time zone may have changed."""
+_BREATH_US: Final = SECOND // 4
+"""A rule with more occurrences than a pass may plan waits so long for the next pass: it must not plan for ever."""
 _LONGEST_ERROR: Final = 500
 
 
@@ -157,7 +159,7 @@ def _look_again(
     if upcoming is None:
         return last_us if last_us > now_us else None
     if upcoming <= now_us + horizon_us:
-        return (now_us + last_us) // 2
+        return max(now_us + _BREATH_US, (now_us + last_us) // 2)
     return min(max(now_us + horizon_us // 2, upcoming - horizon_us), now_us + LOOK_AGAIN_US)
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import gc
 import sys
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from jobmaster.model.schedule import Schedule
+from jobmaster.rules.planning import plan
 from tests.simulation.schedules import accept, tell
 
 STORIES, STRIKES = 5, 40
@@ -33,6 +37,16 @@ def test_planners_killed_paused_and_cut_off_200_times_miss_nothing_and_double_no
     assert [told.doubled for told in stories] == [[]] * STORIES
     assert [told.violations for told in stories] == [{}] * STORIES
     assert min(told.expected for told in stories) > 100
+
+
+def test_a_planner_that_went_on_from_now_instead_of_the_cursor_would_be_found_out(monkeypatch):
+    def from_now(schedule: Schedule, rule: Any, *, now_us: int, horizon_us: int) -> Any:
+        later = replace(schedule, cursor_us=max(schedule.cursor_us or 0, now_us))
+        made = yield from plan(later, rule, now_us=now_us, horizon_us=horizon_us)
+        return replace(made, cursor_us=schedule.cursor_us)
+
+    monkeypatch.setattr("jobmaster.engine.planner.plan", from_now)
+    assert tell(1, strikes=STRIKES).missed
 
 
 def test_wall_clocks_that_jump_by_an_hour_change_nothing():

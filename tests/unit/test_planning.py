@@ -112,6 +112,11 @@ class TestAhead:
         more = planned(after(schedule(), made), rule, made.plan_at_us or 0)
         assert moments(more)[0] == EPOCH + 90 * SECOND + SECOND // 10
 
+    def test_a_rule_that_fires_every_microsecond_does_not_plan_for_ever(self) -> None:
+        made = planned(schedule(), Followed(1), EPOCH + SECOND)
+        assert len(made.occurrences) == MOST_OCCURRENCES
+        assert made.plan_at_us == EPOCH + SECOND + SECOND // 4
+
     def test_a_rule_without_a_phase_is_asked_nothing_twice(self) -> None:
         made = planned(schedule(), Aligned(8 * HOUR), EPOCH)
         assert made.new_cursor_us == EPOCH + HORIZON
@@ -191,7 +196,7 @@ def asleep(rule: Any, lasts_us: int, **fields: Any) -> tuple[list[Occurrence], i
     waiting = {at: job for at, job in waiting.items() if (job.job.due_us or 0) > now}
     now += lasts_us
     rule.questions = 0
-    while subject.plan_at_us is not None and subject.plan_at_us <= now:
+    while subject.plan_at_us is not None and subject.plan_at_us <= now + SECOND:
         made = planned(subject, rule, now)
         waiting |= {job.at_us: job for job in made.occurrences}
         subject = after(subject, made)
