@@ -157,6 +157,32 @@ def test_older_code_works_with_an_expanded_schema_and_refuses_a_contracted_one(
         assert "pip install -U" in status.next_step
 
 
+WITHOUT_SCHEDULES = (
+    "DROP TABLE jm_schedule",
+    "DROP TABLE jm_occurrence",
+    "UPDATE jm_schema SET version_num = '0001'",
+)
+"""What makes the first release's tables of today's."""
+
+
+def test_the_tables_of_the_first_release_are_expanded_by_whoever_starts(place: Place) -> None:
+    whole = place.shape()
+    for statement in WITHOUT_SCHEDULES:
+        place.rows(statement)
+    with pytest.raises(SchemaError, match="has schema 0001, but this JobMaster needs 0002"):
+        use(place, asks, auto_provision=False)
+    assert use(place, asks) == 0
+    assert (place.schema, place.shape()) == ("0002", whole)
+
+
+def test_code_of_the_first_release_works_beside_schedules(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(version, "SCHEMA_VERSION", "0001")
+    monkeypatch.setattr(version, "AUTOMATIC_SCHEMA", "0001")
+    monkeypatch.setattr(version, "OLDEST_SCHEMA", "0001")
+    assert use(place, asks, auto_provision=False) == use(place, asks) == 0
+    assert (place.schema, provision.status(place.dsn).fit) == ("0002", Fit.AHEAD)
+
+
 def test_the_tables_of_a_pre_release_are_refused_with_what_to_do_and_not_touched(place: Place) -> None:
     place.rows("ALTER TABLE jm_schema DROP COLUMN oldest_code")
     before = place.shape()
