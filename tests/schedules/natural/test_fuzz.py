@@ -38,7 +38,7 @@ def answered(evaluator, at):
     st.sampled_from([0, 0, 1]),
 )
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
-def test_every_expression_is_answered_at_once_and_in_order(expression, base, zone, fold):
+def answer_in_order(expression, base, zone, fold):
     try:
         rules = parse_rules(expression)
     except ScheduleSyntaxError:
@@ -64,8 +64,7 @@ def test_every_expression_is_answered_at_once_and_in_order(expression, base, zon
     assert explain(rules).strip(" ,.") == explain(rules)
 
 
-def test_the_random_expressions_are_valid_often_enough():
-    if counted["valid"] + counted["refused"] == 0:
-        test_every_expression_is_answered_at_once_and_in_order()
+def test_every_expression_is_answered_at_once_and_in_order():
+    answer_in_order()
     print(counted)
-    assert counted["valid"] > (counted["valid"] + counted["refused"]) / 3
+    assert counted["valid"] > counted["refused"]
