@@ -34,11 +34,15 @@ def main() -> int:
     parser.add_argument("--trace", help="print what happened to these jobs and buckets (j12,b3), or to all")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--shard", help=argparse.SUPPRESS)
+    parser.add_argument("--until", action="append", default=[], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.shard:
         for seed in map(int, options.shard.split(",")):
-            result, _ = run_seed(seed, options.config or config_of(seed), broken=options.broken)
+            config = options.config or config_of(seed)
+            result, _ = run_seed(seed, config, broken=options.broken, until=options.until)
             print(json.dumps(result), flush=True)
+            if not result["violations"].keys().isdisjoint(options.until):  # type: ignore[attr-defined]
+                break
         return 0
     if options.trace:
         for seed in range(options.seed, options.seed + options.seeds):

@@ -92,9 +92,9 @@ class Tally:
 
 
 def run_seed(
-    seed: int, config: str, *, broken: Sequence[str] = (), watched: str | None = None
+    seed: int, config: str, *, broken: Sequence[str] = (), watched: str | None = None, until: Sequence[str] = ()
 ) -> tuple[dict[str, object], list[str]]:
-    """One seed in this process: its result, and the lines of the trace."""
+    """One seed in this process, to its end or a violation of a kind in `until`: its result, and lines of the trace."""
     from tests.simulation.variants import removed
     from tests.simulation.world import CONFIGS, World, run_world
 
@@ -102,6 +102,7 @@ def run_seed(
     gc.disable()
     with removed(broken) as guards_off:
         world = World(seed, CONFIGS[config], watched=watched, guards_off=guards_off)
+        world.checker.until = frozenset(until)
         run_world(world)
     result: dict[str, object] = {
         "seed": seed,
@@ -159,24 +160,40 @@ def campaign(
     return tally
 
 
-def first_violation(kinds: Sequence[str], *, config: str, broken: Sequence[str], within: int) -> str | None:
-    """The first violation of one of these kinds, looked for in growing pieces; None: not within so many seeds."""
-    begin, size = 0, 8
-    while begin < within:
-        tally = campaign(range(begin, min(begin + size, within)), config=config, broken=broken)
-        for kind in kinds:
-            if kind in tally.violations:
-                return f"{kind}: {tally.violations[kind][0]}"
-        begin, size = begin + size, size * 2
-    return None
+def first_violation(
+    kinds: Sequence[str], *, config: str, broken: Sequence[str], within: int, first: int = 0
+) -> str | None:
+    """The first violation of one of these kinds in so many seeds from `first` on; None: there is none.
+
+    Each simulation ends with it, and no other follows.
+    """
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        child = _child(range(first, first + within), config, broken, output, errors, until=kinds)
+        child.wait()
+        output.seek(0)
+        errors.seek(0)
+        if child.returncode:
+            raise RuntimeError(f"a simulation failed:\n{errors.read().decode()[-4000:]}")
+        results = [json.loads(line) for line in output]
+    seen = results[-1]["violations"]
+    found = [f"{kind}: seed {results[-1]['seed']}: {seen[kind]}" for kind in kinds if kind in seen]
+    return found[0] if found else None
 
 
 def _child(
-    seeds: Sequence[int], config: str | None, broken: Sequence[str], output: IO[bytes], errors: IO[bytes]
+    seeds: Sequence[int],
+    config: str | None,
+    broken: Sequence[str],
+    output: IO[bytes],
+    errors: IO[bytes],
+    *,
+    until: Sequence[str] = (),
 ) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tests.simulation", "--shard", ",".join(map(str, seeds))]
     command += ["--config", config] if config else []
     for name in broken:
         command += ["--break", name]
+    for kind in until:
+        command += ["--until", kind]
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     return subprocess.Popen(command, stdout=output, stderr=errors, env=environment)

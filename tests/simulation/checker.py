@@ -88,6 +88,8 @@ class Checker:
     def __init__(self, world: World) -> None:
         self._world = world
         self.violations: dict[str, str] = {}
+        self.until: frozenset[str] = frozenset()
+        """A violation of one of these kinds ends the simulation."""
         self.jobs: dict[JobKey, _Seen] = {}
         self.rows: dict[JobKey, RowView] = {}
         self.running: dict[Process, dict[JobKey, Assignment]] = collections.defaultdict(dict)
@@ -101,6 +103,8 @@ class Checker:
         name = self._name(subject)
         self.violations.setdefault(kind, f"{name} at {self._world.loop.virtual:.3f}")
         self._world.trace(subject, f"!!! {kind}")
+        if kind in self.until:
+            self._world.loop.stop()
 
     def _name(self, subject: object) -> str:
         if isinstance(subject, bytes) and subject in self.jobs:

@@ -144,36 +144,40 @@ def removed(names: Sequence[str]) -> Iterator[frozenset[str]]:
 
 @dataclass(frozen=True)
 class Caught:
-    """In which configuration the simulation catches a variant: by one of these violations, within so many seeds."""
+    """In which configuration the simulation catches a variant: by one of these violations, within so many seeds.
+
+    Any seeds would do. Those from `first` on are looked at because it was last seen there: so it costs least.
+    """
 
     config: str
     by: tuple[str, ...]
     within: int = 40
+    first: int = 0
 
 
 CAUGHT: dict[str, Caught] = {
     "no_fence": Caught("harsh", ("zombie outcome (assignment)", "zombie outcome (bucket)")),
     "no_epoch": Caught("harsh", ("zombie outcome (bucket)",), 80),
-    "no_row_guard": Caught("harsh", ("zombie outcome (assignment)",)),
-    "no_lock": Caught("harsh", ("zombie outcome (bucket)",), 200),
-    "no_lock+no_row_guard": Caught("harsh", ("zombie outcome (assignment)", "zombie outcome (bucket)")),
+    "no_row_guard": Caught("harsh", ("zombie outcome (assignment)",), first=4),
+    "no_lock": Caught("harsh", ("zombie outcome (bucket)",), 200, first=70),
+    "no_lock+no_row_guard": Caught("harsh", ("zombie outcome (assignment)", "zombie outcome (bucket)"), first=4),
     "early_ack": Caught("split", ("removed before the master knew",)),
     "ack_by_job": Caught("standalone", ("message left behind",)),
-    "no_reconcile": Caught("standalone", ("stuck",)),
+    "no_reconcile": Caught("standalone", ("stuck",), first=2),
     "no_cut": Caught("split", ("taken from its runner",)),
-    "no_self_fence": Caught("harsh", ("start without lease",), 80),
-    "no_life_check": Caught("split", ("unexplained extra start",), 80),
+    "no_self_fence": Caught("harsh", ("start without lease",), 80, first=50),
+    "no_life_check": Caught("split", ("unexplained extra start",), 80, first=2),
     "no_adopt": Caught("split", ("stuck",)),
     "no_recover_reconcile": Caught("lanes", ("stuck",)),
-    "recover_all": Caught("lanes", ("taken from its runner",), 80),
-    "naive_drain": Caught("lanes", ("taken from another owner",), 120),
-    "drain_once": Caught("lanes", ("stuck",), 120),
-    "count_all": Caught("harsh", ("quarantined without enough starts",), 80),
-    "deaf_renewals": Caught("backlog", ("start a lease after a cancel",), 120),
-    "no_tombstone": Caught("lanes", ("start a lease after a cancel", "start after a certain cancel")),
-    "no_retire+no_sweep": Caught("lanes", ("stuck",), 80),
+    "recover_all": Caught("lanes", ("taken from its runner",), 80, first=8),
+    "naive_drain": Caught("lanes", ("taken from another owner",), 120, first=19),
+    "drain_once": Caught("lanes", ("stuck",), 120, first=86),
+    "count_all": Caught("harsh", ("quarantined without enough starts",), 80, first=10),
+    "deaf_renewals": Caught("backlog", ("start a lease after a cancel",), 120, first=31),
+    "no_tombstone": Caught("lanes", ("start a lease after a cancel", "start after a certain cancel"), first=4),
+    "no_retire+no_sweep": Caught("lanes", ("stuck",), 80, first=2),
     "claim_no_own+no_sweep": Caught("lanes", ("stuck",), 80),
     "hold_over": Caught("harsh", ("row vanished",)),
-    "disown_early": Caught("harsh", ("start without lease",), 120),
+    "disown_early": Caught("harsh", ("start without lease",), 120, first=6),
 }
 """What random faults show. The rest is in `test_directed.py`, in the conformance suite, or argued in README.md."""

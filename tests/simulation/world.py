@@ -341,6 +341,9 @@ def run_world(world: World, story: Coroutine[Any, Any, None] | None = None) -> N
         world.loop.run_until_complete(main)
     except (Spinning, Deadlock, Hang) as problem:
         world.checker.bad("no progress", str(problem))
+    except RuntimeError:
+        if world.checker.until.isdisjoint(world.checker.violations):  # else it was stopped
+            raise
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         world.loop.set_exception_handler(lambda _loop, _context: None)
