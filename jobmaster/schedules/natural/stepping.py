@@ -36,7 +36,7 @@ class Stepping:
         is_phased: whether the next match depends on the one before.
         is_elapsed: whether it goes by elapsed time through a change of clocks: finer than a day, and no clause says at
             which hour.
-        has_free_clock: whether the time of day stays as it is from match to match.
+        has_free_clock: whether a part of the time of day stays as it is from match to match.
     """
 
     __slots__ = (
@@ -59,14 +59,16 @@ class Stepping:
         self._unit = rules.every.unit if rules.every else None
         named = {_level(unit) for point in points for unit in point.units}
         lowest = lowest_units(rules)
+        # What units finer than the interval do from match to match: set by points, or the phase.
         anchored_week = self._unit is Unit.WEEK and rules.every is not None and rules.every.anchor is not None
         is_set = named | lowest
         finer = [level for level in LEVELS if self._unit is not None and level < self._unit]
         self._phase = tuple(
             level for level in finer if level not in is_set and not (anchored_week and level is Unit.DAY)
         )
-        self.has_free_clock = Unit.HOUR in self._phase
+        self.has_free_clock = any(level < Unit.DAY for level in self._phase)
         self._reset = tuple(level for level in finer if level in is_set)
+        # Points within a day or coarser: a match that is not in the next period keeps the phase where it can.
         self._keeps = bool(named) and self._unit is not None and min(named) <= self._unit >= Unit.DAY
         self._has_items = any(level < (self._unit or 0) for level in named) and (
             any(len(point.items) > 1 for point in points)

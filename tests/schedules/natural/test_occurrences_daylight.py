@@ -204,3 +204,10 @@ def test_a_rule_that_only_ever_falls_into_gaps_is_bounded():
     zone = ZoneInfo("Europe/Berlin")
     rules = parse_rules("every 10 minutes on LastSun in march between 2:10 and 2:50")
     assert Evaluator(rules).next_after(datetime(2026, 3, 1, tzinfo=zone)) is None
+
+
+def test_aligned_hours_go_on_after_a_gap():
+    zone = ZoneInfo("Europe/Berlin")
+    start = datetime(2026, 3, 28, 23, tzinfo=UTC)  # midnight in Berlin
+    found = instants("every 2 hours anchoredAt 0", zone, start, start + timedelta(hours=8))
+    assert [f"{wall:%H:%M:%S}" for wall in shown(found, zone)] == ["03:00:00", "04:00:00", "06:00:00", "08:00:00"]
