@@ -42,6 +42,8 @@ class Jobs:
     def list(self, query: JobQuery | None = None, limit: int = 50, after: str | None = None) -> JobPage:
         """A page of jobs, newest first.
 
+        What schedules have planned ahead (`jm.schedules.next`) is listed only where the query names HeldOnMaster.
+
         Args:
             query: which ones; None: all.
             limit: how many at most, 1 to 1,000.
@@ -129,6 +131,8 @@ class Jobs:
         asked = await _port_query(gate, query)
         if asked is None:
             return JobPage(jobs=())
+        if asked.statuses is None:  # runs that a schedule has planned ahead would fill the first pages
+            asked = msgspec.structs.replace(asked, not_ahead_of_us=time.time_ns() // 1_000)
         page = await gate.questions.list_jobs(asked, limit=limit, after=after)
         names = await _worker_names(gate, [job.worker for job in page.jobs])
         jobs = tuple(job_info(job, names) for job in page.jobs)

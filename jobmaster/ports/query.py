@@ -17,7 +17,8 @@ from jobmaster.model.worker import WorkerRecord
 class JobQuery(msgspec.Struct, frozen=True):
     """Filters of a job list; None means any. Times are of creation.
 
-    `text` is a part of a task name or an id; upper and lower case of ASCII letters are the same.
+    `text` is a part of a task name or an id; upper and lower case of ASCII letters are the same. `not_ahead_of_us`
+    leaves out what a schedule has planned ahead: its occurrences that are held and due later than this moment.
     """
 
     statuses: tuple[JobStatus, ...] | None = None
@@ -29,6 +30,7 @@ class JobQuery(msgspec.Struct, frozen=True):
     created_to_us: int | None = None
     reason: str | None = None
     text: str | None = None
+    not_ahead_of_us: int | None = None
 
 
 class JobPage(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ import pytest
 from jobmaster.errors import ConfigurationError, SerializationError
 from jobmaster.model.schedule import Misfire, Overlap, Rule, Schedule, ScheduleKind, ScheduleStatus, Trigger
 from jobmaster.model.states import CancelOutcome, JobStatus
+from jobmaster.ports.query import JobQuery
 from jobmaster.ports.schedules import ScheduleChange, ScheduleQuery
 from tests.conformance.cases import case
 from tests.conformance.cluster import NOON, SECOND, Cluster
@@ -535,3 +536,16 @@ async def test_a_list_has_what_was_asked_for(cluster: Cluster, query: ScheduleQu
     await cluster.store.ensure_schedules([static("static")])
     page = await cluster.store.list_schedules(query)
     assert ([one.name for one in page.schedules], page.after) == (names, None)
+
+
+# -- list_jobs
+
+
+@case("success", "list_jobs")
+async def test_a_list_may_leave_out_what_is_planned_ahead(cluster: Cluster) -> None:
+    schedule = await planned(cluster, await added(cluster), NOON, NOON + MINUTE)
+    called = (await cluster.held(due_in=60))[0].key
+    everything = await cluster.store.list_jobs(JobQuery())
+    so_far = await cluster.store.list_jobs(JobQuery(not_ahead_of_us=NOON))
+    assert len(everything.jobs) == 3
+    assert {job.key for job in so_far.jobs} == {called, run(schedule, NOON).job.key}

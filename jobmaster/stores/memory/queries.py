@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from jobmaster.model.job import JobRecord, unreadable_envelope
+from jobmaster.model.schedule import Trigger
 from jobmaster.model.states import JobStatus
 from jobmaster.model.worker import WorkerRecord, WorkerStatus
 from jobmaster.ports.query import JobPage
@@ -35,11 +36,12 @@ class Queries(MasterState):
         return JobPage(page, written(place_of(page[-1])) if more else None, self._unlisted(query))
 
     def _found(self, query: JobQuery) -> list[JobRecord]:
-        return [record for record in self._records() if _fits(record, query)]
+        return [record for record in self._records(query) if _fits(record, query)]
 
-    def _records(self) -> Iterator[JobRecord]:
+    def _records(self, query: JobQuery) -> Iterator[JobRecord]:
         for row in self.jobs:
-            yield record_of(row)
+            if not _is_ahead(row, query.not_ahead_of_us):
+                yield record_of(row)
         listed: set[JobKey] = set()
         for message in self._all_messages():
             if self.jobs.get(message.key) is None and message.key not in listed:
@@ -103,6 +105,13 @@ class Queries(MasterState):
     async def list_buckets(self) -> list[Bucket]:
         self._begin()
         return [bucket.seen() for bucket in self.buckets.values()]
+
+
+def _is_ahead(row: JobRow, moment_us: int | None) -> bool:
+    """Whether a schedule has planned it for later than this moment (None: nothing is)."""
+    if moment_us is None or row.due_us <= moment_us:
+        return False
+    return row.status is JobStatus.HELD_ON_MASTER and row.envelope.trigger == Trigger.SCHEDULE
 
 
 def record_of(row: JobRow, *, whole: bool = False) -> JobRecord:

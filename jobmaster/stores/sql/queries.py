@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, String, and_, func, literal_column, or_, select, true
+from sqlalchemy import ColumnElement, String, and_, func, literal_column, not_, or_, select, true
 from sqlalchemy.ext.compiler import compiles
 
+from jobmaster.model.schedule import Trigger
 from jobmaster.model.states import JobStatus
+from jobmaster.stores.sql.job_rows import HELD
 from jobmaster.stores.sql.schema import bucket, job, message
 
 if TYPE_CHECKING:
@@ -145,6 +147,9 @@ def _job_filters(query: JobQuery) -> list[ColumnElement[bool]]:
             filters.append(column == wanted)
     if query.text is not None:
         filters.append(_says(query.text, job.c.task, job.c.custom_id, job.c.id))
+    if query.not_ahead_of_us is not None:
+        planned = and_(job.c.status == HELD, job.c.trigger_kind == Trigger.SCHEDULE.value)
+        filters.append(not_(and_(planned, job.c.due_us > query.not_ahead_of_us)))
     return filters
 
 
