@@ -89,9 +89,16 @@ class Janitor:
         if self._archive is not None:
             # Only jobs move to the archive: what else is old goes here, and no job is as old as this.
             await self._store.purge(before_us=0, limit=_BATCH)
+        await self._forget_occurrences(before_us)
         if gone:
             logger.info("retention_applied jobs=%d archived=%s", gone, self._archive is not None)
         return gone
+
+    async def _forget_occurrences(self, before_us: int) -> None:
+        while True:
+            if await self._store.purge_schedules(before_us=before_us, limit=_BATCH) < _BATCH:
+                return
+            await asyncio.sleep(_PAUSE)
 
     async def _move(self, before_us: int) -> int:
         """To the archive first; only what is safe there is deleted here."""

@@ -136,6 +136,16 @@ class ScheduleStore(Protocol):
         """Static, Active ones that nobody ensured for `idle_us` become Inactive, with drop(schedule); which."""
         ...
 
+    async def purge_schedules(self, *, before_us: int, limit: int) -> int:
+        """Retention: delete occurrences of moments before `before_us`, and schedules that ended before.
+
+        Static ones that a worker's code still has stay. At most `limit` of each.
+
+        Returns:
+            How many occurrences there were.
+        """
+        ...
+
     async def list_schedules(self, query: ScheduleQuery, *, limit: int = 50, after: str | None = None) -> SchedulePage:
         """A page of schedules.
 

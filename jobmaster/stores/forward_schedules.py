@@ -43,6 +43,9 @@ class ScheduleForward:
     async def expire_schedules(self, *, idle_us: int, limit: int) -> list[ScheduleKey]:
         return await self.master.expire_schedules(idle_us=idle_us, limit=limit)
 
+    async def purge_schedules(self, *, before_us: int, limit: int) -> int:
+        return await self.master.purge_schedules(before_us=before_us, limit=limit)
+
     async def list_schedules(self, query: ScheduleQuery, *, limit: int = 50, after: str | None = None) -> SchedulePage:
         return await self.master.list_schedules(query, limit=limit, after=after)
 

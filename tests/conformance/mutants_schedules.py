@@ -13,7 +13,6 @@ from jobmaster.stores.memory.occurrences import Occurrences
 from jobmaster.stores.memory.runs import Runs
 from jobmaster.stores.memory.schedules import Schedules
 from jobmaster.stores.sql.postgresql import occurrences as postgresql_occurrences
-from jobmaster.stores.sql.postgresql import retention
 from jobmaster.stores.sql.postgresql import schedules as postgresql_schedules
 from jobmaster.stores.sql.postgresql import turns as postgresql_turns
 from jobmaster.stores.sql.postgresql import upkeep as postgresql_upkeep
@@ -214,20 +213,22 @@ STATEMENTS = [
         text(postgresql_upkeep, "EXPIRE", "CASE trigger_kind WHEN 1", "CASE 1 WHEN 1"),
     ),
     on_sqlite(
-        "a schedule that a worker has stays", OLD, text(sqlite_upkeep, "OLD_SCHEDULES", "AND ensured_us < ?1", "")
+        "a schedule that a worker has stays", OLD, text(sqlite_schedules, "OLD_SCHEDULES", "AND ensured_us < ?1", "")
     ),
     on_postgresql(
-        "a schedule that a worker has stays", OLD, text(retention, "OLD_SCHEDULES", "AND ensured_us < $1", "")
+        "a schedule that a worker has stays",
+        OLD,
+        text(postgresql_schedules, "OLD_SCHEDULES", "AND ensured_us < $1", ""),
     ),
     on_sqlite(
         "a schedule that goes on stays",
         OLD,
-        text(sqlite_upkeep, "OLD_SCHEDULES", "status IN (3, 4, 5) AND ended_us < ?1", "created_us < ?1"),
+        text(sqlite_schedules, "OLD_SCHEDULES", "status IN (3, 4, 5) AND ended_us < ?1", "created_us < ?1"),
     ),
     on_postgresql(
         "a schedule that goes on stays",
         OLD,
-        text(retention, "OLD_SCHEDULES", "status IN (3, 4, 5) AND ended_us < $1", "created_us < $1"),
+        text(postgresql_schedules, "OLD_SCHEDULES", "status IN (3, 4, 5) AND ended_us < $1", "created_us < $1"),
     ),
     on_sqlite(
         "static ones expire",

@@ -336,6 +336,7 @@ async def test_a_planned_run_that_nobody_started_in_time_is_missed_and_no_failur
     assert (failed.status, failed.reason) == (JobStatus.FAILED, "expired")
 
 
+@case("success", "purge_schedules")
 async def test_retention_takes_old_occurrences_and_schedules_that_ended_long_ago(cluster: Cluster) -> None:
     living = await planned(cluster, await added(cluster), NOON, NOON + SECOND, NOON + MINUTE)
     done = await planned(cluster, await added(cluster, "done"), NOON + 2 * SECOND)
@@ -349,12 +350,12 @@ async def test_retention_takes_old_occurrences_and_schedules_that_ended_long_ago
     await cluster.store.keep_schedules([static("kept").key])
     before_us = cluster.now_us
     cluster.later(MINUTE // SECOND)
-    await cluster.store.purge(before_us=NOON, limit=10)
+    assert await cluster.store.purge_schedules(before_us=NOON, limit=10) == 0
     assert len(await moments(cluster, living)) == 3
-    await cluster.store.purge(before_us=before_us, limit=2)
+    assert await cluster.store.purge_schedules(before_us=before_us, limit=2) == 2
     assert await moments(cluster, living) == [NOON + MINUTE]
     assert await moments(cluster, done) == [NOON + 2 * SECOND], "no more than the limit"
-    await cluster.store.purge(before_us=before_us, limit=2)
+    assert await cluster.store.purge_schedules(before_us=before_us, limit=2) == 1
     assert await moments(cluster, done) == []
     assert await cluster.store.get_schedule(done.key) is None
     assert await cluster.store.get_schedule(static("gone").key) is None
@@ -362,6 +363,32 @@ async def test_retention_takes_old_occurrences_and_schedules_that_ended_long_ago
     assert await cluster.store.get_schedule(living.key) is not None
     kept = [await cluster.status(occurrence_key(living.key, at)) for at in (NOON, NOON + MINUTE)]
     assert kept == [JobStatus.HELD_ON_MASTER] * 2, "jobs have a retention of their own"
+
+
+@case("conflict", "purge_schedules")
+async def test_retention_leaves_what_goes_on(cluster: Cluster) -> None:
+    schedule = await planned(cluster, await added(cluster), NOON + MINUTE)
+    completed = plan_of(await added(cluster, "done"), status=ScheduleStatus.COMPLETED)
+    assert await apply(cluster, completed) == [True]
+    assert await cluster.store.purge_schedules(before_us=NOON, limit=10) == 0
+    assert (await known(cluster, schedule)).status is ScheduleStatus.ACTIVE
+    assert (await known(cluster, made("done"))).status is ScheduleStatus.COMPLETED
+
+
+@case("repeat", "purge_schedules")
+async def test_a_repeated_retention_finds_nothing(cluster: Cluster) -> None:
+    schedule = await planned(cluster, await added(cluster), NOON, NOON + 1)
+    assert [await cluster.store.purge_schedules(before_us=NOON + 1, limit=10) for _ in range(2)] == [1, 0]
+    assert await moments(cluster, schedule) == [NOON + 1]
+
+
+@case("race", "purge_schedules")
+async def test_two_janitors_take_each_occurrence_once(cluster: Cluster) -> None:
+    schedule = await planned(cluster, await added(cluster), *(NOON + number for number in range(20)))
+    stores = [await cluster.other() for _ in range(3)]
+    taken = await asyncio.gather(*(store.purge_schedules(before_us=NOON + 20, limit=15) for store in stores))
+    left = await moments(cluster, schedule)
+    assert sum(taken) + len(left) == 20
 
 
 async def test_an_occurrence_that_began_in_time_keeps_its_retries(cluster: Cluster) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobmaster.stores.sql.sqlite import occurrences, schedules, turns, upkeep
+from jobmaster.stores.sql.sqlite import occurrences, schedules, turns
 from jobmaster.stores.sql.sqlite.provisioning import fresh_statements
 
 pytestmark = pytest.mark.backend("sqlite")
@@ -35,7 +35,7 @@ STATEMENTS = {
     "put off": turns.PUT_OFF,
     "waiting": turns.WAITING,
     "first waiting": turns.FIRST_WAITING,
-    "old occurrences": upkeep.OLD_OCCURRENCES,
+    "old occurrences": schedules.OLD_OCCURRENCES,
 }
 COUNT = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)"
 FILL_SCHEDULES = f"""{COUNT}

@@ -140,6 +140,18 @@ class Schedules(Cancels):
             elif drops is Drop.ALL and row.status in OWNED:
                 self._cancel_row(row, now)
 
+    async def purge_schedules(self, *, before_us: int, limit: int) -> int:
+        self._begin()
+        kept = self.schedules.occurrences
+        old = sorted((at, key) for key, there in kept.items() for at in there if at < before_us)[:limit]
+        for at, key in old:
+            del kept[key][at]
+        ended = (one for one in self.schedules if one.ended_us is not None and one.status.is_final)
+        gone = [one.key for one in ended if max(one.ended_us or 0, one.ensured_us) < before_us]
+        for key in sorted(gone)[:limit]:
+            self.schedules.delete(key)
+        return len(old)
+
     # -- questions
 
     async def list_schedules(self, query: ScheduleQuery, *, limit: int = 50, after: str | None = None) -> SchedulePage:

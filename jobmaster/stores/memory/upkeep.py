@@ -98,7 +98,6 @@ class Retention(MasterState):
         self._purge_tombstones(now - self.rules.tombstone_us)
         self.commands = {c.id: c for c in self.commands.values() if c.sent_us >= before_us}
         self._purge_workers(before_us)
-        self._purge_schedules(before_us, limit)
         return len(old)
 
     def _aged(self, before_us: int, limit: int) -> list[JobRow]:
@@ -114,16 +113,6 @@ class Retention(MasterState):
     def _purge_tombstones(self, before_us: int) -> None:
         self.tombstones = {key: stone for key, stone in self.tombstones.items() if stone.at_us >= before_us}
         self.cancel_log = [(number, key) for number, key in self.cancel_log if key in self.tombstones]
-
-    def _purge_schedules(self, before_us: int, limit: int) -> None:
-        kept = self.schedules.occurrences
-        old = sorted((at, key) for key, there in kept.items() for at in there if at < before_us)[:limit]
-        for at, key in old:
-            del kept[key][at]
-        ended = (one for one in self.schedules if one.ended_us is not None and one.status.is_final)
-        gone = [one.key for one in ended if max(one.ended_us or 0, one.ensured_us) < before_us]
-        for key in sorted(gone)[:limit]:
-            self.schedules.delete(key)
 
     def _purge_workers(self, before_us: int) -> None:
         owners = {bucket.owner for bucket in self.buckets.values()}

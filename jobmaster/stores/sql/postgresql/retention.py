@@ -51,15 +51,6 @@ DELETE FROM jm_worker WHERE id = ANY(ARRAY(
     WHERE w.lease_until_us < $1 AND NOT EXISTS (SELECT FROM jm_bucket b WHERE b.owner = w.id) LIMIT $2
 )) RETURNING id
 """
-OLD_OCCURRENCES = """
-DELETE FROM jm_occurrence WHERE (schedule, at_us) IN (
-    SELECT schedule, at_us FROM jm_occurrence WHERE at_us < $1 ORDER BY at_us LIMIT $2 FOR UPDATE SKIP LOCKED)
-"""
-OLD_SCHEDULES = """
-DELETE FROM jm_schedule WHERE id = ANY(ARRAY(
-    SELECT id FROM jm_schedule WHERE status IN (3, 4, 5) AND ended_us < $1 AND ensured_us < $1 LIMIT $2
-    FOR UPDATE SKIP LOCKED))
-"""
 # The evidence of a purged worker can't be told a second time.
 BLAMES_OF_GONE = "DELETE FROM jm_blame WHERE worker = ANY($1::bigint[]) AND counted = 1"
 AGED = f"{RECORDS} WHERE id = ANY($1::uuid[])"
@@ -75,8 +66,6 @@ async def purge(transaction: Transaction, before_us: int, limit: int) -> int:
     await delete_jobs(transaction, old)
     await transaction.changed(OLD_STONES, now_us - transaction.rules.tombstone_us, limit)
     await transaction.changed(OLD_COMMANDS, before_us, limit)
-    await transaction.changed(OLD_OCCURRENCES, before_us, limit)
-    await transaction.changed(OLD_SCHEDULES, before_us, limit)
     gone = [row[0] for row in await transaction.rows(OLD_WORKERS, before_us, limit)]
     if gone:
         await transaction.changed(BLAMES_OF_GONE, gone)

@@ -62,6 +62,15 @@ WHERE o.schedule = ANY($1::uuid[]) AND o.at_us > $2 AND o.trigger_kind = 2 AND j
 ORDER BY j.id
 """
 FORGET = "DELETE FROM jm_occurrence WHERE schedule = $1 AND at_us = ANY($2::bigint[])"
+OLD_OCCURRENCES = """
+DELETE FROM jm_occurrence WHERE (schedule, at_us) IN (
+    SELECT schedule, at_us FROM jm_occurrence WHERE at_us < $1 ORDER BY at_us LIMIT $2 FOR UPDATE SKIP LOCKED)
+"""
+OLD_SCHEDULES = """
+DELETE FROM jm_schedule WHERE id = ANY(ARRAY(
+    SELECT id FROM jm_schedule WHERE status IN (3, 4, 5) AND ended_us < $1 AND ensured_us < $1 LIMIT $2
+    FOR UPDATE SKIP LOCKED))
+"""
 
 
 async def some(
@@ -229,3 +238,9 @@ async def drop_unplanned(transaction: Transaction, plans: Sequence[Plan]) -> Non
     for key, at_us, job in await transaction.rows(CLAIMED_AHEAD, list(moments), transaction.now_us):
         if at_us not in moments[key]:
             await cancel(transaction, job)
+
+
+async def purge_schedules(transaction: Transaction, before_us: int, limit: int) -> int:
+    """Retention."""
+    await transaction.changed(OLD_SCHEDULES, before_us, limit)
+    return await transaction.changed(OLD_OCCURRENCES, before_us, limit)

@@ -64,6 +64,9 @@ class ScheduleVerbs(Handle):
     async def expire_schedules(self, *, idle_us: int, limit: int) -> list[ScheduleKey]:
         return await self._write(lambda tx: schedules.expire_schedules(tx, idle_us, limit))
 
+    async def purge_schedules(self, *, before_us: int, limit: int) -> int:
+        return await self._write(lambda tx: schedules.purge_schedules(tx, before_us, limit))
+
     async def list_schedules(self, query: ScheduleQuery, *, limit: int = 50, after: str | None = None) -> SchedulePage:
         from jobmaster.stores.sql.sqlite import lists
 

@@ -45,6 +45,14 @@ SELECT o.at_us, j.id FROM jm_occurrence o JOIN jm_job j ON j.id = o.job_id
 WHERE o.schedule = ? AND o.at_us > ? AND o.trigger_kind = 2 AND j.status IN (3, 6)
 """
 FORGET = "DELETE FROM jm_occurrence WHERE schedule = ? AND at_us = ?"
+OLD_OCCURRENCES = """
+DELETE FROM jm_occurrence WHERE (schedule, at_us) IN (
+    SELECT schedule, at_us FROM jm_occurrence WHERE at_us < ?1 ORDER BY at_us LIMIT ?2)
+"""
+OLD_SCHEDULES = """
+DELETE FROM jm_schedule WHERE id IN (
+    SELECT id FROM jm_schedule WHERE status IN (3, 4, 5) AND ended_us < ?1 AND ensured_us < ?1 LIMIT ?2)
+"""
 HELD = 2
 
 
@@ -182,3 +190,9 @@ def drop_unplanned(transaction: Transaction, plan: Plan) -> None:
     for at_us, job in transaction.rows(CLAIMED_AHEAD, (plan.key, transaction.now_us)):
         if at_us not in moments:
             cancel(transaction, job)
+
+
+def purge_schedules(transaction: Transaction, before_us: int, limit: int) -> int:
+    """Retention."""
+    transaction.execute(OLD_SCHEDULES, (before_us, limit))
+    return transaction.changed(OLD_OCCURRENCES, (before_us, limit))

@@ -57,14 +57,6 @@ SELECT id FROM jm_worker WHERE lease_until_us < ?1 AND id NOT IN (SELECT owner F
     LIMIT ?2
 """
 DELETE_WORKER = "DELETE FROM jm_worker WHERE id = ?"
-OLD_OCCURRENCES = """
-DELETE FROM jm_occurrence WHERE (schedule, at_us) IN (
-    SELECT schedule, at_us FROM jm_occurrence WHERE at_us < ?1 ORDER BY at_us LIMIT ?2)
-"""
-OLD_SCHEDULES = """
-DELETE FROM jm_schedule WHERE id IN (
-    SELECT id FROM jm_schedule WHERE status IN (3, 4, 5) AND ended_us < ?1 AND ensured_us < ?1 LIMIT ?2)
-"""
 # The evidence of a purged worker can't be told a second time.
 BLAMES_OF_GONE = "DELETE FROM jm_blame WHERE worker = ? AND counted = 1"
 
@@ -107,8 +99,6 @@ def purge(transaction: Transaction, before_us: int, limit: int) -> int:
     delete_jobs(transaction, old)
     transaction.execute(OLD_STONES, (transaction.now_us - transaction.rules.tombstone_us, limit))
     transaction.execute(OLD_COMMANDS, (before_us, limit))
-    transaction.execute(OLD_OCCURRENCES, (before_us, limit))
-    transaction.execute(OLD_SCHEDULES, (before_us, limit))
     for (worker,) in transaction.rows(OLD_WORKERS, (before_us, limit)):
         transaction.execute(DELETE_WORKER, (worker,))
         transaction.execute(BLAMES_OF_GONE, (worker,))
