@@ -197,8 +197,15 @@ async def backfill(
             f"end is {as_moment(until_us).isoformat()}, which is still to come: what comes is planned by itself. "
             "Give a moment that has passed."
         )
+    rule = compiled(schedule)
+    begin_us = await _series_before(gate, schedule, rule, from_us) if rule.is_phased else None
+    if begin_us is not None and begin_us >= until_us:
+        raise ConfigurationError(
+            f"{named(schedule)} counts from {as_moment(begin_us).isoformat()} on, and has no moments before that. "
+            "Give a later range, or an expression with fixed times of day."
+        )
     steps = planning.backfill(
-        schedule, compiled(schedule), from_us=from_us, until_us=until_us, now_us=now_us, most=limit + 1
+        schedule, rule, from_us=from_us, until_us=until_us, now_us=now_us, most=limit + 1, begin_us=begin_us
     )
     wanted = finish(steps)
     if len(wanted) > limit:
@@ -214,6 +221,13 @@ async def backfill(
     return made
 
 
+async def _series_before(gate: Gateway, schedule: Schedule, rule: Expression, before_us: int) -> int:
+    """The occurrence before a moment, from which the series goes on; else what it is counted from."""
+    past = await gate.store.schedule_occurrences(schedule.key, limit=_LOOKED_AT, before_us=before_us)
+    planned = (record.at_us for record in past if record.trigger is Trigger.SCHEDULE)
+    return next(planned, planning.begin(replace(schedule, cursor_us=None), rule))
+
+
 def is_running(schedule: Schedule) -> bool:
     """Whether it fires at present."""
     return schedule.status is ScheduleStatus.ACTIVE and not schedule.paused and not schedule.error
@@ -222,15 +236,12 @@ def is_running(schedule: Schedule) -> bool:
 async def goes_on_from(gate: Gateway, schedule: Schedule, rule: Expression) -> int:
     """The moment that its next occurrence from now on comes after."""
     now_us = await store_time_us(gate)
-    anew = replace(schedule, cursor_us=None)
     if not rule.is_phased:
-        return max(planning.begin(anew, rule), now_us)
+        return max(planning.begin(replace(schedule, cursor_us=None), rule), now_us)
     begin_us = planning.begin(schedule, rule)
     if begin_us > now_us and schedule.cursor_us is not None:
         # It is planned ahead: its series is that of the occurrence before.
-        past = await gate.store.schedule_occurrences(schedule.key, limit=_LOOKED_AT, before_us=now_us + 1)
-        planned = (record.at_us for record in past if record.trigger is Trigger.SCHEDULE)
-        begin_us = next(planned, planning.begin(anew, rule))
+        begin_us = await _series_before(gate, schedule, rule, now_us + 1)
     if begin_us >= now_us:
         return begin_us
     return finish(latest(Series(rule, end_us=schedule.rule.end_us), begin_us, now_us, 1)).goes_on_from

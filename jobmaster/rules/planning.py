@@ -97,15 +97,28 @@ def parked(schedule: Schedule, error: Exception) -> Plan:
 
 
 def backfill(
-    schedule: Schedule, rule: Expression, *, from_us: int, until_us: int, now_us: int, most: int
+    schedule: Schedule,
+    rule: Expression,
+    *,
+    from_us: int,
+    until_us: int,
+    now_us: int,
+    most: int,
+    begin_us: int | None = None,
 ) -> Steps[list[Occurrence]]:
     """The past occurrences in [from, until], due at once and without an expiry, at most `most` of them.
 
-    A series whose occurrences depend on each other begins anew at `from_us`. One that was planned then is the same
-    job, so that the store leaves it alone.
+    A series whose occurrences depend on each other goes on from `begin_us`, one of them or what it is counted from;
+    without that it begins anew at `from_us`. One that was planned then is the same job, so that the store leaves it
+    alone.
     """
     series = Series(rule, end_us=min(until_us, now_us))
-    at = series.after(from_us if series.phased else from_us - 1)
+    base = from_us - 1
+    if series.phased:
+        base = from_us if begin_us is None else begin_us
+        if base < from_us - 1:
+            base = (yield from latest(series, base, from_us - 1, 1)).goes_on_from
+    at = series.after(base)
     yield
     found: list[int] = []
     while at is not None and len(found) < most:

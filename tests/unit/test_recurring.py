@@ -24,7 +24,7 @@ from jobmaster import (
     ScheduleSyntaxError,
 )
 from jobmaster.model.schedule import ScheduleKey, ScheduleKind, Trigger
-from jobmaster.options import as_moment
+from jobmaster.options import as_moment, moment_us
 from jobmaster.ports.schedules import ScheduleChange
 from jobmaster.rules import planning
 from jobmaster.rules.compiling import compiled
@@ -414,6 +414,20 @@ class TestChanges:
             "27 09:00", "28 09:00", "29 09:00", "30 09:00"
         ]  # fmt: skip
         assert {(job.trigger, job.status) for job in jobs} == {("backfill", JobStatus.HELD_ON_MASTER)}
+
+    def test_a_backfill_of_a_series_keeps_its_beat(self, shop) -> None:
+        app, hello = shop
+        start = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=5)
+        app.scheduler.recurring(hello, timedelta(hours=1), name="n")
+        made_long_ago = app.client.ask(lambda gate: gate.store.find_schedule("n"))
+        app.store.schedules.put(replace(made_long_ago, since_us=moment_us(start, "start")))
+
+        made_now = app.schedules.backfill("n", start + timedelta(minutes=90), start + timedelta(hours=4))
+
+        moments = [app.jobs.get(result.id).scheduled_at for result in made_now]
+        assert moments == [start + timedelta(hours=hours) for hours in (2, 3, 4)]
+        with pytest.raises(ConfigurationError, match="has no moments before that"):
+            app.schedules.backfill("n", start - timedelta(hours=3), start - timedelta(hours=1))
 
     @pytest.mark.parametrize(
         ("start", "end", "limit", "part"),
