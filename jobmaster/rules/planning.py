@@ -35,6 +35,7 @@ LOOK_AGAIN_US: Final = 86_400 * SECOND
 _BREATH_US: Final = SECOND // 4
 """A rule with more occurrences than a pass may plan waits so long for the next pass: it must not plan for ever."""
 _LONGEST_ERROR: Final = 500
+_GIVES_UP_RUNS: Final = frozenset({int(Overlap.SKIP), int(Overlap.CANCEL_PREVIOUS)})
 
 
 def plan(schedule: Schedule, rule: Expression, *, now_us: int, horizon_us: int) -> Steps[Plan]:
@@ -78,8 +79,13 @@ def plan(schedule: Schedule, rule: Expression, *, now_us: int, horizon_us: int) 
         occurrences=_occurrences(schedule, chosen, following, now_us),
         new_cursor_us=cursor_us,
         plan_at_us=plan_at_us,
-        status=ScheduleStatus.COMPLETED if plan_at_us is None else ScheduleStatus.ACTIVE,
+        status=ScheduleStatus.COMPLETED if plan_at_us is None and not _is_never(rule) else ScheduleStatus.ACTIVE,
     )
+
+
+def _is_never(rule: Expression) -> bool:
+    """It has no end either: people start it for as long as it is there."""
+    return rule.type_id == "Never-Recurs"
 
 
 def parked(schedule: Schedule, error: Exception) -> Plan:
@@ -126,6 +132,8 @@ def backfill(
         at = series.after(at)
         yield
     template = _template(schedule)
+    if template.overlap in _GIVES_UP_RUNS:  # whoever asks for each of them does not mean the last alone
+        template = replace(template, overlap=int(Overlap.QUEUE))
     return [_occurrence(schedule, template, at, now_us, trigger=Trigger.BACKFILL, due_us=at) for at in found]
 
 

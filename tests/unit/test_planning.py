@@ -25,6 +25,7 @@ from jobmaster.model.schedule import (
 )
 from jobmaster.rules.planning import backfill, finish, occurrence, parked, plan
 from jobmaster.rules.series import MOST_STEPS, RuleError
+from jobmaster.schedules import Never
 from tests.unit.planning_rules import (
     DAY,
     EPOCH,
@@ -367,6 +368,12 @@ class TestJobs:
         assert now.job.envelope.expires_us == EPOCH + 20 * SECOND
 
 
+class TestNever:
+    def test_a_schedule_that_only_people_start_has_no_end(self) -> None:
+        made = planned(schedule(), Never(), EPOCH)
+        assert (made.occurrences, made.plan_at_us, made.status) == ([], None, ScheduleStatus.ACTIVE)
+
+
 class TestBesideThePlan:
     def test_a_backfill_makes_the_jobs_of_the_range_with_both_ends(self) -> None:
         subject = schedule()
@@ -388,6 +395,25 @@ class TestBesideThePlan:
         assert len(made) == 61
         few = finish(backfill(schedule(), Followed(SECOND), from_us=0, until_us=EPOCH, now_us=EPOCH, most=7))
         assert [job.at_us for job in few] == [number * SECOND for number in range(1, 8)]
+
+    @pytest.mark.parametrize("overlap", list(Overlap))
+    def test_every_run_of_a_backfill_runs_whatever_overlaps(self, overlap: Overlap) -> None:
+        subject = schedule(overlap=overlap)
+        made = finish(
+            backfill(subject, Aligned(HOUR), from_us=EPOCH - 3 * HOUR, until_us=EPOCH, now_us=EPOCH, most=100)
+        )
+        wanted = Overlap.ALLOW if overlap is Overlap.ALLOW else Overlap.QUEUE
+        assert {job.job.envelope.overlap for job in made} == {wanted}
+        assert {job.job.verify for job in made} == {overlap is not Overlap.ALLOW}
+
+    def test_a_series_is_backfilled_on_its_beat(self) -> None:
+        made = finish(
+            backfill(
+                schedule(), Followed(HOUR), begin_us=EPOCH - 9 * HOUR, from_us=EPOCH - 3 * HOUR - MINUTE,
+                until_us=EPOCH - MINUTE, now_us=EPOCH, most=100,
+            )
+        )  # fmt: skip
+        assert [job.at_us for job in made] == [EPOCH - hours * HOUR for hours in (3, 2, 1)]
 
     def test_a_run_now_is_a_run_of_its_own(self) -> None:
         subject = schedule(overlap=Overlap.SKIP)
