@@ -6,7 +6,7 @@ import inspect
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, Unpack
 
 from jobmaster import crash_points
 from jobmaster.apps import apps
+from jobmaster.declaring import SchedulesInCode
 from jobmaster.discovery import import_included, import_tasks
 from jobmaster.errors import ConfigurationError
 from jobmaster.model.ids import parse_key
@@ -33,26 +34,21 @@ if TYPE_CHECKING:
     import svcs
 
     from jobmaster.client import Client
-    from jobmaster.enqueuing import Data, Enqueuer
+    from jobmaster.enqueuing import Enqueuer
     from jobmaster.handler import HandlerDecorator, Injector
     from jobmaster.in_process import InProcessWorkers
-    from jobmaster.model.schedule import Schedule
-    from jobmaster.profiles import ScheduleProfile
     from jobmaster.questions import Buckets, Jobs, Workers
-    from jobmaster.recurring import RecurringOptions, When
     from jobmaster.schedule_questions import Schedules
     from jobmaster.scheduler import Scheduler
-    from jobmaster.static_schedules import EveryDecorator, StaticSchedules
     from jobmaster.wire.codec import Codec
 
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 C = TypeVar("C", bound=type)
-PR = TypeVar("PR", bound="type[ScheduleProfile]")
 
 
-class JobMaster:
+class JobMaster(SchedulesInCode):
     """A cluster, as this program takes part in it.
 
     Args:
@@ -204,67 +200,6 @@ class JobMaster:
             return cls
 
         return register
-
-    # -- static schedules
-
-    def every(self, when: When, data: Data = None, **options: Unpack[RecurringOptions]) -> EveryDecorator:
-        """A schedule that stands in code: `@jm.every("every day at 02:30")` on a task, a handler or a function.
-
-        A function becomes a task. Several may be put on one task. Workers whose code has the schedule tell the master;
-        it ends an hour after the last of them has gone. What cannot work is told when a worker starts, all faults at
-        once, with their lines.
-
-        Args:
-            when: NaturalCron text, a timedelta, `Cron(...)` or the like, (type id, text), or aware datetimes.
-            data: the task's arguments by name.
-            options: see `RecurringOptions`. `name` is made of the task's name if not given.
-        """
-        caller = sys._getframe(1)  # noqa: SLF001 - the one way to know the line
-        file, line = caller.f_code.co_filename, caller.f_lineno
-
-        def declare(target: Any) -> Any:
-            what = target
-            if not isinstance(target, (Task, type)):
-                what = self._register(target, bind=False, options={})
-            self._static.declare(what, when, data, dict(options), file=file, line=line)
-            return what
-
-        return declare
-
-    def profile(self, profile: PR) -> PR:
-        """Register a `ScheduleProfile` class, whose `configure(self, schedules)` adds static schedules; a decorator.
-
-        Raises:
-            ConfigurationError: it is no class with `configure`, or its `profile_id` is taken.
-        """
-        self._static.add_profile(profile)
-        return profile
-
-    def static_schedules(self) -> Sequence[Schedule]:
-        """The schedules that stand in code and in files, ready for the master.
-
-        Raises:
-            ConfigurationError: some cannot work; the text lists every one, with its line.
-        """
-        return self._static.schedules()
-
-    def lanes(self) -> set[str]:
-        """Every lane that a task or a schedule of this process's code names, as stored."""
-        return self._registry.lanes() | {schedule.lane for schedule in self._static.build().schedules}
-
-    def schedule_warnings(self) -> Sequence[str]:
-        """Sentences about schedules in code and files that can work, but never fire any more."""
-        return self._static.build().warnings
-
-    def schedule_faults(self) -> Sequence[str]:
-        """Why some of the schedules in code and files cannot work, each with its line; empty: all can."""
-        return self._static.build().faults
-
-    @cached_property
-    def _static(self) -> StaticSchedules:
-        from jobmaster.static_schedules import StaticSchedules
-
-        return StaticSchedules(self, self._folder)
 
     @property
     def services(self) -> svcs.Registry:

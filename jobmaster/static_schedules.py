@@ -91,6 +91,14 @@ class StaticSchedules:
             self._declared[declared.task, repr(when), declared.source] = declared
             self._built = None
 
+    def task_of(self, function: Callable[..., Any]) -> Task[..., Any]:
+        """The task that a plain function becomes."""
+        return self._app.task(function)
+
+    def lanes(self) -> set[str]:
+        """Every lane that a task or a schedule names, as stored."""
+        return self._app.registry.lanes() | {schedule.lane for schedule in self.build().schedules}
+
     def add_profile(self, profile: type) -> None:
         """Remember a profile.
 
