@@ -264,3 +264,10 @@ class TestExplain:
 
         assert done.returncode == 2
         assert part in done.stderr
+
+    def test_with_an_app_the_zone_is_its_clusters(self, terminal: Terminal) -> None:
+        terminal.write("shop.py", APP.replace('JobMaster("shop")', 'JobMaster("shop", time_zone="Asia/Tokyo")'))
+
+        assert terminal.json("schedules", "explain", "every day at 9:00")["zone"] == "Asia/Tokyo"
+        assert terminal.json("schedules", "explain", "every day at 9:00", "--tz", "UTC")["zone"] == "UTC"
+        assert not (terminal.folder / "jobmaster.db").exists()
