@@ -18,6 +18,7 @@ from jobmaster.schedules.natural.stepping import Stepping, effective_points, low
 from jobmaster.schedules.natural.wall_clock import DAY_SECONDS, Wall
 
 _MONTHS = 12
+_ALL_DAYS = frozenset(range(1, 32))
 _SHORTEST_MONTH = 28
 _FEBRUARIES = tuple(28 * 8 + starts_on for starts_on in range(1, 8))
 _DAY: Wall = (2025, 1, 6, 0)
@@ -230,17 +231,16 @@ class _Conversion:
         if every is not None and every.unit is Unit.DAY and every.count > 1:
             if every.anchor is None or every.count > _SHORTEST_MONTH:
                 self._reasons.append(f"every {every.count} days: cron begins anew in each month")
-            elif days is None or days == set(range(1, 32)):
-                days = {day for day in range(1, 32) if (day - every.anchor) % every.count == 0}
             else:
-                days = {day for day in days if (day - every.anchor) % every.count == 0}
+                held = _ALL_DAYS if days is None else days
+                days = {day for day in held if (day - every.anchor) % every.count == 0}
         if self._days is not None:
             special = [day for day in self._days if not isinstance(day, int)]
             if special:
                 return self._special(special[0], alone=len(self._days) == 1 and not self._day_ranges)
-            days = {day for day in self._days if isinstance(day, int)} & (days or set(range(1, 32)))
+            days = {day for day in self._days if isinstance(day, int)} & (_ALL_DAYS if days is None else days)
         elif every is not None and every.unit >= Unit.MONTH:
-            days = {min(days)} if days else {1}
+            days = {1} if days is None else set(sorted(days)[:1])
         elif every is None and Unit.DAY in self._lowest:
             days = {1}
         if days is not None and not days:
@@ -260,7 +260,7 @@ class _Conversion:
         """The days of the month that the ranges leave, or None: all."""
         if not self._day_ranges:
             return None
-        days = set(range(1, 32))
+        days = set(_ALL_DAYS)
         for each in self._day_ranges:
             held: set[int] = set()
             for window in each.windows:

@@ -117,6 +117,7 @@ REFUSED = [
     ("every day between FirstWeekday and 10th", ["length of the month"]),
     ("every month between monday and friday", ["depends on the one before"]),
     ("every day on sunday between monday and friday", ["never"]),
+    ("every week on 3rd between day 27 and day 28 upto day 5", ["never"]),
     ("every 2 weeks on monday at 9:00:30 tz Europe/Berlin", ["zone", "seconds", "week"]),
 ]
 
