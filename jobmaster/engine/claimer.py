@@ -105,9 +105,9 @@ class Claimer:
         self._pause.succeeded()
         self._store_clock.learn(answer.now_us)
         self._next_due_us = answer.next_due_us
-        if self._lease.counted != counted:
+        if self._lease.counted != counted and answer.taken_us < self._lease.highest_cut_us:
             # R14'a: a renewal was counted without these rows, so the master may take them back: they are nobody's,
-            # and the next renewals re-ready them.
+            # and the next renewals re-ready them. What was taken since its cut it does not touch (R8).
             return False
         self._take({life.bucket.id: life for life in lives}, answer)
         limits = {request.fence.bucket: request.limit for request in requests}

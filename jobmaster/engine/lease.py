@@ -40,6 +40,8 @@ class Lease:
         self.counted = 0
         """How many grants were counted into a report: a claim sent before the last one is thrown away (R14'a)."""
         self.cut_us = 0
+        self.highest_cut_us = 0
+        """The latest moment of all cuts: the store's clock may have been set back."""
         self.cancels_upto = 0
         self.gone = False
         self.workers = 1
@@ -115,6 +117,7 @@ class Lease:
             else:
                 self.lives[bucket.id].told(bucket)
         self.cut_us = grant.now_us
+        self.highest_cut_us = max(self.highest_cut_us, grant.now_us)
         self.workers = max(1, grant.workers)
         self.cancels_upto = max(self.cancels_upto, grant.cancels_upto)
         self.counted += 1

@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("jobmaster.engine")
 
 _TOMBSTONES = 100_000
-_AHEAD_S = 0.02
+_AHEAD_S = 0.05
 """A job whose start was granted waits for its slot about so long at most: a crash would find it as running."""
-_AHEAD_LEAST, _AHEAD_MOST = 4, 500
+_AHEAD_LEAST, _AHEAD_MOST = 16, 500
 _YIELD_EVERY = 128
 """Starts without giving the loop back: reading, flushing and the lease's grant get their turn."""
 

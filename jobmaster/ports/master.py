@@ -71,6 +71,8 @@ class Claimed(msgspec.Struct, frozen=True):
 
     jobs: list[ClaimedJob]
     now_us: int
+    taken_us: int = 0
+    """No row was taken before this moment of the store's clock: their `touched` is not below it."""
     next_due_us: int | None = None
     fenced: list[int] = []
     """Buckets whose fence did not hold: nothing was claimed for them. One that is Completing gets nothing, too."""

@@ -20,7 +20,7 @@ async def test_due_jobs_of_the_buckets_lane_and_priority_are_claimed_by_their_ti
     job = claimed.jobs[0]
     assert (job.gen, job.bucket, job.payload, job.due_us) == (1, bucket.id, first.payload, NOON - 9 * SECOND)
     assert (job.attempts, job.failures, job.recoveries, job.suspect) == (0, 0, 0, False)
-    assert (claimed.now_us, claimed.next_due_us, claimed.fenced) == (NOON, None, [])
+    assert (claimed.now_us, claimed.taken_us, claimed.next_due_us, claimed.fenced) == (NOON, NOON, None, [])
     row = await cluster.row(first.key)
     assert (row.status, row.gen, row.bucket, row.worker) == (JobStatus.QUEUED, 1, bucket.id, bucket.owner)
 

@@ -158,6 +158,31 @@ def test_a_claim_that_is_answered_too_late_is_thrown_away():
     assert len(starts_of(world, "held")) > 1
 
 
+async def a_claim_that_applies_after_a_renewal(world: World) -> None:
+    """The renewal's cut is before the claim: none that follows can have the claimed row recovered."""
+    world.add_host("w0")
+    await asyncio.sleep(2.0)
+    slow = [Told(apply_after=3.0)]
+
+    def script(call: Call) -> Told | None:
+        held = any(row.status is JobStatus.HELD_ON_MASTER for row in master_of(world).jobs)
+        return slow.pop() if call.verb == "claim" and held and slow else None
+
+    world.network.script = script
+    world.enqueue("held", hold=True)
+    while not any(row.status is JobStatus.QUEUED for row in master_of(world).jobs):
+        await asyncio.sleep(0.01)
+    world.left = [asyncio.get_running_loop().time()]
+    await asyncio.sleep(10.0)
+
+
+def test_a_claim_that_was_taken_after_the_cut_of_all_renewals_is_kept():
+    world = told(a_claim_that_applies_after_a_renewal)
+    (started,) = starts_of(world, "held")
+    assert abs(started - world.left[0]) < 0.5
+    assert not world.checker.violations
+
+
 # ---------------------------------------------------------------------------------------------------------- R7
 
 

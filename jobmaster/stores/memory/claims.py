@@ -58,13 +58,20 @@ class Claims(MasterState):
         claimed: list[ClaimedJob] = []
         fenced: list[int] = []
         lanes: set[tuple[str, int]] = set()
+        taken_us = self._begin()
         for request in requests:
             lanes.add((request.lane, request.priority))
             try:
                 claimed += await self._claim(request, window_us)
             except Fenced:
                 fenced.append(request.fence.bucket)
-        return Claimed(jobs=claimed, now_us=self._begin(), next_due_us=self._next_due(lanes), fenced=fenced)
+        return Claimed(
+            jobs=claimed,
+            now_us=self._begin(),
+            taken_us=taken_us,
+            next_due_us=self._next_due(lanes),
+            fenced=fenced,
+        )
 
     async def _claim(self, request: ClaimRequest, window_us: int) -> list[ClaimedJob]:
         async with self._claiming(request) as bucket:

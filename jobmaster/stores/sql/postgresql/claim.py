@@ -64,15 +64,22 @@ def claimed(requests: Sequence[ClaimRequest], answers: Sequence[Sequence[Row]]) 
     jobs: list[ClaimedJob] = []
     fenced: list[int] = []
     dues: dict[tuple[str, int], int | None] = {}
-    now_us = 0
+    moments = []
     for request, rows in zip(requests, answers, strict=True):
         now_us, owned, due_us, *_ = rows[0]
+        moments.append(now_us)
         dues[request.lane, request.priority] = due_us  # of two for one place the later look knows more
         if not owned:
             fenced.append(request.fence.bucket)
         jobs += [_job(request.fence.bucket, row) for row in rows if row[3] is not None]
     left = [due_us for due_us in dues.values() if due_us is not None]
-    return Claimed(jobs=jobs, now_us=now_us, next_due_us=min(left, default=None), fenced=fenced)
+    return Claimed(
+        jobs=jobs,
+        now_us=max(moments, default=0),
+        taken_us=min(moments, default=0),
+        next_due_us=min(left, default=None),
+        fenced=fenced,
+    )
 
 
 def _job(bucket: int, row: Any) -> ClaimedJob:

@@ -51,7 +51,8 @@ def claim(transaction: Transaction, requests: Sequence[ClaimRequest], window_us:
         except Fenced:
             fenced.append(request.fence.bucket)
     dues = [row[0] for place in asked if (row := transaction.row(NEXT_DUE, place))]
-    return Claimed(jobs=jobs, now_us=transaction.now_us, next_due_us=min(dues, default=None), fenced=fenced)
+    now_us = transaction.now_us
+    return Claimed(jobs=jobs, now_us=now_us, taken_us=now_us, next_due_us=min(dues, default=None), fenced=fenced)
 
 
 def _claim(transaction: Transaction, request: ClaimRequest, window_us: int) -> list[ClaimedJob]:
