@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
+
 NOBODY = 65534
 """The user that servers run as when the tests run as root, which most of them refuse."""
 
@@ -176,13 +178,19 @@ class Server:
 
     def _end(self, number: int) -> None:
         process = self._running()
+        # The processes of a killed server notice it after a while, and until then a new one finds its memory in use.
+        others = _descendants(process.pid) if number == signal.SIGKILL else []
         process.send_signal(number)
+        for other in others:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                other.kill()
         process.send_signal(signal.SIGCONT)  # one that was paused hears no other signal than SIGKILL
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(20)
+        psutil.wait_procs(others, timeout=20)
         self.process = None
         (self.folder / "server.pid").unlink(missing_ok=True)
 
@@ -195,6 +203,13 @@ class Server:
                 state = "is not ready" if process.poll() is None else f"ended with {process.returncode}"
                 raise ServerError(f"{self.name} {state}: {written[-2000:]}")
             time.sleep(0.01)
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        found: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
+        return found
+    return []
 
 
 def memory_folder() -> Path | None:
