@@ -91,6 +91,11 @@ class Client:
         self._relay = Relay()
         _clients.add(self)
 
+    @property
+    def token(self) -> str:
+        """Names this process where its jobs say whom to tell of their end."""
+        return self._token
+
     # -- enqueue
 
     def order(self, target: Target, call: bytes, plan: CallPlan, *, clock_ahead_us: int = 0) -> Order:

@@ -13,6 +13,7 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from jobmaster.errors import ConfigurationError, NotRegistered, ScheduleConflict
+from jobmaster.model.job import encode_envelope
 from jobmaster.model.schedule import (
     Occurrence,
     OccurrenceRecord,
@@ -165,12 +166,12 @@ async def cancel(gate: Gateway, reference: str) -> bool:
     return await gate.store.change_schedule(stored.key, wanted, version=None) is not None
 
 
-async def run_now(gate: Gateway, reference: str) -> Occurrence:
-    """Make a job of the schedule that is due now, beside those that are planned."""
+async def run_now(gate: Gateway, reference: str, *, reply_to: str) -> Occurrence:
+    """Make a job of the schedule that is due now, beside those that are planned; its end is told to `reply_to`."""
     schedule = await find(gate, reference)
     at_us = await gate.store.now_us()
     while True:
-        made = planning.occurrence(schedule, at_us, now_us=at_us)
+        made = _telling(planning.occurrence(schedule, at_us, now_us=at_us), reply_to)
         if (await gate.store.add_occurrences(schedule.key, [made]))[0]:
             return made
         at_us += 1  # somebody else's run has this very microsecond
@@ -184,8 +185,9 @@ async def backfill(
     from_us: int,
     until_us: int,
     limit: int,
+    reply_to: str,
 ) -> Sequence[Occurrence]:
-    """Make the jobs of past moments that have none; which.
+    """Make the jobs of past moments that have none, whose end is told to `reply_to`; which.
 
     Raises:
         ConfigurationError: there are more than `limit` moments, or the range is no past.
@@ -215,10 +217,15 @@ async def backfill(
         )
     made: list[Occurrence] = []
     for start in range(0, len(wanted), _BATCH):
-        batch = wanted[start : start + _BATCH]
+        batch = [_telling(occurrence, reply_to) for occurrence in wanted[start : start + _BATCH]]
         answers = await gate.store.add_occurrences(schedule.key, batch)
         made += [occurrence for occurrence, new in zip(batch, answers, strict=True) if new]
     return made
+
+
+def _telling(occurrence: Occurrence, reply_to: str) -> Occurrence:
+    envelope = replace(occurrence.job.envelope, reply_to=reply_to)
+    return replace(occurrence, job=replace(occurrence.job, envelope=envelope, payload=encode_envelope(envelope)))
 
 
 async def _series_before(gate: Gateway, schedule: Schedule, rule: Expression, before_us: int) -> int:

@@ -204,12 +204,12 @@ class Schedules:
     def run_now(self, schedule: str) -> Result[Any]:
         """One run more, due now, whatever is planned; also of a schedule that is paused or has ended."""
         self._client.require_writable()
-        return self._result(self._client.ask(lambda gate: orders.run_now(gate, schedule)).job)
+        return self._result(self._client.ask(lambda gate: self._run_now(gate, schedule)).job)
 
     async def arun_now(self, schedule: str) -> Result[Any]:
         """`run_now` for a running event loop."""
         self._client.require_writable()
-        return self._result((await self._client.aask(lambda gate: orders.run_now(gate, schedule))).job)
+        return self._result((await self._client.aask(lambda gate: self._run_now(gate, schedule))).job)
 
     def backfill(self, schedule: str, start: datetime, end: datetime, *, limit: int = 100) -> Sequence[Result[Any]]:
         """Make up for moments that have passed: a job for each occurrence that has none, due now.
@@ -273,6 +273,9 @@ class Schedules:
 
         return ask
 
+    async def _run_now(self, gate: Gateway, schedule: str) -> Occurrence:
+        return await orders.run_now(gate, schedule, reply_to=self._client.token)
+
     def _backfill(
         self, schedule: str, start: datetime, end: datetime, limit: int
     ) -> Callable[[Gateway], Awaitable[Sequence[Occurrence]]]:
@@ -284,7 +287,7 @@ class Schedules:
         if isinstance(limit, bool) or not 1 <= limit <= MOST_OCCURRENCES:
             raise ConfigurationError(f"limit is {limit!r}, but one order makes 1 to {MOST_OCCURRENCES} jobs.")
         return lambda gate: orders.backfill(
-            gate, schedule, self._compiled, from_us=from_us, until_us=until_us, limit=limit
+            gate, schedule, self._compiled, from_us=from_us, until_us=until_us, limit=limit, reply_to=self._client.token
         )
 
     async def _list(self, gate: Gateway, query: ScheduleQuery | None, limit: int, after: str | None) -> SchedulePage:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
@@ -135,6 +135,8 @@ def _changes(zone: ZoneInfo, after: datetime) -> list[datetime]:
     found = []
     day = after.astimezone(UTC)
     for _ in range(LOOKED_AHEAD // _DAY):
+        if day.year >= MAXYEAR - 1:
+            break
         low, high = day, day + _DAY
         if low.astimezone(zone).utcoffset() != high.astimezone(zone).utcoffset():
             while high - low > timedelta(minutes=1):

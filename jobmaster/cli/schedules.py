@@ -83,6 +83,8 @@ def show(invocation: Invocation, /, schedule: str) -> None:
         show_json({**plain(info), "next": coming, "runs": past})
         return
     show_facts(_facts(info))
+    if "\n" in info.error:  # an expression with a caret below the place
+        click.echo(f"\n{printable(info.error, keep_lines=True)}")
     if coming:
         click.echo("\nnext runs")
         show_runs([(run.at, run.note) for run in coming])
@@ -212,7 +214,7 @@ def _facts(info: ScheduleInfo) -> list[tuple[str, object]]:
         ("name", info.name),
         ("id", info.id),
         ("state", str(info.state)),
-        ("error", info.error),
+        ("error", info.error.partition("\n")[0]),
         ("fires", info.expression),
         ("in English", info.explanation),
         ("language", info.type_id),

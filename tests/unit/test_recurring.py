@@ -23,6 +23,7 @@ from jobmaster import (
     ScheduleState,
     ScheduleSyntaxError,
 )
+from jobmaster.model.ids import parse_key
 from jobmaster.model.schedule import ScheduleKey, ScheduleKind, Trigger
 from jobmaster.options import as_moment, moment_us
 from jobmaster.ports.schedules import ScheduleChange
@@ -400,6 +401,18 @@ class TestChanges:
         assert [(run.job_id, run.trigger) for run in app.schedules.runs("n")] == [
             (second.id, "run now"), (first.id, "run now")
         ]  # fmt: skip
+
+    def test_who_waits_for_a_run_now_or_a_backfill_is_told_of_its_end(self, shop) -> None:
+        app, hello = shop
+        app.scheduler.recurring(hello, "every day at 9:00", name="n")
+        start = datetime(2026, 3, 1, 9, tzinfo=UTC)
+
+        results = [app.schedules.run_now("n"), *app.schedules.backfill("n", start, start)]
+
+        for result in results:
+            key = parse_key(result.id)[0]
+            job = app.client.ask(lambda gate, key=key: gate.questions.get_job(key))
+            assert job.envelope.reply_to == app.client.token
 
     def test_a_backfill_makes_each_moment_once(self, shop) -> None:
         app, hello = shop
