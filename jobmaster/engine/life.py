@@ -103,9 +103,9 @@ class Life:
     """The jobs of one bucket that are in memory, and where its reading stands."""
 
     __slots__ = (
-        "_gone", "bucket", "completing", "cursor", "depth", "dropped", "entries", "fence", "full_reread_at", "high_mark",
-        "more", "next_due_us", "numbers", "open", "read_wanted", "reading", "reread_at", "rowless", "twins", "unsettled",
-        "waiting",
+        "_gone", "bucket", "completing", "cursor", "depth", "dropped", "entries", "fence", "full_reread_at",
+        "high_mark", "more", "next_due_us", "numbers", "open", "read_wanted", "reading", "reread_at", "rowless", "twins",
+        "unsettled", "waiting",
     )  # fmt: skip
 
     def __init__(self, bucket: Bucket) -> None:
