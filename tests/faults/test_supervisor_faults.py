@@ -130,8 +130,9 @@ def test_after_max_block_the_process_is_replaced_and_the_task_is_named(shop: Rea
 @on_postgresql
 def test_a_condemned_process_starts_nothing_and_its_other_runs_end(shop: RealCluster) -> None:
     worker = shop.start_worker("-P", "threads", "-c", "4")
-    (stuck,) = run(shop, "print(app.stubborn.delay().id)")
     neighbours = run(shop, "for _ in range(3): print(tasks.wait_for_release.delay().id)")
+    wait_for(lambda: len(shop.lines()) == 3, what=shop.state)
+    (stuck,) = run(shop, "print(app.stubborn.delay().id)")
     wait_for(lambda: "engine_condemned" in worker.text(), what=shop.state)
     condemned = next(line.pid for line in shop.lines() if line.job == stuck)
     later = run(shop, "for _ in range(8): print(app.work.delay().id)")
