@@ -185,3 +185,32 @@ async def test_a_job_that_is_claimed_while_its_bucket_is_being_closed_is_not_los
         await until(closing.is_set)
         (state,) = await final(store, job.key)
         assert state.status is JobStatus.SUCCEEDED, state
+
+
+async def test_no_more_guarded_jobs_are_granted_than_slots_are_free(store: Any) -> None:
+    """Who was granted and waits stands as running: a crash would count it, and who was interrupted waits behind it."""
+    answers = asyncio.Event()
+    running_jobs = asyncio.Event()
+
+    async def slowly(fence: Fence, starts: Sequence[Start]) -> list[Verdict]:
+        await answers.wait()
+        verdicts: list[Verdict] = await store.take_over(fence, starts)
+        return verdicts
+
+    async def block(argument: object) -> None:
+        await running_jobs.wait()
+
+    jobs = [new_job("block", n, at_most_once=True) for n in range(20)]
+    wrapped = Wrapped(store, take_over=slowly)
+    async with running_engine(wrapped, FunctionWorkload(block), slots=2) as running:
+        for count, job in enumerate(jobs, 1):
+            await push(store, job)  # each of them has the engine look at its slots while answers are awaited
+            await until(lambda count=count: running.engine.runner._asking + len(running.engine.waiting) == count)
+        answers.set()
+        await until(lambda: len(running.engine.runner.running) == 2)
+        await until(lambda: running.engine.starter.pending() == 0)
+        states = await store.look_up([job.key for job in jobs])
+        granted = [state for state in states if state is not None and state.status is JobStatus.PROCESSING]
+        assert len(granted) == 2
+        running_jobs.set()
+        await final(store, *(job.key for job in jobs))

@@ -87,3 +87,19 @@ def test_a_message_beyond_the_cursor_keeps_all_where_it_is() -> None:
 
     assert life.unread(3) == 0
     assert life.cursor == Cursor(seq=2)
+
+
+def test_what_was_in_an_adopted_bucket_goes_too_and_is_guarded_wherever_it_comes() -> None:
+    life = life_with(1, 2, 3)
+    life.high_mark = 3
+    for entry in life.entries.values():
+        entry.guarded = True
+    (asked, *_) = life.entries.values()
+    asked.stage = Stage.ASKING
+
+    assert life.unread(3) == 2
+
+    assert seqs(life) == [1]
+    again = life.message_entry(message(2), ENVELOPE)
+    assert again is not None
+    assert again.guarded
