@@ -254,6 +254,24 @@ async def goes_on_from(gate: Gateway, schedule: Schedule, rule: Expression) -> i
     return finish(latest(Series(rule, end_us=schedule.rule.end_us), begin_us, now_us, 1)).goes_on_from
 
 
+def reckoned(schedule: Schedule, rule: Expression, now_us: int) -> tuple[int, int | None]:
+    """What `goes_on_from` and `last_run_us` answer, from the rule alone: for lists, which don't ask once a schedule.
+
+    They differ only where a series was begun anew after a long sleep, or before the first run after a change.
+    """
+    begin_us = planning.begin(replace(schedule, cursor_us=None), rule)
+    last_us = schedule.last_at_us
+    is_ahead = last_us is not None and last_us > now_us
+    if begin_us >= now_us:
+        return begin_us, None if is_ahead else last_us
+    after_us = now_us
+    if rule.is_phased or is_ahead:
+        past = finish(latest(Series(rule, end_us=schedule.rule.end_us), begin_us, now_us, 1))
+        after_us = past.goes_on_from if rule.is_phased else now_us
+        last_us = (past.moments[-1] if past.moments else None) if is_ahead else last_us
+    return after_us, last_us
+
+
 async def last_run_us(gate: Gateway, schedule: Schedule) -> int | None:
     """Its latest occurrence whose moment has come."""
     now_us = await store_time_us(gate)

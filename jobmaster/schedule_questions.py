@@ -313,19 +313,28 @@ class Schedules:
         return upcoming_runs(stored, rule, as_moment(await orders.goes_on_from(gate, stored, rule)), count)
 
     async def _info(self, gate: Gateway, schedule: Schedule, *, whole: bool = False) -> ScheduleInfo:
-        """The schedule as people see it; one whose rule this process cannot read is shown all the same."""
+        """The schedule as people see it; one whose rule this process cannot read is shown all the same.
+
+        Args:
+            gate: to the master.
+            schedule: as it is stored.
+            whole: with its arguments; next and last run are asked for, and not only reckoned.
+        """
         rule: Expression | None = None
-        after: datetime | None = None
+        after_us: int | None = None
+        last_us = await orders.last_run_us(gate, schedule) if whole else schedule.last_at_us
         with contextlib.suppress(Exception):  # a provider that only workers have, a zone that is gone
             rule = self._compiled(schedule)
-            if orders.is_running(schedule):
-                after = as_moment(await orders.goes_on_from(gate, schedule, rule))
+            if whole:
+                after_us = await orders.goes_on_from(gate, schedule, rule)
+            else:
+                after_us, last_us = orders.reckoned(schedule, rule, await orders.store_time_us(gate))
         return schedule_info(
             schedule,
             rule=rule,
             cluster_zone=self._app.settings.time_zone,
-            after=after,
-            last_us=await orders.last_run_us(gate, schedule),
+            after=as_moment(after_us) if after_us is not None and orders.is_running(schedule) else None,
+            last_us=last_us,
             codec=self._client.codec if whole else None,
         )
 

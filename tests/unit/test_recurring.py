@@ -489,6 +489,25 @@ class TestQuestions:
         with pytest.raises(ConfigurationError):
             app.schedules.list(limit=0)
 
+    def test_a_list_asks_the_store_once_and_tells_what_one_schedule_tells(self, shop, monkeypatch) -> None:
+        app, hello = shop
+        rules = {"a": timedelta(seconds=90), "b": "every 7 seconds", "c": Cron("* * * * *"), "d": FAR}
+        for name, rule in rules.items():
+            app.scheduler.recurring(hello, rule, name=name)
+            row = app.client.ask(lambda gate, name=name: gate.store.find_schedule(name))
+            app.store.schedules.put(replace(row, since_us=row.since_us - 3_600_000_000))
+            plan_once(app, name)
+        alone = {name: app.schedules.get(name) for name in rules}
+        asked = []
+        monkeypatch.setattr(app.store, "schedule_occurrences", lambda *given, **_more: asked.append(given))
+
+        listed = {one.name: one for one in app.schedules.list().schedules}
+
+        assert asked == []
+        assert {name: one.next_run for name, one in listed.items()} == {n: one.next_run for n, one in alone.items()}
+        assert {name: one.last_run for name, one in listed.items()} == {n: one.last_run for n, one in alone.items()}
+        assert [listed[name].last_run is not None for name in rules] == [True, True, True, False]
+
     def test_the_next_runs_have_the_zone_and_notes_of_daylight_saving(self, shop) -> None:
         app, hello = shop
         around = datetime(2100, 3, 27, tzinfo=BERLIN)
