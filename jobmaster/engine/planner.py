@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from jobmaster.engine.compiled_rules import BUILT_IN, CompiledRules, aside
+from jobmaster.errors import StoreUnavailable
 from jobmaster.ports.answers import Refused
-from jobmaster.rules.compiling import compiled
-from jobmaster.rules.planning import parked, plan
+from jobmaster.rules.planning import finish, parked, plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jobmaster.model.schedule import DueSchedules, Plan, Schedule
     from jobmaster.ports.clock import Clock
     from jobmaster.ports.store import Store
+    from jobmaster.rules.series import Steps
     from jobmaster.schedules.expression import Expression
 
 logger = logging.getLogger("jobmaster.engine")
@@ -42,43 +43,33 @@ _SPREAD = 0.1
 """Seconds over which planners that wait for the same schedule wake up."""
 _PLANNERS_PER_SECOND = 10
 """Most questions that nothing asked for, by all planners of the cluster together."""
-_COMPILED_RULES = 8192
+_MOST_BYTES = 4_000_000
+"""... or so much of arguments."""
+_LONGEST_GROUP = 1.0
+"""... or has taken so many seconds to compute: one slow rule must not let the others grow old."""
+_LONGEST_RULE = 10.0
+"""Seconds after which a rule is given up."""
 _EXPIRED_AT_ONCE = 200
 
 
-class CompiledRules:
-    """The rules that were computed lately, by language, text and zone; the one longest unused goes first.
+class _Group:
+    """Plans that are written together."""
 
-    Args:
-        zone: the cluster's, of rules that name none.
-        most: how many are kept.
-    """
+    def __init__(self, begun: float) -> None:
+        self.begun = begun
+        self.plans: list[tuple[Schedule, Plan]] = []
+        self._jobs = self._bytes = 0
 
-    def __init__(self, *, zone: str, most: int = _COMPILED_RULES) -> None:
-        self._zone = zone
-        self._most = most
-        self._rules: OrderedDict[tuple[str, str, str, bytes], Expression] = OrderedDict()
-        self._languages: set[str] = set()
+    def add(self, schedule: Schedule, made: Plan) -> None:
+        """One more."""
+        self.plans.append((schedule, made))
+        self._jobs += len(made.occurrences)
+        self._bytes += len(made.occurrences) * len(schedule.template)
 
-    async def of(self, schedule: Schedule) -> Expression:
-        """The schedule's rule, computed; raises what its provider raises."""
-        rule = schedule.rule
-        # `H` of cron is some value that is derived from the schedule: such a rule is shared by no two of them.
-        key = schedule.key if rule.type_id == "Cron" and "h" in rule.text.lower() else b""
-        name = (rule.type_id, rule.text, rule.zone, key)
-        known = self._rules.get(name)
-        if known is not None:
-            self._rules.move_to_end(name)
-            return known
-        if rule.type_id in self._languages:
-            known = compiled(rule, zone=self._zone, key=key)
-        else:  # the first rule of a language loads its parser, which would hold up the jobs on this loop
-            known = await asyncio.to_thread(compiled, rule, zone=self._zone, key=key)
-            self._languages.add(rule.type_id)
-        self._rules[name] = known
-        if len(self._rules) > self._most:
-            self._rules.popitem(last=False)
-        return known
+    @property
+    def is_full(self) -> bool:
+        """More would keep everybody else from writing for too long."""
+        return self._jobs >= _MOST_JOBS or self._bytes >= _MOST_BYTES
 
 
 class Planner:
@@ -143,53 +134,85 @@ class Planner:
 
     async def _plan(self, due: DueSchedules) -> None:
         self._turn_ends = self._clock.monotonic() + _TURN
-        plans: list[Plan] = []
-        jobs = 0
+        group, now_us = _Group(self._clock.monotonic()), due.now_us
         for schedule in due.schedules:
-            plans.append(await self._plan_of(schedule, due.now_us))
-            jobs += len(plans[-1].occurrences)
-            if jobs >= _MOST_JOBS:
-                await self._save(plans, due.now_us)
-                plans, jobs = [], 0
-        await self._save(plans, due.now_us)
+            made = await self._plan_of(schedule, now_us)
+            if made is not None:
+                group.add(schedule, made)
+            if group.is_full or self._clock.monotonic() - group.begun > _LONGEST_GROUP:
+                await self._save(group.plans, now_us)
+                group = _Group(self._clock.monotonic())
+                now_us = max(now_us, self._store_clock.now_us())
+        await self._save(group.plans, now_us)
 
-    async def _save(self, plans: list[Plan], now_us: int) -> None:
+    async def _save(self, plans: list[tuple[Schedule, Plan]], now_us: int) -> None:
+        """Write them; where the store cannot keep one of them, that one alone is parked."""
         if not plans:
             return
-        answers = await self._store.plan_schedules(plans, as_of_us=now_us, max_age_us=round(_OLDEST_PLAN * 1e6))
-        logger.debug(
-            "schedules_planned count=%d refused=%d jobs=%d",
-            len(plans),
-            answers.count(False),
-            sum(len(made.occurrences) for made in plans),
-        )
+        only = [made for _, made in plans]
+        try:
+            answers = await self._store.plan_schedules(only, as_of_us=now_us, max_age_us=round(_OLDEST_PLAN * 1e6))
+        except (StoreUnavailable, Refused):
+            raise
+        except Exception as error:
+            if len(plans) > 1:
+                for one in plans:
+                    await self._save([one], now_us)
+            elif only[0].error:
+                raise
+            else:
+                await self._save([(plans[0][0], self._park(plans[0][0], error))], now_us)
+            return
+        jobs = sum(len(made.occurrences) for made in only)
+        logger.debug("schedules_planned count=%d refused=%d jobs=%d", len(only), answers.count(False), jobs)
 
-    async def _plan_of(self, schedule: Schedule, now_us: int) -> Plan:
-        """The plan; of a rule that cannot be computed one that parks its schedule, and no other."""
+    async def _plan_of(self, schedule: Schedule, now_us: int) -> Plan | None:
+        """The plan; of a rule that cannot be computed one that parks its schedule, and no other.
+
+        None: this process cannot read the rule. Another one may know the language, the zone or the newer grammar, so
+        that it is left to the others for a while.
+        """
+        horizon_us = round(self._tuning.plan_ahead * 1e6)
+        rule: Expression | None = None
         try:
             rule = await self._rules.of(schedule)
-            await self._breathe()
-            steps = plan(schedule, rule, now_us=now_us, horizon_us=round(self._tuning.plan_ahead * 1e6))
-            while True:
-                try:
-                    next(steps)
-                except StopIteration as end:
-                    made: Plan = end.value
-                    return made
-                await self._breathe()
+            steps = plan(schedule, rule, now_us=now_us, horizon_us=horizon_us)
+            if schedule.rule.type_id in BUILT_IN:
+                return await self._computed(steps)
+            return await aside(lambda: finish(steps), seconds=_LONGEST_RULE)
         except Exception as error:  # noqa: BLE001 - rules may be users' code; a broken one stops no other
-            logger.warning(
-                "schedule_parked schedule=%s name=%s rule=%s:%r zone=%s error=%r: nobody plans it until it is edited "
-                "or resumed",
-                UUID(bytes=schedule.key), schedule.name, schedule.rule.type_id, schedule.rule.text,
-                schedule.rule.zone or "-", error,
-            )  # fmt: skip
-            return parked(schedule, error)
+            if rule is None and not self._rules.is_given_up(schedule, self._clock.monotonic(), self._tuning.park_after):
+                return None
+            return self._park(schedule, error)
 
-    async def _breathe(self) -> None:
-        if self._clock.monotonic() >= self._turn_ends:
+    async def _computed(self, steps: Steps[Plan]) -> Plan:
+        ends = self._clock.monotonic() + _LONGEST_RULE
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                made: Plan = end.value
+                return made
+            if await self._breathe() > ends:
+                raise TimeoutError(f"its next occurrences take longer than {_LONGEST_RULE:g} s to compute")
+
+    def _park(self, schedule: Schedule, error: Exception) -> Plan:
+        logger.warning(
+            "schedule_parked schedule=%s name=%s rule=%s:%r zone=%s error=%r: nobody plans it until it is edited "
+            "or resumed",
+            UUID(bytes=schedule.key), schedule.name, schedule.rule.type_id, schedule.rule.text,
+            schedule.rule.zone or "-", error,
+        )  # fmt: skip
+        return parked(schedule, error)
+
+    async def _breathe(self) -> float:
+        """Give the loop its turn where it is due; the time (monotonic)."""
+        now = self._clock.monotonic()
+        if now >= self._turn_ends:
             await asyncio.sleep(0)
-            self._turn_ends = self._clock.monotonic() + _TURN
+            now = self._clock.monotonic()
+            self._turn_ends = now + _TURN
+        return now
 
     async def _sleep(self, next_us: int | None) -> None:
         # Signals and known turns come first; what is asked without any is shared by all planners of the cluster.

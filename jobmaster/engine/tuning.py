@@ -55,6 +55,8 @@ class Tuning(msgspec.Struct, frozen=True):
     """Fallback period of planning when nothing signals and no schedule's turn is known."""
     plan_claim: float = 5.0
     """A planner has a schedule to itself for so long."""
+    park_after: float = 300.0
+    """A schedule that this process cannot read is left to the others for so long."""
     static_kept_every: float = 60.0
     static_idle_after: float = 300.0
     """Static schedules that no worker has kept for so long are not planned."""

@@ -30,3 +30,15 @@ def expiry_of(envelope: Envelope, attempts: int) -> Expiry | None:
     if envelope.trigger == Trigger.CALL:
         return _CALLED
     return None if attempts else _PLANNED
+
+
+def own_expiry_us(template: Envelope, at_us: int, made_us: int, trigger: int) -> int | None:
+    """When an occurrence expires as its schedule's user said it, whatever its misfire policy says; None: never.
+
+    In a template `expires` counts from its moment. `made_us`: when the job was made; a run now, or a backfilled one,
+    has its time from then on.
+    """
+    if template.expires_us is None:
+        return None
+    begin_us = at_us if trigger == Trigger.SCHEDULE else max(at_us, made_us)
+    return begin_us + template.expires_us - template.scheduled_us

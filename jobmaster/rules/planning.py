@@ -22,7 +22,9 @@ from jobmaster.model.schedule import (
     Trigger,
     occurrence_key,
 )
+from jobmaster.rules.expiry import own_expiry_us
 from jobmaster.rules.series import SECOND, Missed, Series, Steps, finish, latest
+from jobmaster.rules.storable import LATEST_US
 
 if TYPE_CHECKING:
     from jobmaster.model.schedule import Rule, Schedule
@@ -34,12 +36,14 @@ LOOK_AGAIN_US: Final = 86_400 * SECOND
 """A schedule is looked at once a day at least: the rules of its time zone may have changed."""
 _BREATH_US: Final = SECOND // 4
 """A rule with more occurrences than a pass may plan waits so long for the next pass: it must not plan for ever."""
+_MOST_BYTES: Final = 4_000_000
+"""Of the jobs of one plan, roughly: they travel in one transaction."""
 _LONGEST_ERROR: Final = 500
 _GIVES_UP_RUNS: Final = frozenset({int(Overlap.SKIP), int(Overlap.CANCEL_PREVIOUS)})
 
 
 def plan(schedule: Schedule, rule: Expression, *, now_us: int, horizon_us: int) -> Steps[Plan]:
-    """What comes up to now + `horizon_us` and is not planned yet, at most MOST_OCCURRENCES.
+    """What comes up to now + `horizon_us` and is not planned yet, at most MOST_OCCURRENCES, fewer of large jobs.
 
     Occurrences that came while nobody planned run as usual if the oldest of them is within the grace: a take-over is no
     misfire. Otherwise the policy decides on all of them at once.
@@ -51,16 +55,17 @@ def plan(schedule: Schedule, rule: Expression, *, now_us: int, horizon_us: int) 
     series = Series(rule, end_us=terms.end_us)
     begins = at = begin(schedule, rule)
     limit_us = now_us + horizon_us
+    most = max(1, min(MOST_OCCURRENCES, _MOST_BYTES // (len(schedule.template) + 1)))
     upcoming = series.after(at)
     yield
     chosen: list[int] = []
     if upcoming is not None and upcoming < now_us - terms.misfire_grace_us:
         missed: Missed = yield from latest(series, at, now_us, max(1, _most(terms)))
-        chosen = missed.moments[: _most(terms)]
-        at = missed.goes_on_from
+        chosen = missed.moments[: min(most, _most(terms))]
+        at = missed.goes_on_from if len(chosen) < most else chosen[-1]
         upcoming = series.after(at)
         yield
-    while upcoming is not None and upcoming <= limit_us and len(chosen) < MOST_OCCURRENCES:
+    while upcoming is not None and upcoming <= limit_us and len(chosen) < most:
         chosen.append(upcoming)
         at = upcoming
         upcoming = series.after(at)
@@ -225,13 +230,13 @@ def _occurrence(
 ) -> Occurrence:
     key = occurrence_key(schedule.key, at_us, trigger)
     if due_us is None:
-        due_us = at_us + int.from_bytes(key[9:], "big") % (schedule.rule.jitter_us + 1)
+        due_us = min(at_us + int.from_bytes(key[9:], "big") % (schedule.rule.jitter_us + 1), LATEST_US)
     expires_us = None if superseded_us is None else max(superseded_us, due_us + schedule.rule.misfire_grace_us)
-    if template.expires_us is not None:  # of the template it counts from its moment, as the user said it
-        own_us = (
-            max(at_us, now_us if trigger is not Trigger.SCHEDULE else 0) + template.expires_us - template.scheduled_us
-        )
+    own_us = own_expiry_us(template, at_us, now_us, trigger)
+    if own_us is not None:
         expires_us = own_us if expires_us is None else min(expires_us, own_us)
+    if expires_us is not None and expires_us > LATEST_US:
+        expires_us = None
     envelope = replace(template, created_us=now_us, scheduled_us=at_us, expires_us=expires_us, trigger=int(trigger))
     verify = schedule.rule.overlap is not Overlap.ALLOW
     return Occurrence(at_us, NewJob(key, envelope, encode_envelope(envelope), due_us=due_us, verify=verify), trigger)

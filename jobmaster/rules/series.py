@@ -10,6 +10,8 @@ from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
+from jobmaster.rules.storable import LATEST_US
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -57,6 +59,8 @@ class Series:
         if moment is None:
             return None
         following = _microseconds(moment)
+        if following > LATEST_US:
+            return None
         if following <= at_us:
             raise RuleError(
                 f"its next occurrence after {moment_of(at_us).isoformat()} is {moment.isoformat()}, which is not later"
@@ -101,7 +105,7 @@ def finish(steps: Steps[_T]) -> _T:
 def latest(series: Series, after_us: int, until_us: int, count: int) -> Steps[Missed]:
     """The last `count` occurrences in (after, until], of a series of which there is at least one.
 
-    A series that must be followed step by step and has more than MOST_STEPS in between begins anew at `until`.
+    A series that can only be followed, with more than MOST_STEPS in between, begins anew shortly before `until`.
     """
     moments = series.leapt(after_us, until_us, count)
     yield
@@ -113,16 +117,21 @@ def latest(series: Series, after_us: int, until_us: int, count: int) -> Steps[Mi
 
 
 def _followed(series: Series, after_us: int, until_us: int, count: int) -> Steps[Missed]:
+    """Step by step; of what is too long only the end, in another phase: what is old is no answer."""
     moments: deque[int] = deque(maxlen=count)
-    at: int | None = after_us
-    for _ in range(MOST_STEPS):
-        at = series.after(after_us)
-        yield
-        if at is None or at > until_us:
-            return Missed([*moments], after_us)
-        moments.append(at)
-        after_us = at
-    return Missed([*moments], until_us)
+    at = after_us
+    for _ in range(2):
+        begun = at
+        for _ in range(MOST_STEPS):
+            following = series.after(at)
+            yield
+            if following is None or following > until_us:
+                return Missed([*moments], at)
+            moments.append(following)
+            at = following
+        moments.clear()
+        at = max(at, until_us - (at - begun) // MOST_STEPS * (count + 1))
+    return Missed([], until_us)
 
 
 def _looked_back(series: Series, after_us: int, until_us: int, count: int) -> Steps[list[int]]:
