@@ -225,4 +225,16 @@ def occurrence_key(schedule: ScheduleKey, at_us: int, trigger: Trigger = Trigger
     word = "now" if trigger is Trigger.RUN_NOW else "at"
     digest = uuid5(UUID(bytes=schedule), f"{word}:{at_us}").bytes
     millis = min(max(at_us // 1_000, 0), (1 << 48) - 1)
-    return JobKey(millis.to_bytes(6, "big") + bytes([digest[6] & 0x0F | 0x80]) + digest[7:])
+    return JobKey(millis.to_bytes(6, "big") + _tail(digest))
+
+
+def replanned_key(key: JobKey) -> JobKey:
+    """The key of the run that takes the place of one that was cancelled because its schedule changed.
+
+    Not the same again: whoever still has that one in memory is told of its cancel.
+    """
+    return JobKey(key[:6] + _tail(uuid5(UUID(bytes=key), "again").bytes))
+
+
+def _tail(digest: bytes) -> bytes:
+    return bytes([digest[6] & 0x0F | 0x80]) + digest[7:]

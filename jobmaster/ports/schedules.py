@@ -8,7 +8,9 @@ refused by its guard (version, cursor), or by the age of what it decided on.
 *drop(schedule)*: its occurrences after now whose jobs have not begun go: a job that is HeldOnMaster is deleted with its
 occurrence's row; one that an owner has (Queued) is cancelled as R19 does, and its row stays. What had its moment stays.
 Where the schedule goes on (an edit, a definition that changed), Queued ones are left to the first plan after it: one
-whose moment that plan has, too, runs as it was planned, the others are cancelled by it. So no moment is lost.
+whose moment that plan has, too, runs as it was planned, the others are cancelled by it. What is cancelled so has the
+reason "schedule changed". A plan that has its moment again, and in time, makes another job for it, whose key the
+occurrence gets: so no moment is lost.
 
 *turn*: an occurrence whose overlap is not ALLOW begins by a guarded start (`start`, `take_over`), which decides under
 the schedule's row. Where `current_job` is another job that has not ended (one that waits for its retry has not, either)
@@ -55,11 +57,12 @@ class ScheduleStore(Protocol):
     async def ensure_schedules(self, schedules: Sequence[Schedule]) -> list[Schedule]:
         """Static ones that this worker's code has: insert, or replace what differs; `ensured_us` becomes now.
 
-        Rule, task, template, lane and priority are compared. One that differs: version + 1, error cleared,
-        drop(schedule), planned again from its latest occurrence that has come; with another rule from now (`since_us`
-        now, cursor None). Paused stays paused, Canceled stays Canceled. An Inactive or Completed one becomes Active
-        with `since_us` now and cursor None: what it missed stays missed. One that did not change keeps its cursor: what
-        was missed while nobody lived is its misfire policy's. Name and source are replaced without more ado.
+        Rule, task, template, lane and priority are compared. One that differs: version + 1, drop(schedule), planned
+        again from the latest occurrence of its series that has come; with other moments (type, text, zone, start) from
+        now (`since_us` now, cursor None). A parked one is planned again: this worker can read its rule. Paused stays
+        paused, Canceled stays Canceled. An Inactive or Completed one becomes Active with `since_us` now and cursor
+        None: what it missed stays missed. One that did not change keeps its cursor: what was missed while nobody lived
+        is its misfire policy's. Name and source are replaced without more ado.
 
         A name that another static schedule bears goes over to this one (that one has left the code, or is another
         release's); where a dynamic one bears it, or one before it in `schedules`, it is stored without a name.
@@ -99,11 +102,12 @@ class ScheduleStore(Protocol):
     ) -> Schedule | None:
         """Edit, pause, resume, cancel: the whole change or nothing; the schedule as it is now. Version + 1.
 
-        Pausing, editing and cancelling do drop(schedule); a pause keeps nothing planned. Resuming, editing and taking
-        up again set `since_us` now, cursor None, and `plan_at_us` now where it is Active, not paused and not parked. A
-        new rule clears the error. What it is already (a pause of a paused one) is no change: nothing happens, and the
-        version stays. `clear_error` alone keeps the cursor: what was missed is the misfire policy's. A new name alone
-        changes nothing else.
+        Pausing, editing and cancelling do drop(schedule); a pause keeps nothing planned. Resuming, taking up again, and
+        an edit of the moments (type, text, zone, start of the rule) set `since_us` now, cursor None; any other edit
+        plans again from the latest occurrence of the series that has come. `plan_at_us` becomes now where it is Active,
+        not paused and not parked. A new rule clears the error. What it is already (a pause of a paused one) is no
+        change: nothing happens, and the version stays. `clear_error` alone keeps the cursor: what was missed is the
+        misfire policy's. A new name alone changes nothing else.
 
         Returns:
             None where `version` is not None and not the stored one, or where nobody knows the key, or where
@@ -139,7 +143,8 @@ class ScheduleStore(Protocol):
     async def purge_schedules(self, *, before_us: int, limit: int) -> int:
         """Retention: delete occurrences of moments before `before_us`, and schedules that ended before.
 
-        Static ones that a worker's code still has stay. At most `limit` of each.
+        Static ones that a worker's code still has stay, and of each schedule the latest occurrence that has come: its
+        series may go on from it. At most `limit` of each.
 
         Returns:
             How many occurrences there were.

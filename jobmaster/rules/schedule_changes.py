@@ -75,9 +75,9 @@ def changed(stored: Schedule, change: ScheduleChange, now_us: int) -> Changed | 
         new = replace(new, paused=change.paused)
     if change.status is not None:
         new = replace(new, status=change.status, ended_us=now_us if change.status.is_final else None)
-    if is_edited or (new.paused, new.status) != (stored.paused, stored.status):
+    if _has_other_moments(stored, new) or (new.paused, new.status) != (stored.paused, stored.status):
         new = _anew(new, now_us)
-    elif new.error != stored.error:
+    elif is_edited or new.error != stored.error:
         new = _due(new, now_us)
     if change.name is not None:
         new = replace(new, name=change.name)
@@ -98,29 +98,36 @@ def ensured(stored: Schedule, wanted: Schedule, now_us: int) -> Changed:
     new = replace(stored, **{name: getattr(wanted, name) for name in _DEFINED})
     differs = new != stored
     revived = stored.status in (ScheduleStatus.INACTIVE, ScheduleStatus.COMPLETED)
-    if differs:
-        new = replace(new, error="", version=stored.version + 1)
+    if differs or revived:
+        new = replace(new, version=stored.version + 1)
     if revived:
-        new = replace(new, status=ScheduleStatus.ACTIVE, ended_us=None, version=stored.version + 1)
-    if revived or new.rule != stored.rule:
+        new = replace(new, status=ScheduleStatus.ACTIVE, ended_us=None)
+    new = replace(new, error="")  # this worker can read the rule, whoever could not
+    if revived or _has_other_moments(stored, new):
         new = _anew(new, now_us)
-    elif differs:
+    elif differs or stored.error:
         new = _due(new, now_us)
     new = replace(new, ensured_us=now_us, **{name: getattr(wanted, name) for name in _IN_PLACE})
     return Changed(woken(new, now_us), Drop.HELD if differs else Drop.NOTHING)
+
+
+def _has_other_moments(stored: Schedule, new: Schedule) -> bool:
+    """Whether the series of occurrences is another one. An end only cuts it off."""
+    before, after = stored.rule, new.rule
+    return any(getattr(before, name) != getattr(after, name) for name in ("type_id", "text", "zone", "start_us"))
 
 
 def rewound(schedule: Schedule, latest_us: int | None, now_us: int) -> Schedule:
     """A schedule whose moments are the old ones, after what was planned ahead was dropped: it is planned again.
 
     Args:
-        schedule: as `ensured` gave it.
-        latest_us: its latest occurrence that has come; None: there is none.
+        schedule: as it is after the change.
+        latest_us: the latest occurrence of its series that has come; None: the first is still to come.
         now_us: the store's now.
     """
     if schedule.cursor_us is None or schedule.cursor_us <= now_us:
         return schedule
-    return replace(schedule, cursor_us=now_us if latest_us is None else latest_us)
+    return replace(schedule, cursor_us=latest_us)
 
 
 def kept(stored: Schedule, now_us: int) -> Schedule:

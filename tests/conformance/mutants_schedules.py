@@ -268,6 +268,22 @@ LOCKS = [
     ),
 ]
 
+TWICE_CANCELLED = "test_schedules.test_what_a_person_cancelled_or_what_has_come_is_not_planned_again"
+OLDEST = "test_occurrences.test_the_latest_occurrence_that_has_come_stays_with_its_schedule"
+BY_HAND = "test_schedules.test_runs_by_hand_are_no_part_of_the_beat"
+CHANGED = "AND j.reason = 'schedule changed'"
+
+REPLANNED = [
+    on_sqlite("a person's cancel stays", TWICE_CANCELLED, text(sqlite_occurrences, "TAKEN_BACK", CHANGED, "")),
+    on_postgresql("a person's cancel stays", TWICE_CANCELLED, text(postgresql_occurrences, "TAKEN_BACK", CHANGED, "")),
+    on_sqlite("runs by hand", BY_HAND, text(sqlite_schedules, "LATEST", "AND trigger_kind = 2", "")),
+    on_postgresql("runs by hand", BY_HAND, text(postgresql_schedules, "LATEST", "AND trigger_kind = 2", "")),
+    on_sqlite("a series goes on", OLDEST, text(sqlite_schedules, "OLD_OCCURRENCES", "l.at_us > o.at_us", "TRUE")),
+    on_postgresql(
+        "a series goes on", OLDEST, text(postgresql_schedules, "OLD_OCCURRENCES", "l.at_us > o.at_us", "TRUE")
+    ),
+]
+
 PASSED_OVER = "test_turns.test_a_later_one_waits_for_an_earlier_one_that_waits"
 
 FUNCTIONS = [
@@ -310,4 +326,4 @@ FUNCTIONS = [
     ),
 ]
 
-SCHEDULES = [*RULES, *IN_MEMORY, *STATEMENTS, *LOCKS, *FUNCTIONS]
+SCHEDULES = [*RULES, *REPLANNED, *IN_MEMORY, *STATEMENTS, *LOCKS, *FUNCTIONS]

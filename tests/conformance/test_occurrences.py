@@ -378,8 +378,21 @@ async def test_retention_leaves_what_goes_on(cluster: Cluster) -> None:
 @case("repeat", "purge_schedules")
 async def test_a_repeated_retention_finds_nothing(cluster: Cluster) -> None:
     schedule = await planned(cluster, await added(cluster), NOON, NOON + 1)
+    cluster.later(1)
     assert [await cluster.store.purge_schedules(before_us=NOON + 1, limit=10) for _ in range(2)] == [1, 0]
     assert await moments(cluster, schedule) == [NOON + 1]
+
+
+async def test_the_latest_occurrence_that_has_come_stays_with_its_schedule(cluster: Cluster) -> None:
+    schedule = await planned(cluster, await added(cluster), NOON, NOON + SECOND, NOON + 100 * MINUTE)
+    other = await planned(cluster, await added(cluster, "other"), NOON + SECOND)
+    cluster.later(60)
+    assert await cluster.store.purge_schedules(before_us=cluster.now_us, limit=10) == 1
+    assert await moments(cluster, schedule) == [NOON + SECOND, NOON + 100 * MINUTE]
+    await changed(cluster, other, status=ScheduleStatus.CANCELED)
+    cluster.later(1)
+    assert await cluster.store.purge_schedules(before_us=cluster.now_us, limit=10) == 1
+    assert await moments(cluster, other) == [], "where the schedule is gone, too"
 
 
 @case("race", "purge_schedules")

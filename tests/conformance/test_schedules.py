@@ -9,7 +9,16 @@ import msgspec
 import pytest
 
 from jobmaster.errors import ConfigurationError, SerializationError
-from jobmaster.model.schedule import Misfire, Overlap, Rule, Schedule, ScheduleKind, ScheduleStatus, Trigger
+from jobmaster.model.schedule import (
+    Misfire,
+    Overlap,
+    Rule,
+    Schedule,
+    ScheduleKind,
+    ScheduleStatus,
+    Trigger,
+    replanned_key,
+)
 from jobmaster.model.states import CancelOutcome, JobStatus
 from jobmaster.ports.query import JobQuery
 from jobmaster.ports.schedules import ScheduleChange, ScheduleQuery
@@ -363,12 +372,87 @@ async def test_a_definition_that_changed_its_call_alone_misses_nothing_and_keeps
     assert await cluster.store.ensure_schedules([moved]) == [msgspec.structs.replace(late, source="app.py:99")]
 
 
-async def test_an_edit_of_a_sparse_schedule_plans_from_now(cluster: Cluster) -> None:
+async def test_a_new_call_before_the_first_occurrence_loses_nothing(cluster: Cluster) -> None:
     (first,) = await cluster.store.ensure_schedules([static()])
     assert await apply(cluster, plan_of(first, new_cursor_us=NOON + MINUTE)) == [True]
     cluster.later(1)
     (after,) = await cluster.store.ensure_schedules([static(task="else")])
-    assert after.cursor_us == cluster.now_us
+    assert (after.cursor_us, after.since_us) == (None, NOON)
+
+
+async def test_runs_by_hand_are_no_part_of_the_beat(cluster: Cluster) -> None:
+    (first,) = await cluster.store.ensure_schedules([static()])
+    before = await planned(cluster, first, NOON + SECOND, NOON + MINUTE)
+    cluster.later(10)
+    by_hand = run(before, cluster.now_us, trigger=Trigger.RUN_NOW)
+    assert await cluster.store.add_occurrences(before.key, [by_hand]) == [True]
+    (after,) = await cluster.store.ensure_schedules([static(template=b"new")])
+    assert after.cursor_us == NOON + SECOND
+
+
+async def test_an_edit_of_anything_but_the_moments_keeps_the_beat(cluster: Cluster) -> None:
+    before = await planned(cluster, await added(cluster), NOON + SECOND, NOON + MINUTE)
+    cluster.later(10)
+    rule = msgspec.structs.replace(before.rule, overlap=Overlap.QUEUE, end_us=NOON + 100 * MINUTE)
+    after = await changed(cluster, before, priority=1, template=b"new", rule=rule)
+    assert (after.since_us, after.cursor_us, after.plan_at_us) == (before.since_us, NOON + SECOND, cluster.now_us)
+    assert await moments(cluster, before) == [NOON + SECOND]
+    cluster.later(7200)
+    late = await changed(cluster, before, priority=2)
+    assert late.cursor_us == NOON + SECOND, "what was missed meanwhile is the misfire policy's"
+
+
+async def test_a_worker_that_has_it_in_its_code_mends_a_parked_one(cluster: Cluster) -> None:
+    (first,) = await cluster.store.ensure_schedules([static()])
+    assert await apply(cluster, plan_of(first, error="no such language", new_cursor_us=NOON)) == [True]
+    assert await cluster.store.keep_schedules([first.key]) == 1
+    assert await due(cluster) == []
+    (mended,) = await cluster.store.ensure_schedules([static()])
+    assert (mended.error, mended.version, mended.cursor_us, mended.plan_at_us) == ("", 1, NOON, NOON)
+    assert await due(cluster) == ["report"]
+
+
+@pytest.mark.parametrize("way", ["pause", "edit"])
+async def test_a_moment_that_comes_back_in_time_runs(cluster: Cluster, way: str) -> None:
+    at_us = NOON + 10 * SECOND
+    schedule = await planned(cluster, await added(cluster), at_us)
+    bucket = await cluster.bucket(await cluster.worker(lanes=("mail",)), lane="mail", priority=4)
+    (old,) = (await cluster.claim(bucket, window=15)).jobs
+    if way == "pause":
+        await changed(cluster, schedule, paused=True)
+        back = await changed(cluster, schedule, paused=False)
+    else:
+        other = await changed(cluster, schedule, rule=EVERY_HOUR)
+        assert await apply(cluster, plan_of(other, NOON + MINUTE)) == [True]
+        back = await changed(cluster, schedule, rule=EVERY_MINUTE)
+    assert (await cluster.row(old.key)).reason == "schedule changed"
+    assert await apply(cluster, plan_of(back, at_us)) == [True]
+    (record,) = await cluster.store.schedule_occurrences(schedule.key, limit=9)
+    assert (record.at_us, record.key) == (at_us, replanned_key(old.key))
+    grant = await cluster.renew(bucket.owner or 0, held=[(old.key, old.gen)])
+    assert grant.cancels == [old.key], "who still has the old one is told"
+    (again,) = (await cluster.claim(bucket, window=15)).jobs
+    assert (again.key, again.due_us) == (record.key, at_us)
+    await changed(cluster, schedule, paused=True)
+    back = await changed(cluster, schedule, paused=False)
+    assert await apply(cluster, plan_of(back, at_us)) == [True]
+    assert await cluster.status(replanned_key(again.key)) is JobStatus.HELD_ON_MASTER
+
+
+async def test_what_a_person_cancelled_or_what_has_come_is_not_planned_again(cluster: Cluster) -> None:
+    by_person, come = NOON + 10 * SECOND, NOON + 5 * SECOND
+    schedule = await planned(cluster, await added(cluster), come, by_person)
+    bucket = await cluster.bucket(await cluster.worker(lanes=("mail",)), lane="mail", priority=4)
+    claimed = {job.due_us: job.key for job in (await cluster.claim(bucket, window=15)).jobs}
+    await cluster.store.cancel(claimed[by_person])
+    await changed(cluster, schedule, paused=True)
+    cluster.later(6)
+    back = await changed(cluster, schedule, paused=False)
+    assert await apply(cluster, plan_of(back, come, by_person)) == [True]
+    assert await moments(cluster, schedule) == [come, by_person]
+    for at_us in (come, by_person):
+        assert await cluster.status(claimed[at_us]) is JobStatus.CANCELLED
+        assert await cluster.status(replanned_key(claimed[at_us])) is None
 
 
 async def test_static_schedules_get_free_names(cluster: Cluster) -> None:

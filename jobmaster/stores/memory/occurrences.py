@@ -6,8 +6,16 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from jobmaster.model.reasons import OVERLAP, UNROUTABLE
-from jobmaster.model.schedule import DueSchedules, OccurrenceRecord, Overlap, ScheduleKey, ScheduleKind, Trigger
+from jobmaster.model.reasons import OVERLAP, SCHEDULE_CHANGED, UNROUTABLE
+from jobmaster.model.schedule import (
+    DueSchedules,
+    OccurrenceRecord,
+    Overlap,
+    ScheduleKey,
+    ScheduleKind,
+    Trigger,
+    replanned_key,
+)
 from jobmaster.model.states import JobStatus
 from jobmaster.rules import schedule_changes as changes
 from jobmaster.rules.overlap import WAIT_US
@@ -66,15 +74,26 @@ class Occurrences(Schedules, Claims):
             if record.at_us > now and record.trigger is Trigger.SCHEDULE and record.at_us not in moments:
                 row = self.jobs.get(record.key)
                 if row is not None and row.status in OWNED:
-                    self._cancel_row(row, now)
+                    self._take_back(row, now)
 
     def _insert_occurrence(self, key: ScheduleKey, occurrence: Occurrence, now: int) -> bool:
         there = self.schedules.occurrences.setdefault(key, {})
         if occurrence.at_us in there:
+            self._plan_instead(there, occurrence, now)
             return False
         there[occurrence.at_us] = OccurrenceRecord(occurrence.at_us, occurrence.job.key, occurrence.trigger)
         self._insert_held(occurrence.job, "", now)
         return True
+
+    def _plan_instead(self, there: dict[int, OccurrenceRecord], occurrence: Occurrence, now: int) -> None:
+        """A job takes the place of one that was cancelled because the schedule had changed."""
+        record = there[occurrence.at_us]
+        row = self.jobs.get(record.key)
+        dropped = row is not None and row.status is JobStatus.CANCELLED and row.reason == SCHEDULE_CHANGED
+        if dropped and occurrence.trigger is Trigger.SCHEDULE and occurrence.at_us > now:
+            again = replanned_key(record.key)
+            there[occurrence.at_us] = replace(record, key=again)
+            self._insert_held(replace(occurrence.job, key=again), "", now)
 
     async def add_occurrences(self, key: ScheduleKey, occurrences: Sequence[Occurrence]) -> list[bool]:
         now = self._begin()

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from jobmaster.model.schedule import Schedule, ScheduleKind, ScheduleStatus
+from jobmaster.model.reasons import SCHEDULE_CHANGED
+from jobmaster.model.schedule import Schedule, ScheduleKind, ScheduleStatus, Trigger
 from jobmaster.model.states import JobStatus
 from jobmaster.ports.schedules import SchedulePage
 from jobmaster.rules import schedule_changes as changes
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from jobmaster.model.schedule import ScheduleKey
     from jobmaster.ports.schedules import ScheduleChange, ScheduleQuery
+    from jobmaster.stores.memory.rows import JobRow
 
 OWNED = (JobStatus.ASSIGNED_TO_BUCKET, JobStatus.QUEUED)
 ACTIVE = ScheduleStatus.ACTIVE
@@ -66,7 +68,7 @@ class Schedules(Cancels):
             new, drops = changes.ensured(stored, wanted, now)
             if drops is not Drop.NOTHING:
                 self._drop_planned(wanted.key, now, drops)
-                new = changes.rewound(new, self._latest(wanted.key, now), now)
+                new = changes.rewound(new, self._latest(new, now), now)
         self.schedules.put(new)
         if stored is None or stored.plan_at_us != new.plan_at_us:
             self.hub.send(("schedules",))
@@ -111,7 +113,9 @@ class Schedules(Cancels):
         check_schedule(new)
         bearer = self.schedules.bearing(new.name)
         changes.check_name(new, None if bearer is None else bearer.key)
-        self._drop_planned(key, now, drops)
+        if drops is not Drop.NOTHING:
+            self._drop_planned(key, now, drops)
+            new = changes.rewound(new, self._latest(new, now), now)
         self.schedules.put(new)
         if new != stored:
             self.hub.send(("schedules",))
@@ -120,15 +124,14 @@ class Schedules(Cancels):
     def _is_version(self, stored: Schedule, version: int | None) -> bool:
         return version is None or version == stored.version
 
-    def _latest(self, key: ScheduleKey, now: int) -> int | None:
-        """The latest occurrence that has come."""
-        come = (at for at in self.schedules.occurrences.get(key, {}) if at <= now)
-        return max(come, default=None)
+    def _latest(self, schedule: Schedule, now: int) -> int | None:
+        """The latest occurrence of its series that has come."""
+        there = self.schedules.occurrences.get(schedule.key, {}).values()
+        of_series = (one.at_us for one in there if one.trigger is Trigger.SCHEDULE)
+        return max((at for at in of_series if schedule.since_us < at <= now), default=None)
 
     def _drop_planned(self, key: ScheduleKey, now: int, drops: Drop) -> None:
         """*drop*: what is planned for later and has not begun goes."""
-        if drops is Drop.NOTHING:
-            return
         occurrences = self.schedules.occurrences.get(key, {})
         for at in [at for at in occurrences if at > now]:
             row = self.jobs.get(occurrences[at].key)
@@ -138,19 +141,31 @@ class Schedules(Cancels):
                 self.jobs.delete([row.key])
                 del occurrences[at]
             elif drops is Drop.ALL and row.status in OWNED:
-                self._cancel_row(row, now)
+                self._take_back(row, now)
 
     async def purge_schedules(self, *, before_us: int, limit: int) -> int:
-        self._begin()
-        kept = self.schedules.occurrences
-        old = sorted((at, key) for key, there in kept.items() for at in there if at < before_us)[:limit]
-        for at, key in old:
-            del kept[key][at]
+        now = self._begin()
         ended = (one for one in self.schedules if one.ended_us is not None and one.status.is_final)
         gone = [one.key for one in ended if max(one.ended_us or 0, one.ensured_us) < before_us]
         for key in sorted(gone)[:limit]:
             self.schedules.delete(key)
+        kept = self.schedules.occurrences
+        aged = ((at, key) for key, there in kept.items() for at in there if at < before_us)
+        old = sorted((at, key) for at, key in aged if self._may_be_forgotten(key, at, now))[:limit]
+        for at, key in old:
+            del kept[key][at]
         return len(old)
+
+    def _may_be_forgotten(self, key: ScheduleKey, at: int, now: int) -> bool:
+        """The latest that has come stays with its schedule: a series may go on from it."""
+        if self.schedules.get(key) is None:
+            return True
+        return any(at < later <= now for later in self.schedules.occurrences[key])
+
+    def _take_back(self, row: JobRow, now: int) -> None:
+        """From its owner, who is told; a later plan may have the moment again."""
+        self._cancel_row(row, now)
+        self.jobs.change(row, reason=SCHEDULE_CHANGED)
 
     # -- questions
 

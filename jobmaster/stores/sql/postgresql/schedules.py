@@ -22,6 +22,7 @@ from jobmaster.stores.sql.schedule_rows import NAMES, SCHEDULE, row_of, schedule
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from jobmaster.model.ids import JobKey
     from jobmaster.model.schedule import Plan, Schedule, ScheduleKey
     from jobmaster.ports.schedules import ScheduleChange
     from jobmaster.stores.sql.postgresql.transaction import Transaction
@@ -55,16 +56,24 @@ PLANNED_AHEAD = """
 SELECT o.at_us, j.id, j.status, j.attempts FROM jm_occurrence o JOIN jm_job j ON j.id = o.job_id
 WHERE o.schedule = $1 AND o.at_us > $2 AND j.status IN (2, 3, 6) ORDER BY j.id FOR UPDATE OF j
 """
-LATEST = "SELECT max(at_us) FROM jm_occurrence WHERE schedule = $1 AND at_us <= $2"
+LATEST = """
+SELECT at_us FROM jm_occurrence WHERE schedule = $1 AND at_us > $2 AND at_us <= $3 AND trigger_kind = 2
+ORDER BY at_us DESC LIMIT 1
+"""
+DROPPED = "UPDATE jm_job SET reason = 'schedule changed' WHERE id = ANY($1::uuid[]) AND status = 8"
 CLAIMED_AHEAD = """
 SELECT o.schedule, o.at_us, j.id FROM jm_occurrence o JOIN jm_job j ON j.id = o.job_id
 WHERE o.schedule = ANY($1::uuid[]) AND o.at_us > $2 AND o.trigger_kind = 2 AND j.status IN (3, 6)
 ORDER BY j.id
 """
 FORGET = "DELETE FROM jm_occurrence WHERE schedule = $1 AND at_us = ANY($2::bigint[])"
+# The latest that has come stays with its schedule: a series may go on from it.
 OLD_OCCURRENCES = """
 DELETE FROM jm_occurrence WHERE (schedule, at_us) IN (
-    SELECT schedule, at_us FROM jm_occurrence WHERE at_us < $1 ORDER BY at_us LIMIT $2 FOR UPDATE SKIP LOCKED)
+    SELECT schedule, at_us FROM jm_occurrence o WHERE at_us < $1 AND (
+        EXISTS (SELECT FROM jm_occurrence l WHERE l.schedule = o.schedule AND l.at_us > o.at_us AND l.at_us <= $3)
+        OR NOT EXISTS (SELECT FROM jm_schedule s WHERE s.id = o.schedule))
+    ORDER BY at_us LIMIT $2 FOR UPDATE SKIP LOCKED)
 """
 OLD_SCHEDULES = """
 DELETE FROM jm_schedule WHERE id = ANY(ARRAY(
@@ -136,7 +145,12 @@ async def _ensure(transaction: Transaction, before: Schedule, wanted: Schedule) 
     if drops is Drop.NOTHING:
         return after
     await drop(transaction, after.key, drops)
-    return changes.rewound(after, await transaction.value(LATEST, after.key, now_us), now_us)
+    return await _rewound(transaction, after)
+
+
+async def _rewound(transaction: Transaction, schedule: Schedule) -> Schedule:
+    latest = await transaction.value(LATEST, schedule.key, schedule.since_us, transaction.now_us)
+    return changes.rewound(schedule, latest, transaction.now_us)
 
 
 async def bearers(transaction: Transaction, names: Sequence[str]) -> list[Bearer]:
@@ -209,7 +223,9 @@ async def change_schedule(
     new, drops = changed
     check_schedule(new)
     changes.check_name(new, next((bearer.key for bearer in await bearers(transaction, [new.name])), None))
-    await drop(transaction, key, drops)
+    if drops is not Drop.NOTHING:
+        await drop(transaction, key, drops)
+        new = await _rewound(transaction, new)
     if new != stored:
         await transaction.changed(WRITE, *([value] for value in row_of(new)))
         transaction.topics.add("schedules")
@@ -218,16 +234,13 @@ async def change_schedule(
 
 async def drop(transaction: Transaction, key: ScheduleKey, drops: Drop) -> None:
     """*drop*: what is planned for later and has not begun goes."""
-    if drops is Drop.NOTHING:
-        return
     ahead = await transaction.rows(PLANNED_AHEAD, key, transaction.now_us)
     held = [(at_us, job) for at_us, job, status, attempts in ahead if status == HELD and not attempts]
     if held:
         await delete_jobs(transaction, [job for _, job in held])
         await transaction.changed(FORGET, key, [at_us for at_us, _ in held])
-    for _, job, status, _ in ahead:
-        if status != HELD and drops is Drop.ALL:
-            await cancel(transaction, job)
+    if drops is Drop.ALL:
+        await _take_back(transaction, [job for _, job, status, _ in ahead if status != HELD])
 
 
 async def drop_unplanned(transaction: Transaction, plans: Sequence[Plan]) -> None:
@@ -235,12 +248,19 @@ async def drop_unplanned(transaction: Transaction, plans: Sequence[Plan]) -> Non
     moments = {plan.key: {occurrence.at_us for occurrence in plan.occurrences} for plan in plans}
     if not moments:
         return
-    for key, at_us, job in await transaction.rows(CLAIMED_AHEAD, list(moments), transaction.now_us):
-        if at_us not in moments[key]:
-            await cancel(transaction, job)
+    ahead = await transaction.rows(CLAIMED_AHEAD, list(moments), transaction.now_us)
+    await _take_back(transaction, [job for key, at_us, job in ahead if at_us not in moments[key]])
+
+
+async def _take_back(transaction: Transaction, jobs: Sequence[JobKey]) -> None:
+    """From their owners, who are told; a later plan may have their moments again."""
+    for job in jobs:
+        await cancel(transaction, job)
+    if jobs:
+        await transaction.changed(DROPPED, list(jobs))
 
 
 async def purge_schedules(transaction: Transaction, before_us: int, limit: int) -> int:
     """Retention."""
     await transaction.changed(OLD_SCHEDULES, before_us, limit)
-    return await transaction.changed(OLD_OCCURRENCES, before_us, limit)
+    return await transaction.changed(OLD_OCCURRENCES, before_us, limit, await transaction.tick())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from jobmaster.model.schedule import DueSchedules, ScheduleKind
+from jobmaster.model.schedule import DueSchedules, ScheduleKind, Trigger, replanned_key
 from jobmaster.rules import schedule_changes as changes
 from jobmaster.stores.sql.schedule_rows import NEW_OCCURRENCE, OCCURRENCE, SCHEDULE, occurrence_of, schedule_of
 from jobmaster.stores.sql.sqlite.accept import hold
@@ -17,6 +17,7 @@ from jobmaster.stores.sql.sqlite.transaction import chunks, values_text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from jobmaster.model.job import NewJob
     from jobmaster.model.schedule import Occurrence, OccurrenceRecord, Plan, Schedule, ScheduleKey
     from jobmaster.stores.sql.sqlite.transaction import Row, Transaction
 
@@ -31,6 +32,11 @@ UPDATE jm_schedule SET cursor_us = ?, plan_at_us = ?, last_at_us = ?, status = ?
 INSERT = f"INSERT INTO jm_occurrence ({NEW_OCCURRENCE}) VALUES "
 UNLESS_THERE = " ON CONFLICT (schedule, at_us) DO NOTHING RETURNING schedule, at_us"
 KNOWN = "SELECT 1 FROM jm_schedule WHERE id = ?"
+TAKEN_BACK = """
+SELECT j.id FROM jm_occurrence o JOIN jm_job j ON j.id = o.job_id
+WHERE o.schedule = ? AND o.at_us = ? AND j.status = 8 AND j.reason = 'schedule changed'
+"""
+INSTEAD = "UPDATE jm_occurrence SET job_id = ?, waits = 0 WHERE schedule = ? AND at_us = ?"
 BEFORE = f"""
 SELECT {OCCURRENCE} FROM jm_occurrence WHERE schedule = ? AND at_us < ? ORDER BY at_us DESC LIMIT ?
 """
@@ -108,8 +114,24 @@ def _insert(transaction: Transaction, wanted: Sequence[tuple[ScheduleKey, Occurr
     for key, one in wanted:
         new.append((key, one.at_us) in inserted)
         inserted.discard((key, one.at_us))
-    hold(transaction, [one.job for (_, one), is_new in zip(wanted, new, strict=True) if is_new], "")
+    jobs = [one.job for (_, one), is_new in zip(wanted, new, strict=True) if is_new]
+    for (key, one), is_new in zip(wanted, new, strict=True):
+        if not is_new and (job := _instead(transaction, key, one)) is not None:
+            jobs.append(job)
+    hold(transaction, jobs, "")
     return new
+
+
+def _instead(transaction: Transaction, key: ScheduleKey, occurrence: Occurrence) -> NewJob | None:
+    """The job that takes the place of one that was cancelled because the schedule had changed."""
+    if occurrence.trigger is not Trigger.SCHEDULE or occurrence.at_us <= transaction.now_us:
+        return None
+    row = transaction.row(TAKEN_BACK, (key, occurrence.at_us))
+    if row is None:
+        return None
+    again = replanned_key(row[0])
+    transaction.execute(INSTEAD, (again, key, occurrence.at_us))
+    return replace(occurrence.job, key=again)
 
 
 def schedule_occurrences(

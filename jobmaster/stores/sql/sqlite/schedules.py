@@ -16,6 +16,7 @@ from jobmaster.stores.sql.sqlite.upkeep import delete_jobs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from jobmaster.model.ids import JobKey
     from jobmaster.model.schedule import Plan, Schedule, ScheduleKey
     from jobmaster.ports.schedules import ScheduleChange
     from jobmaster.stores.sql.sqlite.transaction import Transaction
@@ -39,15 +40,23 @@ PLANNED_AHEAD = """
 SELECT o.at_us, j.id, j.status, j.attempts FROM jm_occurrence o JOIN jm_job j ON j.id = o.job_id
 WHERE o.schedule = ? AND o.at_us > ? AND j.status IN (2, 3, 6)
 """
-LATEST = "SELECT max(at_us) FROM jm_occurrence WHERE schedule = ? AND at_us <= ?"
+LATEST = """
+SELECT at_us FROM jm_occurrence WHERE schedule = ? AND at_us > ? AND at_us <= ? AND trigger_kind = 2
+ORDER BY at_us DESC LIMIT 1
+"""
+DROPPED = "UPDATE jm_job SET reason = 'schedule changed' WHERE id = ? AND status = 8"
 CLAIMED_AHEAD = """
 SELECT o.at_us, j.id FROM jm_occurrence o JOIN jm_job j ON j.id = o.job_id
 WHERE o.schedule = ? AND o.at_us > ? AND o.trigger_kind = 2 AND j.status IN (3, 6)
 """
 FORGET = "DELETE FROM jm_occurrence WHERE schedule = ? AND at_us = ?"
+# The latest that has come stays with its schedule: a series may go on from it.
 OLD_OCCURRENCES = """
 DELETE FROM jm_occurrence WHERE (schedule, at_us) IN (
-    SELECT schedule, at_us FROM jm_occurrence WHERE at_us < ?1 ORDER BY at_us LIMIT ?2)
+    SELECT schedule, at_us FROM jm_occurrence o WHERE at_us < ?1 AND (
+        EXISTS (SELECT 1 FROM jm_occurrence l WHERE l.schedule = o.schedule AND l.at_us > o.at_us AND l.at_us <= ?3)
+        OR NOT EXISTS (SELECT 1 FROM jm_schedule s WHERE s.id = o.schedule))
+    ORDER BY at_us LIMIT ?2)
 """
 OLD_SCHEDULES = """
 DELETE FROM jm_schedule WHERE id IN (
@@ -110,11 +119,15 @@ def _ensure(transaction: Transaction, stored: Schedule | None, wanted: Schedule)
     new, drops = changes.ensured(stored, wanted, now_us)
     if drops is not Drop.NOTHING:
         drop(transaction, new.key, drops)
-        latest = transaction.row(LATEST, (new.key, now_us))
-        new = changes.rewound(new, latest[0] if latest else None, now_us)
+        new = _rewound(transaction, new)
     if new != stored:
         _write(transaction, new, stored)
     return new
+
+
+def _rewound(transaction: Transaction, schedule: Schedule) -> Schedule:
+    latest = transaction.row(LATEST, (schedule.key, schedule.since_us, transaction.now_us))
+    return changes.rewound(schedule, latest[0] if latest else None, transaction.now_us)
 
 
 def bearers(transaction: Transaction, names: Sequence[str]) -> list[Bearer]:
@@ -164,7 +177,9 @@ def change_schedule(
     new, drops = changed
     check_schedule(new)
     changes.check_name(new, next((bearer.key for bearer in bearers(transaction, [new.name])), None))
-    drop(transaction, key, drops)
+    if drops is not Drop.NOTHING:
+        drop(transaction, key, drops)
+        new = _rewound(transaction, new)
     if new != stored:
         _write(transaction, new)
     return changes.seen(new)
@@ -172,8 +187,6 @@ def change_schedule(
 
 def drop(transaction: Transaction, key: ScheduleKey, drops: Drop) -> None:
     """*drop*: what is planned for later and has not begun goes."""
-    if drops is Drop.NOTHING:
-        return
     ahead = transaction.rows(PLANNED_AHEAD, (key, transaction.now_us))
     held = [(at_us, job) for at_us, job, status, attempts in ahead if status == HELD and not attempts]
     delete_jobs(transaction, [job for _, job in held])
@@ -181,7 +194,7 @@ def drop(transaction: Transaction, key: ScheduleKey, drops: Drop) -> None:
         transaction.execute(FORGET, (key, at_us))
     for _, job, status, _ in ahead:
         if status != HELD and drops is Drop.ALL:
-            cancel(transaction, job)
+            _take_back(transaction, job)
 
 
 def drop_unplanned(transaction: Transaction, plan: Plan) -> None:
@@ -189,10 +202,16 @@ def drop_unplanned(transaction: Transaction, plan: Plan) -> None:
     moments = {occurrence.at_us for occurrence in plan.occurrences}
     for at_us, job in transaction.rows(CLAIMED_AHEAD, (plan.key, transaction.now_us)):
         if at_us not in moments:
-            cancel(transaction, job)
+            _take_back(transaction, job)
+
+
+def _take_back(transaction: Transaction, job: JobKey) -> None:
+    """From its owner, who is told; a later plan may have the moment again."""
+    cancel(transaction, job)
+    transaction.execute(DROPPED, (job,))
 
 
 def purge_schedules(transaction: Transaction, before_us: int, limit: int) -> int:
     """Retention."""
     transaction.execute(OLD_SCHEDULES, (before_us, limit))
-    return transaction.changed(OLD_OCCURRENCES, (before_us, limit))
+    return transaction.changed(OLD_OCCURRENCES, (before_us, limit, transaction.now_us))
