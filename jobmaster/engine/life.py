@@ -45,7 +45,8 @@ class Entry(msgspec.Struct, eq=False):
     Attributes:
         identity: (key, gen), under which its life holds it.
         seq: the number of its message; None: it has none (any more).
-        guarded: may start only by a guarded start (R10): verify is set, it is a suspect, or at-most-once.
+        guarded: may start only by a guarded start (R10): verify is set, it is a suspect, at-most-once, or an
+            occurrence that may have to wait for its turn.
         in_master: the master may know it (from the moment of sending): it is counted in `held`.
         recorded: its Processing row was sent to the master.
         place: where the keeper's shared memory notes its run.
@@ -168,7 +169,7 @@ class Life:
             return None
         entry = Entry(self, identity, job.key, job.gen, job.due_us, envelope, job.payload)
         entry.in_master = True
-        entry.guarded = job.suspect or job.recoveries > 0 or envelope.at_most_once
+        entry.guarded = job.suspect or job.recoveries > 0 or envelope.at_most_once or envelope.overlap > 0
         entry.attempts, entry.failures, entry.recoveries = job.attempts, job.failures, job.recoveries
         entry.checkpoint = job.checkpoint
         self.entries[identity] = entry

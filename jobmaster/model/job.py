@@ -91,6 +91,18 @@ def _newer_envelope(payload: bytes) -> Envelope | None:
 
 
 _VERSION_AT = Envelope.__struct_fields__.index("version")
+_EXPIRES_AT = Envelope.__struct_fields__.index("expires_us")
+
+
+def with_expiry(payload: bytes, expires_us: int | None) -> bytes:
+    """The same envelope with another `expires_us`; what newer code has added to it stays.
+
+    Raises:
+        msgspec.DecodeError: the bytes are no envelope.
+    """
+    fields = msgspec.msgpack.decode(payload, type=list[Any])
+    fields[_EXPIRES_AT] = expires_us
+    return msgspec.msgpack.encode(fields)
 
 
 def unreadable_envelope(due_us: int) -> Envelope:

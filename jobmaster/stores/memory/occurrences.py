@@ -7,18 +7,11 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from jobmaster.model.reasons import OVERLAP, SCHEDULE_CHANGED, UNROUTABLE
-from jobmaster.model.schedule import (
-    DueSchedules,
-    OccurrenceRecord,
-    Overlap,
-    ScheduleKey,
-    ScheduleKind,
-    Trigger,
-    replanned_key,
-)
+from jobmaster.model.schedule import DueSchedules, OccurrenceRecord, ScheduleKey, ScheduleKind, Trigger, replanned_key
 from jobmaster.model.states import JobStatus
+from jobmaster.rules import overlap
 from jobmaster.rules import schedule_changes as changes
-from jobmaster.rules.overlap import WAIT_US
+from jobmaster.rules.overlap import Holder, Others, Turn, Waiting
 from jobmaster.rules.storable import check_jobs, check_key
 from jobmaster.stores.memory.claims import Claims
 from jobmaster.stores.memory.schedules import OWNED, Schedules
@@ -27,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jobmaster.model.ids import JobKey
-    from jobmaster.model.schedule import Occurrence, Plan
+    from jobmaster.model.schedule import Occurrence, Plan, Schedule
     from jobmaster.stores.memory.rows import JobRow
 
 
@@ -119,48 +112,78 @@ class Occurrences(Schedules, Claims):
     # -- one after the other
 
     def _is_held_back(self, row: JobRow, now: int) -> bool:
-        """Whether an occurrence that would start now may not, because an earlier one has not ended; else its turn."""
-        key = ScheduleKey(row.envelope.schedule or b"")
+        """Whether an occurrence that would start now may not, because another one has the turn; else it is its turn."""
+        key, envelope = ScheduleKey(row.envelope.schedule or b""), row.envelope
         schedule = self.schedules.get(key)
-        if schedule is None:
+        if schedule is None or schedule.current_job == row.key:
             return False
-        is_ones_turn = schedule.current_job in (None, row.key) or self._has_made_way(schedule.current_job, row, now)
-        if not is_ones_turn or self._is_passed_over(key, row):
-            self._hold_back(key, row, now)
-            return True
-        self.schedules.waiting.get(key, set()).discard(row.envelope.scheduled_us)
-        self.schedules.put(replace(schedule, current_job=row.key))
-        return False
+        current = None if schedule.current_job is None else self.jobs.get(schedule.current_job)
+        holder = None if current is None else self._holder(current)
+        others, limit = self._others(key, row, now), schedule.rule.misfire_limit
+        told, cancels = overlap.turn(envelope, holder, others, limit=limit)
+        if cancels and current is not None:
+            self._cancel_row(current, now)
+        if told is Turn.TAKEN:
+            self.schedules.waiting.get(key, set()).discard(envelope.scheduled_us)
+            self.schedules.put(replace(schedule, current_job=row.key))
+        elif told is Turn.SKIPPED:
+            self._skip(row, now)
+        else:
+            self._hold_back(schedule, row, now)
+        return told is not Turn.TAKEN
 
-    def _has_made_way(self, current: JobKey | None, row: JobRow, now: int) -> bool:
-        earlier = None if current is None else self.jobs.get(current)
-        if earlier is None or earlier.status.is_final:
-            return True
-        if row.envelope.overlap != Overlap.CANCEL_PREVIOUS:
+    def _holder(self, row: JobRow) -> Holder | None:
+        if row.status.is_final:
+            return None
+        is_held = row.status is JobStatus.HELD_ON_MASTER
+        requeued = not row.suspect and row.started_us is None
+        if not overlap.bars(is_held=is_held, is_unroutable=row.reason == UNROUTABLE, was_requeued=requeued):
+            return None
+        return Holder(row.envelope.scheduled_us, is_held, row.envelope.trigger == Trigger.BACKFILL)
+
+    def _others(self, key: ScheduleKey, asking: JobRow, now: int) -> Others:
+        envelope = asking.envelope
+        waiting = [one for one in self._waiting(key, now) if one.job != asking.key]
+        place = envelope.lane, envelope.priority
+        return Others(
+            before=any(one.at_us < envelope.scheduled_us and (one.lane, one.priority) == place for one in waiting),
+            after=any(one.at_us > envelope.scheduled_us and one.trigger != Trigger.BACKFILL for one in waiting),
+            is_marked=envelope.scheduled_us in self.schedules.waiting.get(key, ()),
+            planned=sum(one.trigger == Trigger.SCHEDULE for one in waiting),
+        )
+
+    def _waiting(self, key: ScheduleKey, now: int) -> list[Waiting]:
+        """Those of a schedule that wait for their turn, in the order of their moments."""
+        there = self.schedules.occurrences.get(key, {})
+        records = (there[at] for at in sorted(self.schedules.waiting.get(key, ())) if at in there)
+        rows = ((record, self.jobs.get(record.key)) for record in records)
+        return [
+            Waiting(record.at_us, record.trigger, record.key, row.envelope.lane, row.envelope.priority)
+            for record, row in rows
+            if row is not None and self._waits(row, now)
+        ]
+
+    def _waits(self, row: JobRow, now: int) -> bool:
+        """One that was held back still waits, on the master or already in the memory of an owner."""
+        if row.envelope.expires_us is not None and row.envelope.expires_us <= now:
             return False
-        waited = earlier.status is JobStatus.HELD_ON_MASTER
-        self._cancel_row(earlier, now)
-        return waited
+        if row.status is JobStatus.HELD_ON_MASTER:
+            return row.reason != UNROUTABLE and row.due_us <= now + overlap.WAIT_US
+        return row.status is JobStatus.QUEUED and row.suspect
 
-    def _is_passed_over(self, key: ScheduleKey, row: JobRow) -> bool:
-        """Whether an earlier one waits, whose turn comes before this one's."""
-        if row.envelope.overlap != Overlap.QUEUE:
-            return False
-        at, there = row.envelope.scheduled_us, self.schedules.occurrences.get(key, {})
-        before = (there[one] for one in self.schedules.waiting.get(key, ()) if one < at and one in there)
-        return any(self._waits(self.jobs.get(record.key)) for record in before)
+    def _hold_back(self, schedule: Schedule, row: JobRow, now: int) -> None:
+        self.schedules.waiting.setdefault(schedule.key, set()).add(row.envelope.scheduled_us)
+        expires_us, payload = overlap.patient(row.envelope, row.payload, schedule.template)
+        envelope = replace(row.envelope, expires_us=expires_us)
+        self.jobs.change(row, suspect=True, envelope=envelope, payload=payload)
+        self._hold(row, now, due_us=now + overlap.WAIT_US, reason=OVERLAP)
 
-    def _hold_back(self, key: ScheduleKey, row: JobRow, now: int) -> None:
-        if row.envelope.overlap == Overlap.SKIP:
-            self.jobs.change(
-                row, status=JobStatus.CANCELLED, bucket=None, gen=row.gen + 1, touched_us=now, finished_us=now,
-                reason=OVERLAP,
-            )  # fmt: skip
-            self._tell(row)
-            return
-        self.schedules.waiting.setdefault(key, set()).add(row.envelope.scheduled_us)
-        self.jobs.change(row, suspect=True)
-        self._hold(row, now, due_us=now + WAIT_US, reason=OVERLAP)
+    def _skip(self, row: JobRow, now: int) -> None:
+        self.jobs.change(
+            row, status=JobStatus.CANCELLED, bucket=None, gen=row.gen + 1, touched_us=now, finished_us=now,
+            reason=OVERLAP,
+        )  # fmt: skip
+        self._tell(row)
 
     async def release_occurrence(self, key: ScheduleKey, job: JobKey) -> bool:
         self._begin()
@@ -175,23 +198,17 @@ class Occurrences(Schedules, Claims):
         if ended is not None and not ended.status.is_final:
             return False
         self.schedules.put(replace(schedule, current_job=None))
-        return self._release_next(key, now)
+        return self._release_next(schedule, now)
 
-    def _release_next(self, key: ScheduleKey, now: int) -> bool:
-        there = self.schedules.occurrences.get(key, {})
-        waiting = self.schedules.waiting.get(key, set())
-        for at in sorted(waiting):
-            row = self.jobs.get(there[at].key) if at in there else None
-            if row is not None and self._waits(row):
-                self._hold(row, now, due_us=now)
-                return True
-            waiting.discard(at)
-        return False
+    def _release_next(self, schedule: Schedule, now: int) -> bool:
+        waiting = self._waiting(schedule.key, now)
+        self.schedules.waiting[schedule.key] = {one.at_us for one in waiting}
+        due, skipped = overlap.let_go(schedule.rule.overlap, waiting)
+        for row in self._rows_of(skipped):
+            self._skip(row, now)
+        for row in self._rows_of(due):
+            self._hold(row, now, due_us=now)
+        return bool(due)
 
-    def _waits(self, row: JobRow | None) -> bool:
-        """One that was held back still waits, on the master or already in the memory of an owner."""
-        if row is None:
-            return False
-        if row.status is JobStatus.HELD_ON_MASTER:
-            return row.reason != UNROUTABLE
-        return row.status is JobStatus.QUEUED and row.suspect
+    def _rows_of(self, waiting: Sequence[Waiting]) -> list[JobRow]:
+        return [row for row in (self.jobs.get(one.job) for one in waiting) if row is not None]

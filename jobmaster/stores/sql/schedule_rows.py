@@ -57,7 +57,7 @@ def schedule_of(row: Row) -> Schedule:
         key=ScheduleKey(key),
         name=name,
         kind=ScheduleKind(kind),
-        rule=_decoder.decode(rule),
+        rule=terms_of(rule),
         task=task,
         template=template,
         lane=lane,
@@ -76,6 +76,11 @@ def schedule_of(row: Row) -> Schedule:
         ended_us=ended_us,
         current_job=current_job,
     )
+
+
+def terms_of(rule: bytes) -> Rule:
+    """The column `rule` as a value."""
+    return _decoder.decode(rule)
 
 
 def occurrence_of(row: Row) -> OccurrenceRecord:

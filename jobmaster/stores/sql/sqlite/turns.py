@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobmaster.model.reasons import OVERLAP
-from jobmaster.model.schedule import Overlap
-from jobmaster.model.states import CancelOutcome
-from jobmaster.rules.overlap import WAIT_US
-from jobmaster.stores.sql.job_rows import CANCELLED, HELD
+from jobmaster.model.schedule import Overlap, Trigger
+from jobmaster.rules import overlap
+from jobmaster.rules.overlap import WAIT_US, Holder, Others, Turn, Waiting
+from jobmaster.stores.sql.job_rows import FINAL, HELD
+from jobmaster.stores.sql.schedule_rows import terms_of
 from jobmaster.stores.sql.sqlite.cancel import cancel
-from jobmaster.stores.sql.sqlite.recover import tell_client
+from jobmaster.stores.sql.sqlite.recover import tell_client, tell_ended
 from jobmaster.stores.sql.sqlite.rows import states
 
 if TYPE_CHECKING:
@@ -19,77 +19,115 @@ if TYPE_CHECKING:
     from jobmaster.model.schedule import ScheduleKey
     from jobmaster.stores.sql.sqlite.transaction import Transaction
 
-CURRENT = "SELECT current_job FROM jm_schedule WHERE id = ?"
+CURRENT = "SELECT current_job, rule, template FROM jm_schedule WHERE id = ?"
+HOLDER = """
+SELECT status, scheduled_us, trigger_kind, reason = 'unroutable', suspect, started_us FROM jm_job WHERE id = ?
+"""
 TAKE = "UPDATE jm_schedule SET current_job = ? WHERE id = ?"
 MARK = "UPDATE jm_occurrence SET waits = 1 WHERE schedule = ? AND at_us = ? AND job_id = ?"
+MARKED = "SELECT waits FROM jm_occurrence WHERE schedule = ? AND at_us = ? AND job_id = ?"
 UNMARK = "UPDATE jm_occurrence SET waits = 0 WHERE schedule = ? AND at_us = ? AND waits = 1"
 PUT_OFF = """
-UPDATE jm_job SET status = ?, bucket = NULL, gen = gen + 1, nonce = NULL, due_us = coalesce(?, due_us), touched_us = ?,
-    finished_us = ?, suspect = 1, reason = ? WHERE id = ?
+UPDATE jm_job SET status = 2, bucket = NULL, gen = gen + 1, nonce = NULL, due_us = ?, touched_us = ?, suspect = 1,
+    reason = 'overlap', expires_us = ?, payload = ? WHERE id = ?
 """
-WAITING = """
-SELECT o.at_us, j.id, j.status = 2 AND j.reason <> 'unroutable' OR j.status = 6 AND j.suspect = 1
-FROM jm_occurrence o LEFT JOIN jm_job j ON j.id = o.job_id WHERE o.schedule = ? AND o.waits = 1 ORDER BY o.at_us
+SKIP = """
+UPDATE jm_job SET status = 8, bucket = NULL, gen = gen + 1, nonce = NULL, touched_us = ?1, finished_us = ?1,
+    reason = 'overlap' WHERE id = ?2
 """
-FIRST_WAITING = """
-SELECT o.at_us FROM jm_occurrence o JOIN jm_job j ON j.id = o.job_id
-WHERE o.schedule = ? AND o.waits = 1 AND (j.status = 2 AND j.reason <> 'unroutable' OR j.status = 6 AND j.suspect = 1)
-ORDER BY o.at_us LIMIT 1
+LET_GO = """
+UPDATE jm_job SET status = 2, bucket = NULL, gen = gen + 1, nonce = NULL, due_us = ?1, touched_us = ?1, reason = ''
+WHERE id = ?2
+"""
+# One that was given another time by a person, has expired, or has no task is in nobody's way.
+WAITS = """
+(j.status = 2 AND j.reason <> 'unroutable' AND j.due_us <= ?2 + ?3 OR j.status = 6 AND j.suspect = 1)
+AND (j.expires_us IS NULL OR j.expires_us > ?2)
+"""
+# CROSS: from the few that are marked, always.
+THOSE = f"""
+FROM jm_occurrence o CROSS JOIN jm_job j ON j.id = o.job_id WHERE o.schedule = ?1 AND o.waits = 1 AND {WAITS}
+"""
+WAITING = f"SELECT o.at_us, o.trigger_kind, j.id, j.lane, j.priority {THOSE} ORDER BY o.at_us"
+BEFORE = f"SELECT EXISTS (SELECT 1 {THOSE} AND o.at_us < ?4 AND j.lane = ?5 AND j.priority = ?6)"
+AFTER = f"SELECT EXISTS (SELECT 1 {THOSE} AND o.at_us > ?4 AND o.trigger_kind <> 4)"
+PLANNED = f"SELECT count(*) {THOSE} AND o.trigger_kind = 2"
+STALE = f"""
+SELECT o.at_us FROM jm_occurrence o LEFT JOIN jm_job j ON j.id = o.job_id
+WHERE o.schedule = ?1 AND o.waits = 1 AND (j.id IS NULL OR NOT ({WAITS}))
 """
 
 
 def is_held_back(transaction: Transaction, start: Start) -> bool:
-    """Whether an occurrence that has a row and would start now may not, because an earlier one has not ended.
+    """Whether an occurrence that has a row and would start now may not, because another one has the turn.
 
     Else it is its turn.
     """
-    key = start.envelope.schedule
+    envelope, key = start.envelope, start.envelope.schedule
     row = transaction.row(CURRENT, (key,))
-    if row is None:
+    if row is None or row[0] == start.key:
         return False
-    current: JobKey | None = row[0]
-    is_ones_turn = current in (None, start.key) or _has_made_way(transaction, current, start)
-    if not is_ones_turn or _is_passed_over(transaction, start):
-        _put_off(transaction, start)
-        return True
-    if current != start.key:
+    current, rule, template = row
+    others, limit = _others(transaction, start), terms_of(rule).misfire_limit
+    holder = _holder(transaction, current)
+    told, cancels = overlap.turn(envelope, holder, others, limit=limit)
+    if cancels:
+        cancel(transaction, current)
+    if told is Turn.TAKEN:
         transaction.execute(TAKE, (start.key, key))
-        transaction.execute(UNMARK, (key, start.envelope.scheduled_us))
-    return False
-
-
-def _is_passed_over(transaction: Transaction, start: Start) -> bool:
-    """Whether an earlier one waits, whose turn comes before this one's."""
-    envelope = start.envelope
-    if envelope.overlap != Overlap.QUEUE:
-        return False
-    first = transaction.row(FIRST_WAITING, (envelope.schedule,))
-    return first is not None and bool(first[0] < envelope.scheduled_us)
-
-
-def _has_made_way(transaction: Transaction, current: JobKey | None, start: Start) -> bool:
-    earlier = None if current is None else states(transaction, [current]).get(current)
-    if earlier is None or earlier.final:
-        return True
-    if start.envelope.overlap != Overlap.CANCEL_PREVIOUS:
-        return False
-    waited = earlier.status == HELD
-    return cancel(transaction, earlier.key).outcome is CancelOutcome.CANCELLED and waited
-
-
-def _put_off(transaction: Transaction, start: Start) -> None:
-    envelope, now_us = start.envelope, transaction.now_us
-    if envelope.overlap == Overlap.SKIP:
-        transaction.execute(PUT_OFF, (CANCELLED, None, now_us, now_us, OVERLAP, start.key))
+        transaction.execute(UNMARK, (key, envelope.scheduled_us))
+    elif told is Turn.SKIPPED:
+        transaction.execute(SKIP, (transaction.now_us, start.key))
         tell_client(transaction, envelope)
-        return
-    transaction.execute(PUT_OFF, (HELD, now_us + WAIT_US, now_us, None, OVERLAP, start.key))
+    else:
+        _put_off(transaction, start, template)
+    return told is not Turn.TAKEN
+
+
+def _holder(transaction: Transaction, current: JobKey | None) -> Holder | None:
+    """The run that has the turn, where it bars others."""
+    row = None if current is None else transaction.row(HOLDER, (current,))
+    if row is None or row[0] in FINAL:
+        return None
+    status, at_us, trigger, is_unroutable, suspect, started_us = row
+    is_held, was_requeued = status == HELD, not suspect and started_us is None
+    if not overlap.bars(is_held=is_held, is_unroutable=bool(is_unroutable), was_requeued=was_requeued):
+        return None
+    return Holder(at_us, is_held, trigger == Trigger.BACKFILL)
+
+
+def _others(transaction: Transaction, start: Start) -> Others:
+    """Those that wait, as far as its policy asks about them."""
+    envelope = start.envelope
+    asked = (envelope.schedule, transaction.now_us, WAIT_US)
+    if envelope.overlap == Overlap.CANCEL_PREVIOUS:
+        return Others(after=_holds(transaction, AFTER, (*asked, envelope.scheduled_us)))
+    if envelope.overlap != Overlap.QUEUE:
+        return Others()
+    place = (envelope.scheduled_us, envelope.lane, envelope.priority)
+    is_marked = _holds(transaction, MARKED, (envelope.schedule, envelope.scheduled_us, start.key))
+    return Others(
+        before=_holds(transaction, BEFORE, (*asked, *place)),
+        is_marked=is_marked,
+        planned=0 if is_marked else transaction.rows(PLANNED, asked)[0][0],
+    )
+
+
+def _holds(transaction: Transaction, statement: str, values: tuple[object, ...]) -> bool:
+    row = transaction.row(statement, values)
+    return row is not None and bool(row[0])
+
+
+def _put_off(transaction: Transaction, start: Start, template: bytes) -> None:
+    envelope, now_us = start.envelope, transaction.now_us
+    expires_us, payload = overlap.patient(envelope, start.payload, template)
+    transaction.execute(PUT_OFF, (now_us + WAIT_US, now_us, expires_us, payload, start.key))
     transaction.execute(MARK, (envelope.schedule, envelope.scheduled_us, start.key))
     transaction.topics.add("held")
 
 
 def release_occurrence(transaction: Transaction, key: ScheduleKey, job: JobKey) -> bool:
-    """The run that held the schedule has ended: the earliest that waits is due now."""
+    """The run that held the schedule has ended: of those that wait, whose turn it is is due now."""
     row = transaction.row(CURRENT, (key,))
     if row is None or row[0] != job:
         return False
@@ -97,11 +135,15 @@ def release_occurrence(transaction: Transaction, key: ScheduleKey, job: JobKey) 
     if ended is not None and not ended.final:
         return False
     transaction.execute(TAKE, (None, key))
-    for at_us, waiting, waits in transaction.rows(WAITING, (key,)):
-        if not waits:
-            transaction.execute(UNMARK, (key, at_us))
-        else:
-            transaction.execute(PUT_OFF, (HELD, transaction.now_us, transaction.now_us, None, "", waiting))
-            transaction.topics.add("held")
-            return True
-    return False
+    now_us = transaction.now_us
+    for (at_us,) in transaction.rows(STALE, (key, now_us, WAIT_US)):
+        transaction.execute(UNMARK, (key, at_us))
+    waiting = [Waiting(*found) for found in transaction.rows(WAITING, (key, now_us, WAIT_US))]
+    due, skipped = overlap.let_go(terms_of(row[1]).overlap, waiting)
+    for one in skipped:
+        transaction.execute(SKIP, (now_us, one.job))
+    tell_ended(transaction, [one.job for one in skipped])
+    for one in due:
+        transaction.execute(LET_GO, (now_us, one.job))
+        transaction.topics.add("held")
+    return bool(due)
