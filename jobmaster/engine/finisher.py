@@ -133,9 +133,11 @@ class Finisher:
             first = await self._written(life, outcomes[:half], ended=ended)
             return first and await self._written(life, outcomes[half:], ended=ended)
 
-    def _tell_refused(self, life: Life, answers: Sequence[Settled]) -> None:
+    def _tell_refused(self, life: Life, outcomes: Sequence[Outcome], answers: Sequence[Settled]) -> None:
         """What another assignment of the job has overtaken: its outcome came too late, and counts for nothing."""
-        refused = [answer.done for answer in answers].count(False)
+        if all(answer.done for answer in answers):
+            return
+        refused = sum(not a.done and not _is_known(o) for o, a in zip(outcomes, answers, strict=True))
         if refused:
             logger.warning("outcomes_refused bucket=%d epoch=%d count=%d", life.bucket.id, life.bucket.epoch, refused)
 
@@ -153,7 +155,7 @@ class Finisher:
                 continue
             try:
                 if ended is None:
-                    self._tell_refused(life, await self._store.settle(life.fence, outcomes))
+                    self._tell_refused(life, outcomes, await self._store.settle(life.fence, outcomes))
                 else:
                     await self._store.set_free(life.fence, outcomes, ended=ended)
             except Refused as answer:
@@ -176,6 +178,11 @@ def _each_once(items: list[Item]) -> tuple[list[Item], list[Item]]:
     first: dict[bytes, Item] = {}
     again = [item for item in items if first.setdefault(item[0].key, item) is not item]
     return list(first.values()), again
+
+
+def _is_known(outcome: Outcome) -> bool:
+    """Of a job that was cancelled before it started its row said so before: by that its owner knew."""
+    return outcome.status is JobStatus.CANCELLED and outcome.started_us is None
 
 
 def _failed(outcome: Outcome, error: Exception) -> Outcome:

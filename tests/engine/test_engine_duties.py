@@ -144,6 +144,18 @@ class TestCancel:
         assert [str(state.status) for state in states] == ["Succeeded", "Cancelled"]
         assert started == [1]
 
+    async def test_a_claimed_job_that_is_cancelled_is_no_outcome_that_was_refused(
+        self, store: Store, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        job = new_job("at_once", delay=5.0)
+        await store.hold([job])
+        async with running_engine(store, FunctionWorkload(at_once)) as running:
+            await until(lambda: len(running.engine.waiting) == 1)
+            assert (await store.cancel(job.key)).outcome is CancelOutcome.REQUESTED
+            await until(lambda: not running.engine.waiting)
+            await until(running.engine.finisher.idle)
+        assert "outcomes_refused" not in caplog.text
+
     async def test_a_held_job_is_cancelled_for_certain(self, store: Store) -> None:
         job = new_job("at_once", 1, delay=3600)
         await store.hold([job])
