@@ -6,21 +6,14 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from jobmaster.model.schedule import Overlap
 from jobmaster.rules import schedule_changes
 from jobmaster.rules.schedule_changes import Changed, Drop
-from jobmaster.stores.memory.occurrences import Occurrences
-from jobmaster.stores.memory.runs import Runs
 from jobmaster.stores.memory.schedules import Schedules
 from jobmaster.stores.sql.postgresql import occurrences as postgresql_occurrences
 from jobmaster.stores.sql.postgresql import schedules as postgresql_schedules
-from jobmaster.stores.sql.postgresql import turns as postgresql_turns
 from jobmaster.stores.sql.postgresql import upkeep as postgresql_upkeep
-from jobmaster.stores.sql.postgresql.turns import Turns
 from jobmaster.stores.sql.sqlite import occurrences as sqlite_occurrences
 from jobmaster.stores.sql.sqlite import schedules as sqlite_schedules
-from jobmaster.stores.sql.sqlite import start as sqlite_start
-from jobmaster.stores.sql.sqlite import turns as sqlite_turns
 from jobmaster.stores.sql.sqlite import upkeep as sqlite_upkeep
 from tests.conformance.mutants import Mutant, Patch, instead, nothing, text
 
@@ -81,9 +74,6 @@ REFUSED = "test_occurrences.test_a_plan_of_something_else_changes_nothing"
 EDITED = "test_schedules.test_an_edit_loses_no_moment_that_an_owner_has_already"
 ASLEEP = "test_occurrences.test_what_is_paused_parked_ended_or_in_nobodys_code_is_not_due"
 TWICE = "test_occurrences.test_a_moment_that_is_there_is_not_run_twice"
-WAITS = "test_turns.test_one_that_waits_has_its_turn_when_the_earlier_one_has_ended"
-EARLIEST = "test_turns.test_the_earliest_of_those_that_wait_is_due_at_once"
-TAKEN_BACK = "test_turns.test_one_that_waits_in_the_memory_of_an_owner_is_taken_back_for_its_turn"
 OLD = "test_occurrences.test_retention_takes_old_occurrences_and_schedules_that_ended_long_ago"
 EDIT = "test_schedules.test_an_edit_replaces_what_it_names_and_plans_anew"
 PAUSED = "test_schedules.test_what_an_owner_has_already_is_cancelled_and_remembered"
@@ -131,21 +121,6 @@ IN_MEMORY = [
         instead(Schedules, "_is_version", always),
         MEMORY,
     ),
-    mutant(
-        "turns",
-        "test_turns.test_one_that_meets_an_earlier_one_is_skipped",
-        instead(Runs, "_is_held_back", never),
-        MEMORY,
-    ),
-    mutant(
-        "the earlier one has ended", WAITS, instead(Occurrences, "_has_made_way", always), MEMORY, overlap=Overlap.QUEUE
-    ),
-    mutant(
-        "only those that wait",
-        "test_turns.test_a_cancelled_waiting_one_does_not_have_a_turn",
-        instead(Occurrences, "_waits", always),
-        MEMORY,
-    ),
 ]
 
 STATEMENTS = [
@@ -172,35 +147,6 @@ STATEMENTS = [
         "run now is no part of a plan",
         EDITED,
         text(postgresql_schedules, "CLAIMED_AHEAD", "o.trigger_kind = 2 AND", ""),
-    ),
-    on_sqlite(
-        "what was told to wait is another assignment",
-        WAITS,
-        text(sqlite_turns, "PUT_OFF", "gen = gen + 1", "gen = gen"),
-        overlap=Overlap.QUEUE,
-    ),
-    on_sqlite(
-        "it starts by a guarded start",
-        WAITS,
-        text(sqlite_turns, "PUT_OFF", "suspect = 1", "suspect = 0"),
-        overlap=Overlap.QUEUE,
-    ),
-    on_sqlite("who waits is remembered", EARLIEST, text(sqlite_turns, "MARK", "waits = 1", "waits = 0")),
-    on_postgresql("who waits is remembered", EARLIEST, text(postgresql_turns, "MARK", "waits = 1", "waits = 0")),
-    on_sqlite(
-        "it waits in an owner's memory",
-        TAKEN_BACK,
-        text(sqlite_turns, "WAITING", "j.status = 6 AND", "j.status = 0 AND"),
-    ),
-    on_postgresql(
-        "it waits in an owner's memory",
-        TAKEN_BACK,
-        text(postgresql_turns, "WAITING", "status = 6 AND", "status = 0 AND"),
-    ),
-    on_sqlite(
-        "only those that wait",
-        "test_turns.test_a_cancelled_waiting_one_does_not_have_a_turn",
-        text(sqlite_turns, "WAITING", "j.status = 2 AND j.reason <> 'unroutable'", "j.status > 0"),
     ),
     on_sqlite(
         "missed is no failure",
@@ -256,12 +202,6 @@ LOCKS = [
         POSTGRESQL,
     ),
     on_postgresql(
-        "a schedule is held while its turn is given",
-        "test_schedule_locks.test_two_owners_cannot_both_have_the_turn",
-        text(postgresql_turns, "CURRENT", "FOR NO KEY UPDATE", ""),
-        overlap=Overlap.SKIP,
-    ),
-    on_postgresql(
         "planners skip what another one takes",
         "test_schedule_locks.test_nobody_waits_for_what_another_planner_takes",
         text(postgresql_occurrences, "DUE", "SKIP LOCKED", ""),
@@ -284,46 +224,4 @@ REPLANNED = [
     ),
 ]
 
-PASSED_OVER = "test_turns.test_a_later_one_waits_for_an_earlier_one_that_waits"
-
-FUNCTIONS = [
-    mutant("nobody is passed over", PASSED_OVER, instead(Occurrences, "_is_passed_over", never), MEMORY),
-    mutant("nobody is passed over", PASSED_OVER, instead(sqlite_turns, "_is_passed_over", never), SQLITE),
-    mutant("nobody is passed over", PASSED_OVER, instead(Turns, "_is_passed_over", never), POSTGRESQL),
-    mutant(
-        "turns",
-        "test_turns.test_one_that_meets_an_earlier_one_is_skipped",
-        instead(sqlite_start, "is_held_back", never),
-        SQLITE,
-    ),
-    mutant(
-        "turns",
-        "test_turns.test_one_that_meets_an_earlier_one_is_skipped",
-        instead(Turns, "holds_back", never),
-        POSTGRESQL,
-    ),
-    mutant(
-        "early rows ask for no turn",
-        "test_turns.test_early_rows_ask_for_no_turn",
-        instead(sqlite_start, "asks_for_turn", always),
-        SQLITE,
-    ),
-    mutant(
-        "early rows ask for no turn",
-        "test_turns.test_early_rows_ask_for_no_turn",
-        instead(postgresql_turns, "asks_for_turn", always),
-        POSTGRESQL,
-    ),
-    mutant(
-        "the earlier one has ended",
-        WAITS,
-        instead(sqlite_turns, "_has_made_way", always),
-        SQLITE,
-        overlap=Overlap.QUEUE,
-    ),
-    mutant(
-        "the earlier one has ended", WAITS, instead(Turns, "_has_made_way", always), POSTGRESQL, overlap=Overlap.QUEUE
-    ),
-]
-
-SCHEDULES = [*RULES, *REPLANNED, *IN_MEMORY, *STATEMENTS, *LOCKS, *FUNCTIONS]
+SCHEDULES = [*RULES, *REPLANNED, *IN_MEMORY, *STATEMENTS, *LOCKS]

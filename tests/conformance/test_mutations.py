@@ -20,13 +20,14 @@ from tests.conformance.mutants_postgresql_jobs import POSTGRESQL_JOBS
 from tests.conformance.mutants_postgresql_leases import POSTGRESQL_LEASES
 from tests.conformance.mutants_schedules import SCHEDULES
 from tests.conformance.mutants_sqlite import SQLITE
+from tests.conformance.mutants_turns import TURNS
 
 NOTICED = (AssertionError, JobMasterError, ValueError, pytest.fail.Exception)
 """How a case fails: it sees something else than it expects. Anything else is a broken mutant."""
 
 CASES = [
     pytest.param(mutant, adapter, id=f"{adapter}-{mutant.guard}-{mutant.noticed_by.split('.')[1]}")
-    for mutant in [*MEMORY, *SQLITE, *POSTGRESQL_AGENT, *POSTGRESQL_JOBS, *POSTGRESQL_LEASES, *SCHEDULES]
+    for mutant in [*MEMORY, *SQLITE, *POSTGRESQL_AGENT, *POSTGRESQL_JOBS, *POSTGRESQL_LEASES, *SCHEDULES, *TURNS]
     for adapter in mutant.adapters
 ]
 

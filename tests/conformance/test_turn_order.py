@@ -18,6 +18,7 @@ from tests.conformance.schedule_cases import (
     alone,
     apply,
     begins,
+    changed,
     ended,
     in_memory,
     known,
@@ -261,12 +262,14 @@ async def test_a_queue_has_an_end(cluster: Cluster) -> None:
     cluster.later(1)
     jobs = {job.key: job for job in (await cluster.claim(bucket)).jobs}
     keys = [ordered.job.key, *(occurrence_key(schedule.key, NOON + number) for number in range(1, 5))]
-    verdicts = await cluster.store.take_over(bucket.fence, [start_of(jobs[key]) for key in keys[:4]])
+    assert not await begins(cluster, bucket, jobs[keys[0]])
+    verdicts = await cluster.store.take_over(bucket.fence, [start_of(jobs[key]) for key in keys[1:4]])
     assert not any(verdict.yes for verdict in verdicts)
     assert [await waits(cluster, key) for key in keys[:4]] == [True, True, True, False]
     assert not await begins(cluster, bucket, jobs[keys[4]])
     assert await skipped(cluster, keys[3])
     assert await skipped(cluster, keys[4])
+    await changed(cluster, schedule, rule=msgspec.structs.replace(rule, misfire_limit=1))
     cluster.later(30)
     again = {job.key: job for job in (await cluster.claim(bucket)).jobs}
     for key in keys[:3]:

@@ -52,10 +52,7 @@ WAITING = f"SELECT o.at_us, o.trigger_kind, j.id, j.lane, j.priority {THOSE} ORD
 BEFORE = f"SELECT EXISTS (SELECT 1 {THOSE} AND o.at_us < ?4 AND j.lane = ?5 AND j.priority = ?6)"
 AFTER = f"SELECT EXISTS (SELECT 1 {THOSE} AND o.at_us > ?4 AND o.trigger_kind <> 4)"
 PLANNED = f"SELECT count(*) {THOSE} AND o.trigger_kind = 2"
-STALE = f"""
-SELECT o.at_us FROM jm_occurrence o LEFT JOIN jm_job j ON j.id = o.job_id
-WHERE o.schedule = ?1 AND o.waits = 1 AND (j.id IS NULL OR NOT ({WAITS}))
-"""
+ALL_MARKED = "SELECT at_us FROM jm_occurrence WHERE schedule = ? AND waits = 1"
 
 
 def is_held_back(transaction: Transaction, start: Start) -> bool:
@@ -136,9 +133,10 @@ def release_occurrence(transaction: Transaction, key: ScheduleKey, job: JobKey) 
         return False
     transaction.execute(TAKE, (None, key))
     now_us = transaction.now_us
-    for (at_us,) in transaction.rows(STALE, (key, now_us, WAIT_US)):
-        transaction.execute(UNMARK, (key, at_us))
     waiting = [Waiting(*found) for found in transaction.rows(WAITING, (key, now_us, WAIT_US))]
+    marked = {at_us for (at_us,) in transaction.rows(ALL_MARKED, (key,))}
+    for at_us in marked.difference(one.at_us for one in waiting):
+        transaction.execute(UNMARK, (key, at_us))
     due, skipped = overlap.let_go(terms_of(row[1]).overlap, waiting)
     for one in skipped:
         transaction.execute(SKIP, (now_us, one.job))
