@@ -94,7 +94,8 @@ def _watch(sent: Sequence[Sent], heartbeats: Heartbeats, worker: WorkerProcess, 
             if not worker.is_alive:
                 raise worker.ended()
             to_cancel = [one for one in to_cancel if not _cancelled(one)]
-            if show() == len(sent) and len(heartbeats.ended()) >= LEAST:
+            has_fired = len(heartbeats.ended()) >= LEAST  # asked first: what is shown is never older
+            if show() == len(sent) and has_fired:
                 return
             time.sleep(LOOK_EVERY)
 
