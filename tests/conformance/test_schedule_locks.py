@@ -9,14 +9,16 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from jobmaster.model.schedule import Overlap, occurrence_key
+from jobmaster.model.schedule import Overlap, Schedule, ScheduleStatus, occurrence_key
 from jobmaster.model.states import JobStatus
 from tests.conformance.adapters import with_locks
 from tests.conformance.cluster import NOON, SECOND, Cluster, outcome_of, start_of
 from tests.conformance.conftest import made
 from tests.conformance.schedule_cases import (
     EVERY_HOUR,
+    EVERY_MINUTE,
     MINUTE,
     added,
     alone,
@@ -127,6 +129,67 @@ async def test_a_run_that_ends_while_another_is_told_to_wait_lets_that_go(cluste
     assert await ending is not yes, "either it began, or it was told to wait and is let go"
     row = await cluster.row(second.key)
     assert row.status is JobStatus.PROCESSING if yes else row.due_us <= cluster.now_us
+
+
+async def test_a_start_waits_for_a_plan_or_an_end_of_its_schedule(cluster: Cluster) -> None:
+    schedule = await planned(cluster, await alone(cluster, Overlap.QUEUE), NOON, NOON + 1)
+    bucket = await cluster.bucket(await cluster.worker(lanes=("mail",)), lane="mail", priority=4)
+    cluster.later(1)
+    jobs = {job.key: job for job in (await cluster.claim(bucket)).jobs}
+    first, second = (jobs[occurrence_key(schedule.key, NOON + number)] for number in (0, 1))
+    for job, beside in ((first, apply(cluster, plan_of(schedule, NOON + MINUTE))), (second, ending(cluster, schedule))):
+        holding = await _begun(cluster, beside)
+        starting = asyncio.create_task(cluster.store.take_over(bucket.fence, [start_of(job)]))
+        await cluster.commits.turn()
+        assert not starting.done()
+        await cluster.commits.let_go()
+        assert (await starting)[0].yes is (job is first)
+        await holding
+    assert (await cluster.row(second.key)).reason == "overlap"
+
+
+async def ending(cluster: Cluster, schedule: Schedule) -> None:
+    await changed(cluster, schedule, status=ScheduleStatus.CANCELED)
+
+
+async def test_verbs_about_the_same_runs_do_not_wait_for_each_other_in_a_circle(cluster: Cluster) -> None:
+    """Two schedules, two owners with runs of both in one batch, and whoever else holds their rows."""
+    rules = [await alone(cluster, Overlap.CANCEL_PREVIOUS), await queue(cluster)]
+    moments_of = [NOON + number for number in range(6)]
+    for index, schedule in enumerate(rules):
+        rules[index] = await planned(cluster, schedule, *moments_of)
+    worker = await cluster.worker(lanes=("mail",))
+    buckets = [await cluster.bucket(worker, lane="mail", priority=4) for _ in range(2)]
+    cluster.later(1)
+    found = (await cluster.claim(buckets[0])).jobs
+    firsts = [job for job in found if job.key in {occurrence_key(one.key, NOON) for one in rules}]
+    begun = await cluster.store.take_over(buckets[0].fence, [start_of(job) for job in firsts])
+    assert [verdict.yes for verdict in begun] == [True, True]
+    rest = [start_of(job) for job in found if job not in firsts]
+    stores = [await cluster.other() for _ in range(6)]
+    async with asyncio.timeout(20):
+        await asyncio.gather(
+            stores[0].take_over(buckets[0].fence, rest[: len(rest) // 2]),
+            stores[1].take_over(buckets[0].fence, list(reversed(rest[len(rest) // 2 :]))),
+            stores[2].settle(buckets[0].fence, [outcome_of(job) for job in reversed(firsts)]),
+            apply(cluster, *(plan_of(one, NOON + MINUTE) for one in reversed(rules)), store=stores[3]),
+            *(stores[4].release_occurrence(schedule.key, job.key) for schedule in rules for job in firsts),
+            *(stores[5].cancel(start.key) for start in rest[:2]),
+            *(changed(cluster, schedule, paused=True) for schedule in reversed(rules)),
+            stores[5].purge_schedules(before_us=NOON + 3, limit=100),
+        )
+    for schedule in rules:
+        holder = (await known(cluster, schedule)).current_job
+        running_now = [
+            start.key
+            for start in rest
+            if start.envelope.schedule == schedule.key and (await cluster.row(start.key)).status is JobStatus.PROCESSING
+        ]
+        assert running_now in ([], [holder]), "never two at once"
+
+
+async def queue(cluster: Cluster) -> Schedule:
+    return await added(cluster, "queue", rule=replace(EVERY_MINUTE, overlap=Overlap.QUEUE))
 
 
 @pytest.mark.parametrize("cluster", [name for name in with_locks() if name.startswith("postgresql")], indirect=True)

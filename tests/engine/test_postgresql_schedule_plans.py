@@ -29,6 +29,9 @@ STATEMENTS = {
     "planned ahead": schedules.PLANNED_AHEAD,
     "claimed ahead": schedules.CLAIMED_AHEAD,
     "latest": schedules.LATEST,
+    "jittered": schedules.JITTERED,
+    "taken back": occurrences.TAKEN_BACK,
+    "instead": occurrences.INSTEAD,
     "forget": schedules.FORGET,
     "current": turns.CURRENT,
     "take": turns.TAKE,
@@ -36,7 +39,8 @@ STATEMENTS = {
     "marked": turns.MARKED,
     "unmark": turns.UNMARK,
     "waiting": turns.WAITING,
-    "first waiting": turns.FIRST_WAITING,
+    "holders": turns.HOLDERS,
+    "others": turns.OTHERS,
 }
 LARGE = ("jm_schedule", "jm_occurrence", "jm_job")
 WITHOUT_CONDITION = {"jm_occurrence_waits"}

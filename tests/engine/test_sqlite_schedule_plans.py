@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 
@@ -27,6 +28,8 @@ STATEMENTS = {
     "planned ahead": schedules.PLANNED_AHEAD,
     "claimed ahead": schedules.CLAIMED_AHEAD,
     "latest": schedules.LATEST,
+    "taken back": occurrences.TAKEN_BACK,
+    "instead": occurrences.INSTEAD,
     "forget": schedules.FORGET,
     "current": turns.CURRENT,
     "take": turns.TAKE,
@@ -34,7 +37,14 @@ STATEMENTS = {
     "unmark": turns.UNMARK,
     "put off": turns.PUT_OFF,
     "waiting": turns.WAITING,
-    "first waiting": turns.FIRST_WAITING,
+    "holder": turns.HOLDER,
+    "marked": turns.MARKED,
+    "all marked": turns.ALL_MARKED,
+    "before mine": turns.BEFORE,
+    "after mine": turns.AFTER,
+    "how many are planned": turns.PLANNED,
+    "skip": turns.SKIP,
+    "let go": turns.LET_GO,
     "old occurrences": schedules.OLD_OCCURRENCES,
 }
 COUNT = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)"
@@ -69,10 +79,8 @@ def test_every_statement_finds_its_rows_by_an_index(database: sqlite3.Connection
     wrong = {}
     for name, statement in STATEMENTS.items():
         values = ["[]" if "json_each" in statement else 1] * statement.count("?")
-        numbered = "?1" in statement
-        steps = [
-            row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}", values[:2] if numbered else values)
-        ]
+        numbered = max(map(int, re.findall(r"\?(\d+)", statement)), default=None)
+        steps = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}", values[:numbered])]
         scans = [step for step in steps if step.startswith("SCAN") and "json_each" not in step]
         if any("jm_schedule_due" not in step for step in scans):
             wrong[name] = steps
