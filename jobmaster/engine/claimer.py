@@ -53,6 +53,7 @@ class Claimer:
         self._full: list[Life] = []
         self._in_reserve: set[Entry] = set()
         """Those that were claimed into a full buffer, and wait."""
+        self._then: list[Callable[[], None]] = []
         self.closed = False
         self.arrived: Callable[[list[Entry]], None] = lambda _entries: None
         self.unreadable: Callable[[Entry], None] = lambda _entry: None
@@ -60,6 +61,11 @@ class Claimer:
 
     def wake(self) -> None:
         """Held jobs may have come, or room for them."""
+        self._wake.set()
+
+    def after_claim(self, callback: Callable[[], None]) -> None:
+        """Call this after the next claim, whatever it brings."""
+        self._then.append(callback)
         self._wake.set()
 
     def room(self) -> None:
@@ -74,7 +80,13 @@ class Claimer:
         try:
             while True:
                 self._wake.clear()
-                if not self.closed and await self._claim():
+                then, self._then = self._then, []
+                try:
+                    more = not self.closed and await self._claim()
+                finally:
+                    for callback in then:
+                        callback()
+                if more:
                     continue
                 await self._sleep()
         finally:

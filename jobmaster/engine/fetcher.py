@@ -58,8 +58,13 @@ class Fetcher:
         self.unreadable: Callable[[Entry], None] = lambda _entry: None
 
     def opened(self, life: Life) -> None:
-        """A life was taken in: read it, and listen for its signals."""
+        """A life was taken in: read it, unless it is held back, and listen for its signals."""
         self._subscriptions[life.bucket.id] = self._store.subscribe(f"bucket:{life.bucket.id}", lambda: self.want(life))
+        self.want(life)
+
+    def release(self, life: Life) -> None:
+        """It is not held back any more. (It would be read in the next look at all lives, too.)"""
+        life.held_back = False
         self.want(life)
 
     def dropped(self, life: Life) -> None:
@@ -76,7 +81,7 @@ class Fetcher:
     def room(self) -> None:
         """Jobs left memory, or trust came back: lives that could not be read when it was wanted may be read now."""
         for life in self._lease.lives.values():
-            if (life.more or life.read_wanted) and self._has_room(life):
+            if (life.more or life.read_wanted) and self._has_room(life) and not life.held_back:
                 self._wake.set()
                 return
 
@@ -128,6 +133,9 @@ class Fetcher:
         for life in [] if self.closed else self._lease.open_lives():
             due = life.next_due_us is not None and life.next_due_us <= store_now + self._tuning.window_us
             life.read_wanted = life.read_wanted or poll
+            life.held_back = life.held_back and not poll
+            if life.held_back:
+                continue
             if (life.read_wanted or due or life.more) and self._has_room(life):
                 steps.append(self._guarded(life, self._read))
             if life.cursor is not None and self._reread_is_due(life, now):

@@ -105,8 +105,8 @@ class Life:
 
     __slots__ = (
         "_gone", "bucket", "completing", "cursor", "depth", "dropped", "entries", "fence", "full_reread_at",
-        "high_mark", "more", "next_due_us", "numbers", "open", "read_wanted", "reading", "reread_at", "rowless", "twins",
-        "unsettled", "waiting",
+        "held_back", "high_mark", "more", "next_due_us", "numbers", "open", "read_wanted", "reading", "reread_at",
+        "rowless", "twins", "unsettled", "waiting",
     )  # fmt: skip
 
     def __init__(self, bucket: Bucket) -> None:
@@ -129,6 +129,8 @@ class Life:
         """Taken in: may be read, and its jobs may start."""
         self.dropped = False
         self.read_wanted = True
+        self.held_back = False
+        """It is read after the next claim."""
         self.reading = asyncio.Lock()
         self.reread_at = 0.0
         """When (monotonic seconds) it is read again below the cursor, if it is still unsettled then."""

@@ -436,6 +436,10 @@ class Engine:
 
     def _opened(self, life: Life) -> None:
         self._check_ready()
+        if life.high_mark:
+            # What was interrupted for certain is held by now, and takes the free slots before what may have been.
+            life.held_back = True
+            self.claimer.after_claim(lambda: self.fetcher.release(life))
         self.fetcher.opened(life)
         self.claimer.wake()
 

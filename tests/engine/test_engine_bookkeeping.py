@@ -11,8 +11,11 @@ import msgspec
 
 from jobmaster.engine import life as life_module
 from jobmaster.engine import limits as limits_module
-from jobmaster.model.job import Fence, Start, Verdict
-from jobmaster.model.states import CancelOutcome, JobStatus
+from jobmaster.model.bucket import NewBucket
+from jobmaster.model.ids import new_job_key
+from jobmaster.model.job import Blame, Fence, Start, Verdict
+from jobmaster.model.states import CancelOutcome, JobStatus, WorkerMode
+from jobmaster.model.worker import Registration
 from jobmaster.ports.master import Claimed
 from tests.engine.one_engine import final, new_job, push, running_engine, until
 from tests.engine.pool_workload import FunctionWorkload
@@ -214,3 +217,27 @@ async def test_no_more_guarded_jobs_are_granted_than_slots_are_free(store: Any) 
         assert len(granted) == 2
         running_jobs.set()
         await final(store, *(job.key for job in jobs))
+
+
+async def test_what_was_interrupted_starts_before_what_waits_in_the_adopted_bucket(store: Any) -> None:
+    """However slowly the claim is answered: a bucket of a dead owner is read after it."""
+    order: list[object] = []
+
+    async def note(argument: object) -> None:
+        order.append(argument)
+
+    async def claim(*arguments: Any, **options: Any) -> Any:
+        await asyncio.sleep(0.1)
+        return await store.claim(*arguments, **options)
+
+    dying = Registration(name="dead", boot=1, agent="standalone", lanes=("",), mode=WorkerMode.FULL)
+    dead = (await store.register(dying)).worker
+    (bucket,) = await store.create_buckets(dead, [NewBucket(new_job_key().hex(), "standalone", "", 3)])
+    await store.fence(bucket.fence)
+    waiting, ran = [new_job("note", n) for n in range(3)], new_job("note", "ran")
+    await store.push(bucket.id, [*waiting, ran])
+    await store.start(bucket.fence, [Start(ran.key, 0, 1, ran.envelope, ran.payload, due_us=1)])
+    await store.end_worker(dead, blame=[Blame(ran.key, "SIGKILL")])
+    async with running_engine(Wrapped(store, claim=claim), FunctionWorkload(note), slots=1):
+        await final(store, ran.key, *(job.key for job in waiting))
+    assert order == ["ran", 0, 1, 2]
