@@ -49,8 +49,8 @@ THOSE = f"""
 FROM jm_occurrence o CROSS JOIN jm_job j ON j.id = o.job_id WHERE o.schedule = ?1 AND o.waits = 1 AND {WAITS}
 """
 WAITING = f"SELECT o.at_us, o.trigger_kind, j.id, j.lane, j.priority {THOSE} ORDER BY o.at_us"
-BEFORE = f"SELECT EXISTS (SELECT 1 {THOSE} AND o.at_us < ?4 AND j.lane = ?5 AND j.priority = ?6)"
-AFTER = f"SELECT EXISTS (SELECT 1 {THOSE} AND o.at_us > ?4 AND o.trigger_kind <> 4)"
+BEFORE = f"SELECT 1 {THOSE} AND o.at_us < ?4 AND j.lane = ?5 AND j.priority = ?6 ORDER BY o.at_us LIMIT 1"
+AFTER = f"SELECT 1 {THOSE} AND o.at_us > ?4 AND o.trigger_kind <> 4 LIMIT 1"
 PLANNED = f"SELECT count(*) {THOSE} AND o.trigger_kind = 2"
 ALL_MARKED = "SELECT at_us FROM jm_occurrence WHERE schedule = ? AND waits = 1"
 
