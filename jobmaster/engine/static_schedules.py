@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("jobmaster.engine")
 
 _AT_ONCE = 200
+_FRESH = 0.7
+"""What another worker kept in so much of a period is not written once more; a worker alone always writes."""
 
 
 class StaticSchedules:
@@ -79,6 +81,7 @@ class StaticSchedules:
     async def _keep(self) -> bool:
         keys = [schedule.key for schedule in self._schedules()]
         kept = 0
+        fresh_us = round(_FRESH * self._tuning.static_kept_every * 1e6)
         for at in range(0, len(keys), _AT_ONCE):
-            kept += await self._store.keep_schedules(keys[at : at + _AT_ONCE])
+            kept += await self._store.keep_schedules(keys[at : at + _AT_ONCE], fresh_us=fresh_us)
         return kept >= len(keys)

@@ -6,18 +6,25 @@ may work at once: who comes second changes nothing. No planner holds a lease; a 
 refused by its guard (version, cursor), or by the age of what it decided on.
 
 *drop(schedule)*: its occurrences after now whose jobs have not begun go: a job that is HeldOnMaster is deleted with its
-occurrence's row; one that an owner has (Queued) is cancelled as R19 does, and its row stays. What had its moment stays.
+occurrence's row; one that an owner has (Queued) is cancelled as R19 does, and its row stays. What had its moment stays;
+but where the schedule stops (a pause, an end) what its jitter has put off until later is cancelled, too.
 Where the schedule goes on (an edit, a definition that changed), Queued ones are left to the first plan after it: one
 whose moment that plan has, too, runs as it was planned, the others are cancelled by it. What is cancelled so has the
 reason "schedule changed". A plan that has its moment again, and in time, makes another job for it, whose key the
 occurrence gets: so no moment is lost.
 
 *turn*: an occurrence whose overlap is not ALLOW begins by a guarded start (`start`, `take_over`), which decides under
-the schedule's row. Where `current_job` is another job that has not ended (one that waits for its retry has not, either)
-the verdict is no: SKIP makes it Cancelled, QUEUE and CANCEL_PREVIOUS make it HeldOnMaster, suspect, due
-`rules.overlap.WAIT_US` later, each with the reason "overlap"; CANCEL_PREVIOUS also does `cancel` to the other one, and
-goes on at once where that waited on the master. QUEUE also waits while an earlier one does. Else it becomes
-`current_job`. A schedule that is gone bars nobody.
+the schedule's row (`rules.overlap.turn`). The run that has the turn is `current_job`, where that is another job that
+has not ended; one that waits for its retry has not, but one that waits for its task, or to be run again because a
+person said so, bars nobody. SKIP: it is Cancelled where another has the turn. QUEUE: it waits there, and while an
+earlier one of its lane and priority waits; where `misfire_limit` planned ones wait, a planned one is Cancelled.
+CANCEL_PREVIOUS: it is Cancelled where a newer one has the turn or waits; else it does `cancel` to the one that has the
+turn, and waits, or goes on at once where that waited on the master. A backfilled run is not cancelled for it. Who need
+not wait becomes `current_job`. A schedule that is gone bars nobody.
+
+Who waits is HeldOnMaster, suspect, due `rules.overlap.WAIT_US` later; its `expires` is from now on what its schedule's
+template says, whatever its misfire policy was. Waiting or Cancelled, its reason is "overlap". One that has another due
+time by now (`reschedule`), has expired, or waits for its task is not among those that wait.
 
 A verb that changes what a planner must do signals "schedules"; one that makes jobs due signals "held".
 """
@@ -69,8 +76,10 @@ class ScheduleStore(Protocol):
         """
         ...
 
-    async def keep_schedules(self, keys: Sequence[ScheduleKey]) -> int:
+    async def keep_schedules(self, keys: Sequence[ScheduleKey], *, fresh_us: int = 0) -> int:
         """`ensured_us` of static ones becomes now; one that is Inactive becomes Active as by `ensure_schedules`.
+
+        What was ensured in the last `fresh_us` is neither written nor held: of many workers one writes.
 
         Returns:
             How many of them there are.
@@ -126,10 +135,12 @@ class ScheduleStore(Protocol):
         ...
 
     async def release_occurrence(self, key: ScheduleKey, job: JobKey) -> bool:
-        """The run that held the schedule has ended: its earliest waiting occurrence (reason "overlap") is due now.
+        """The run that had the turn has ended: of those that wait, those whose turn it may be are due now.
 
-        Only where `current_job` is `job`, and that job is final (or gone); `current_job` is None then. One that is in
-        an owner's memory already, because it would be due soon, is taken back for that: its start is guarded.
+        The earliest in each lane and priority; by CANCEL_PREVIOUS the latest, and the others are Cancelled, "overlap"
+        (backfilled ones go as in a queue). Only where `current_job` is `job`, and that job is final (or gone);
+        `current_job` is None then. One that is in an owner's memory already, because it would be due soon, is taken
+        back for that: its start is guarded. Nobody has to call it: who waits asks again after WAIT_US.
 
         Returns:
             True: one was released.
@@ -141,7 +152,7 @@ class ScheduleStore(Protocol):
         ...
 
     async def purge_schedules(self, *, before_us: int, limit: int) -> int:
-        """Retention: delete occurrences of moments before `before_us`, and schedules that ended before.
+        """Retention: delete occurrences of moments before `before_us`, made before it, and schedules that ended before.
 
         Static ones that a worker's code still has stay, and of each schedule the latest occurrence that has come: its
         series may go on from it. At most `limit` of each.

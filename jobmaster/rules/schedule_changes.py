@@ -130,8 +130,14 @@ def rewound(schedule: Schedule, latest_us: int | None, now_us: int) -> Schedule:
     return replace(schedule, cursor_us=latest_us)
 
 
-def kept(stored: Schedule, now_us: int) -> Schedule:
-    """A static schedule after a worker said that its code still has it."""
+def kept(stored: Schedule, now_us: int, fresh_us: int = 0) -> Schedule:
+    """A static schedule after a worker said that its code still has it.
+
+    The same where somebody said so in the last `fresh_us`: of many workers one writes.
+    """
+    sleeps = stored.status is ScheduleStatus.INACTIVE or stored.plan_at_us == ASLEEP_US
+    if stored.ensured_us > now_us - fresh_us and not sleeps:
+        return stored
     new = stored
     if stored.status is ScheduleStatus.INACTIVE:
         new = replace(stored, status=ScheduleStatus.ACTIVE, ended_us=None, version=stored.version + 1)

@@ -395,6 +395,16 @@ async def test_the_latest_occurrence_that_has_come_stays_with_its_schedule(clust
     assert await moments(cluster, other) == [], "where the schedule is gone, too"
 
 
+async def test_a_backfill_of_long_ago_is_remembered_from_when_it_was_made(cluster: Cluster) -> None:
+    schedule = await planned(cluster, await added(cluster), NOON)
+    old = run(schedule, NOON - 1_000 * MINUTE, trigger=Trigger.BACKFILL)
+    assert await cluster.store.add_occurrences(schedule.key, [old]) == [True]
+    cluster.later(60)
+    assert await cluster.store.purge_schedules(before_us=NOON, limit=10) == 0
+    assert await cluster.store.purge_schedules(before_us=NOON + 1, limit=10) == 1
+    assert await moments(cluster, schedule) == [NOON]
+
+
 @case("race", "purge_schedules")
 async def test_two_janitors_take_each_occurrence_once(cluster: Cluster) -> None:
     schedule = await planned(cluster, await added(cluster), *(NOON + number for number in range(20)))

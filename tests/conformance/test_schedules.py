@@ -510,6 +510,51 @@ async def test_what_no_code_has_any_more_becomes_inactive_and_comes_back_without
     assert "report" in await due(cluster)
 
 
+async def test_what_somebody_kept_lately_is_not_written_again(cluster: Cluster) -> None:
+    (first, second) = await cluster.store.ensure_schedules([static("one"), static("two")])
+    cluster.later(40)
+    both = [first.key, second.key]
+    assert await cluster.store.keep_schedules(both, fresh_us=45 * SECOND) == 2
+    assert (await known(cluster, first)).ensured_us == NOON
+    assert await cluster.store.keep_schedules([first.key]) == 1
+    cluster.later(10)
+    assert await cluster.store.keep_schedules(both, fresh_us=45 * SECOND) == 2
+    assert [(await known(cluster, one)).ensured_us - NOON for one in (first, second)] == [40 * SECOND, 50 * SECOND]
+    await cluster.store.expire_schedules(idle_us=0, limit=10)
+    assert await cluster.store.keep_schedules(both, fresh_us=45 * SECOND) == 2
+    assert (await known(cluster, first)).status is ACTIVE, "what sleeps is woken in any case"
+
+
+@pytest.mark.parametrize("ends", [{"paused": True}, {"status": CANCELED}], ids=["pause", "cancel"])
+async def test_a_pause_takes_what_had_its_moment_and_begins_later(cluster: Cluster, ends: dict[str, Any]) -> None:
+    rule = msgspec.structs.replace(EVERY_MINUTE, jitter_us=10 * MINUTE)
+    schedule = await added(cluster, rule=rule)
+    late, soon, begun = (run(schedule, NOON + number) for number in (1, 2, 3))
+    late = msgspec.structs.replace(late, job=msgspec.structs.replace(late.job, due_us=NOON + 5 * MINUTE))
+    soon = msgspec.structs.replace(soon, job=msgspec.structs.replace(soon.job, due_us=NOON + 12 * SECOND))
+    plan = plan_of(schedule, occurrences=[late, soon, begun], new_cursor_us=NOON + 3)
+    assert await apply(cluster, plan) == [True]
+    bucket = await cluster.bucket(await cluster.worker(lanes=("mail",)), lane="mail", priority=4)
+    cluster.later(1)
+    assert len((await cluster.claim(bucket, window=15)).jobs) == 2
+    await changed(cluster, schedule, **ends)
+    rows = [await cluster.row(one.job.key) for one in (late, soon, begun)]
+    assert [row.status for row in rows] == [JobStatus.CANCELLED, JobStatus.CANCELLED, JobStatus.QUEUED]
+    assert [row.reason for row in rows] == ["schedule changed", "schedule changed", ""]
+    assert await moments(cluster, schedule) == [NOON + 1, NOON + 2, NOON + 3]
+
+
+async def test_an_edit_leaves_what_had_its_moment(cluster: Cluster) -> None:
+    rule = msgspec.structs.replace(EVERY_MINUTE, jitter_us=10 * MINUTE)
+    schedule = await added(cluster, rule=rule)
+    late = run(schedule, NOON + 1)
+    late = msgspec.structs.replace(late, job=msgspec.structs.replace(late.job, due_us=NOON + 5 * MINUTE))
+    assert await apply(cluster, plan_of(schedule, occurrences=[late], new_cursor_us=NOON + 1)) == [True]
+    cluster.later(1)
+    await changed(cluster, schedule, rule=EVERY_HOUR)
+    assert await cluster.status(late.job.key) is JobStatus.HELD_ON_MASTER
+
+
 @case("repeat", "keep_schedules", "expire_schedules")
 async def test_what_is_inactive_already_is_not_told_again(cluster: Cluster) -> None:
     (first,) = await cluster.store.ensure_schedules([static()])

@@ -427,7 +427,7 @@ class TestStatic:
             told.append(len(schedules))
             return await store.ensure_schedules(schedules)
 
-        async def keep(keys: Any) -> int:
+        async def keep(keys: Any, *, fresh_us: int) -> int:
             return 0 if len(told) == 1 else len(keys)
 
         async with running_engine(

@@ -75,6 +75,7 @@ class Occurrences(Schedules, Claims):
             self._plan_instead(there, occurrence, now)
             return False
         there[occurrence.at_us] = OccurrenceRecord(occurrence.at_us, occurrence.job.key, occurrence.trigger)
+        self.schedules.recorded[key, occurrence.at_us] = now
         self._insert_held(occurrence.job, "", now)
         return True
 

@@ -16,6 +16,7 @@ class ScheduleTable:
 
     Attributes:
         occurrences: by schedule and moment.
+        recorded: when each occurrence was stored, by schedule and moment.
         waiting: moments whose jobs were told to wait for an earlier one, by schedule. A hint: their rows decide.
     """
 
@@ -25,6 +26,7 @@ class ScheduleTable:
         self._due: list[tuple[int, ScheduleKey]] = []
         self.occurrences: dict[ScheduleKey, dict[int, OccurrenceRecord]] = {}
         self.waiting: dict[ScheduleKey, set[int]] = {}
+        self.recorded: dict[tuple[ScheduleKey, int], int] = {}
 
     def get(self, key: ScheduleKey) -> Schedule | None:
         """The schedule of a key."""

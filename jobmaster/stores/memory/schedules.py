@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jobmaster.stores.memory.rows import JobRow
 
 OWNED = (JobStatus.ASSIGNED_TO_BUCKET, JobStatus.QUEUED)
+NOT_BEGUN = (JobStatus.HELD_ON_MASTER, *OWNED)
 ACTIVE = ScheduleStatus.ACTIVE
 
 
@@ -74,12 +75,12 @@ class Schedules(Cancels):
             self.hub.send(("schedules",))
         return changes.seen(new)
 
-    async def keep_schedules(self, keys: Sequence[ScheduleKey]) -> int:
+    async def keep_schedules(self, keys: Sequence[ScheduleKey], *, fresh_us: int = 0) -> int:
         now = self._begin()
         stored = [one for key in dict.fromkeys(keys) if (one := self.schedules.get(key)) is not None]
         stored = [one for one in stored if one.kind is ScheduleKind.STATIC]
         for one in stored:
-            new = changes.kept(one, now)
+            new = changes.kept(one, now, fresh_us)
             self.schedules.put(new)
             if new.plan_at_us != one.plan_at_us:
                 self.hub.send(("schedules",))
@@ -139,9 +140,11 @@ class Schedules(Cancels):
                 continue
             if row.status is JobStatus.HELD_ON_MASTER and not row.attempts:
                 self.jobs.delete([row.key])
-                del occurrences[at]
+                del occurrences[at], self.schedules.recorded[key, at]
             elif drops is Drop.ALL and row.status in OWNED:
                 self._take_back(row, now)
+        if drops is Drop.ALL:
+            self._drop_jittered(key, now)
 
     async def purge_schedules(self, *, before_us: int, limit: int) -> int:
         now = self._begin()
@@ -151,16 +154,29 @@ class Schedules(Cancels):
             self.schedules.delete(key)
         kept = self.schedules.occurrences
         aged = ((at, key) for key, there in kept.items() for at in there if at < before_us)
-        old = sorted((at, key) for at, key in aged if self._may_be_forgotten(key, at, now))[:limit]
+        old = sorted((at, key) for at, key in aged if self._may_be_forgotten(key, at, now, before_us))[:limit]
         for at, key in old:
             del kept[key][at]
+            self.schedules.recorded.pop((key, at), None)
         return len(old)
 
-    def _may_be_forgotten(self, key: ScheduleKey, at: int, now: int) -> bool:
+    def _may_be_forgotten(self, key: ScheduleKey, at: int, now: int, before_us: int) -> bool:
         """The latest that has come stays with its schedule: a series may go on from it."""
+        if self.schedules.recorded.get((key, at), 0) >= before_us:
+            return False
         if self.schedules.get(key) is None:
             return True
         return any(at < later <= now for later in self.schedules.occurrences[key])
+
+    def _drop_jittered(self, key: ScheduleKey, now: int) -> None:
+        """What had its moment, and begins later."""
+        stored, waiting = self.schedules.get(key), self.schedules.waiting.get(key, set())
+        jitter_us = 0 if stored is None else stored.rule.jitter_us
+        for at, record in self.schedules.occurrences.get(key, {}).items():
+            row = self.jobs.get(record.key)
+            comes = now - jitter_us < at <= now and record.trigger is Trigger.SCHEDULE and at not in waiting
+            if comes and row is not None and not row.attempts and row.due_us > now and row.status in NOT_BEGUN:
+                self._take_back(row, now)
 
     def _take_back(self, row: JobRow, now: int) -> None:
         """From its owner, who is told; a later plan may have the moment again."""

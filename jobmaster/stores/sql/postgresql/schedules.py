@@ -61,6 +61,11 @@ SELECT at_us FROM jm_occurrence WHERE schedule = $1 AND at_us > $2 AND at_us <= 
 ORDER BY at_us DESC LIMIT 1
 """
 DROPPED = "UPDATE jm_job SET reason = 'schedule changed' WHERE id = ANY($1::uuid[]) AND status = 8"
+JITTERED = """
+SELECT j.id FROM jm_occurrence o JOIN jm_job j ON j.id = o.job_id
+WHERE o.schedule = $1 AND o.at_us > $2::bigint - $3::bigint AND o.at_us <= $2::bigint AND o.trigger_kind = 2
+    AND o.waits = 0 AND j.status IN (2, 3, 6) AND j.attempts = 0 AND j.due_us > $2::bigint ORDER BY j.id
+"""
 CLAIMED_AHEAD = """
 SELECT o.schedule, o.at_us, j.id FROM jm_occurrence o JOIN jm_job j ON j.id = o.job_id
 WHERE o.schedule = ANY($1::uuid[]) AND o.at_us > $2 AND o.trigger_kind = 2 AND j.status IN (3, 6)
@@ -70,7 +75,7 @@ FORGET = "DELETE FROM jm_occurrence WHERE schedule = $1 AND at_us = ANY($2::bigi
 # The latest that has come stays with its schedule: a series may go on from it.
 OLD_OCCURRENCES = """
 DELETE FROM jm_occurrence WHERE (schedule, at_us) IN (
-    SELECT schedule, at_us FROM jm_occurrence o WHERE at_us < $1 AND (
+    SELECT schedule, at_us FROM jm_occurrence o WHERE at_us < $1 AND created_us < $1 AND (
         EXISTS (SELECT FROM jm_occurrence l WHERE l.schedule = o.schedule AND l.at_us > o.at_us AND l.at_us <= $3)
         OR NOT EXISTS (SELECT FROM jm_schedule s WHERE s.id = o.schedule))
     ORDER BY at_us LIMIT $2 FOR UPDATE SKIP LOCKED)
@@ -144,7 +149,7 @@ async def _ensure(transaction: Transaction, before: Schedule, wanted: Schedule) 
     after, drops = changes.ensured(before, wanted, now_us)
     if drops is Drop.NOTHING:
         return after
-    await drop(transaction, after.key, drops)
+    await drop(transaction, before, drops)
     return await _rewound(transaction, after)
 
 
@@ -188,13 +193,21 @@ def _only_kept(before: Schedule, after: Schedule) -> bool:
     return replace(before, ensured_us=after.ensured_us) == after
 
 
-async def keep_schedules(transaction: Transaction, keys: Sequence[ScheduleKey]) -> int:
+async def stale_schedules(
+    transaction: Transaction, keys: Sequence[ScheduleKey], fresh_us: int
+) -> tuple[int, list[ScheduleKey]]:
+    """How many of these are there and static, and which of them nobody ensured lately."""
+    stored = await some(transaction, keys, hold=False)
+    now_us = await transaction.tick()
+    static = [one for one in stored.values() if one.kind is ScheduleKind.STATIC]
+    return len(static), [one.key for one in static if changes.kept(one, now_us, fresh_us) != one]
+
+
+async def keep_schedules(transaction: Transaction, keys: Sequence[ScheduleKey], fresh_us: int) -> None:
     """Static ones that a worker's code still has."""
     stored = await some(transaction, keys)
     now_us = await transaction.tick()
-    static = [one for one in stored.values() if one.kind is ScheduleKind.STATIC]
-    await _write(transaction, [changes.kept(one, now_us) for one in static], static)
-    return len(static)
+    await _write(transaction, [changes.kept(one, now_us, fresh_us) for one in stored.values()], stored.values())
 
 
 async def expire_schedules(transaction: Transaction, idle_us: int, limit: int) -> list[ScheduleKey]:
@@ -202,7 +215,7 @@ async def expire_schedules(transaction: Transaction, idle_us: int, limit: int) -
     now_us = await transaction.tick()
     idle = [schedule_of(row) for row in await transaction.rows(IDLE, now_us - idle_us, limit)]
     for stored in idle:
-        await drop(transaction, stored.key, Drop.ALL)
+        await drop(transaction, stored, Drop.ALL)
     rows = [row_of(changes.expired(stored, now_us)) for stored in idle]
     if rows:
         await transaction.changed(WRITE, *(list(column) for column in zip(*rows, strict=True)))
@@ -224,7 +237,7 @@ async def change_schedule(
     check_schedule(new)
     changes.check_name(new, next((bearer.key for bearer in await bearers(transaction, [new.name])), None))
     if drops is not Drop.NOTHING:
-        await drop(transaction, key, drops)
+        await drop(transaction, stored, drops)
         new = await _rewound(transaction, new)
     if new != stored:
         await transaction.changed(WRITE, *([value] for value in row_of(new)))
@@ -232,15 +245,19 @@ async def change_schedule(
     return changes.seen(new)
 
 
-async def drop(transaction: Transaction, key: ScheduleKey, drops: Drop) -> None:
+async def drop(transaction: Transaction, schedule: Schedule, drops: Drop) -> None:
     """*drop*: what is planned for later and has not begun goes."""
+    key, jitter_us = schedule.key, schedule.rule.jitter_us
     ahead = await transaction.rows(PLANNED_AHEAD, key, transaction.now_us)
     held = [(at_us, job) for at_us, job, status, attempts in ahead if status == HELD and not attempts]
     if held:
         await delete_jobs(transaction, [job for _, job in held])
         await transaction.changed(FORGET, key, [at_us for at_us, _ in held])
     if drops is Drop.ALL:
-        await _take_back(transaction, [job for _, job, status, _ in ahead if status != HELD])
+        owned = [job for _, job, status, _ in ahead if status != HELD]
+        if jitter_us:
+            owned += [row[0] for row in await transaction.rows(JITTERED, key, transaction.now_us, jitter_us)]
+        await _take_back(transaction, owned)
 
 
 async def drop_unplanned(transaction: Transaction, plans: Sequence[Plan]) -> None:

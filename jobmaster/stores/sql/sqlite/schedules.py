@@ -45,6 +45,11 @@ SELECT at_us FROM jm_occurrence WHERE schedule = ? AND at_us > ? AND at_us <= ? 
 ORDER BY at_us DESC LIMIT 1
 """
 DROPPED = "UPDATE jm_job SET reason = 'schedule changed' WHERE id = ? AND status = 8"
+JITTERED = """
+SELECT j.id FROM jm_occurrence o JOIN jm_job j ON j.id = o.job_id
+WHERE o.schedule = ?1 AND o.at_us > ?2 - ?3 AND o.at_us <= ?2 AND o.trigger_kind = 2 AND o.waits = 0
+    AND j.status IN (2, 3, 6) AND j.attempts = 0 AND j.due_us > ?2
+"""
 CLAIMED_AHEAD = """
 SELECT o.at_us, j.id FROM jm_occurrence o JOIN jm_job j ON j.id = o.job_id
 WHERE o.schedule = ? AND o.at_us > ? AND o.trigger_kind = 2 AND j.status IN (3, 6)
@@ -53,7 +58,7 @@ FORGET = "DELETE FROM jm_occurrence WHERE schedule = ? AND at_us = ?"
 # The latest that has come stays with its schedule: a series may go on from it.
 OLD_OCCURRENCES = """
 DELETE FROM jm_occurrence WHERE (schedule, at_us) IN (
-    SELECT schedule, at_us FROM jm_occurrence o WHERE at_us < ?1 AND (
+    SELECT schedule, at_us FROM jm_occurrence o WHERE at_us < ?1 AND created_us < ?1 AND (
         EXISTS (SELECT 1 FROM jm_occurrence l WHERE l.schedule = o.schedule AND l.at_us > o.at_us AND l.at_us <= ?3)
         OR NOT EXISTS (SELECT 1 FROM jm_schedule s WHERE s.id = o.schedule))
     ORDER BY at_us LIMIT ?2)
@@ -118,7 +123,7 @@ def _ensure(transaction: Transaction, stored: Schedule | None, wanted: Schedule)
         return new
     new, drops = changes.ensured(stored, wanted, now_us)
     if drops is not Drop.NOTHING:
-        drop(transaction, new.key, drops)
+        drop(transaction, stored, drops)
         new = _rewound(transaction, new)
     if new != stored:
         _write(transaction, new, stored)
@@ -143,23 +148,34 @@ def _write(transaction: Transaction, new: Schedule, stored: Schedule | None = No
         transaction.topics.add("schedules")
 
 
-def keep_schedules(transaction: Transaction, keys: Sequence[ScheduleKey]) -> int:
+def stale_schedules(
+    transaction: Transaction, keys: Sequence[ScheduleKey], fresh_us: int
+) -> tuple[int, list[ScheduleKey]]:
+    """How many of these are there and static, and which of them nobody ensured lately."""
+    static = _static(transaction, keys)
+    now_us = transaction.now_us
+    return len(static), [one.key for one in static if changes.kept(one, now_us, fresh_us) != one]
+
+
+def _static(transaction: Transaction, keys: Sequence[ScheduleKey]) -> list[Schedule]:
+    return [one for one in some(transaction, keys).values() if one.kind is ScheduleKind.STATIC]
+
+
+def keep_schedules(transaction: Transaction, keys: Sequence[ScheduleKey], fresh_us: int) -> None:
     """Static ones that a worker's code still has."""
-    static = [one for one in some(transaction, keys).values() if one.kind is ScheduleKind.STATIC]
-    for stored in static:
-        new = changes.kept(stored, transaction.now_us)
+    for stored in _static(transaction, keys):
+        new = changes.kept(stored, transaction.now_us, fresh_us)
         if (new.status, new.plan_at_us) == (stored.status, stored.plan_at_us):
             transaction.execute(KEEP, (new.ensured_us, new.key))
         else:
             _write(transaction, new, stored)
-    return len(static)
 
 
 def expire_schedules(transaction: Transaction, idle_us: int, limit: int) -> list[ScheduleKey]:
     """Static ones that no code has any more."""
     idle = [schedule_of(row) for row in transaction.rows(IDLE, (transaction.now_us - idle_us, limit))]
     for stored in idle:
-        drop(transaction, stored.key, Drop.ALL)
+        drop(transaction, stored, Drop.ALL)
         transaction.execute(WRITE, row_of(changes.expired(stored, transaction.now_us)))
     return [one.key for one in idle]
 
@@ -178,15 +194,16 @@ def change_schedule(
     check_schedule(new)
     changes.check_name(new, next((bearer.key for bearer in bearers(transaction, [new.name])), None))
     if drops is not Drop.NOTHING:
-        drop(transaction, key, drops)
+        drop(transaction, stored, drops)
         new = _rewound(transaction, new)
     if new != stored:
         _write(transaction, new)
     return changes.seen(new)
 
 
-def drop(transaction: Transaction, key: ScheduleKey, drops: Drop) -> None:
+def drop(transaction: Transaction, schedule: Schedule, drops: Drop) -> None:
     """*drop*: what is planned for later and has not begun goes."""
+    key, jitter_us = schedule.key, schedule.rule.jitter_us
     ahead = transaction.rows(PLANNED_AHEAD, (key, transaction.now_us))
     held = [(at_us, job) for at_us, job, status, attempts in ahead if status == HELD and not attempts]
     delete_jobs(transaction, [job for _, job in held])
@@ -194,6 +211,9 @@ def drop(transaction: Transaction, key: ScheduleKey, drops: Drop) -> None:
         transaction.execute(FORGET, (key, at_us))
     for _, job, status, _ in ahead:
         if status != HELD and drops is Drop.ALL:
+            _take_back(transaction, job)
+    if jitter_us and drops is Drop.ALL:
+        for (job,) in transaction.rows(JITTERED, (key, transaction.now_us, jitter_us)):
             _take_back(transaction, job)
 
 
