@@ -36,8 +36,9 @@ async def test_more_old_occurrences_than_one_batch_has_are_forgotten(
     await store.add_occurrences(KEY, [occurrence(now_us - number) for number in range(1, 35)] + [occurrence(ahead)])
     archive = MemoryStore() if archived else None
     async with running_engine(store, FunctionWorkload(), janitor_every=0.02, retention=0.0, archive=archive) as running:
+        latest = now_us - 1  # stays with its schedule
         async with asyncio.timeout(10):
-            while [record.at_us for record in await store.schedule_occurrences(KEY, limit=100)] != [ahead]:
+            while [one.at_us for one in await store.schedule_occurrences(KEY, limit=100)] != [ahead, latest]:
                 await asyncio.sleep(0.005)
         assert not running.task.done()
     assert await store.get_schedule(KEY) is not None
