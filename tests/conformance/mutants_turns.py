@@ -57,6 +57,7 @@ LATER = "test_turn_order.test_one_that_asks_while_a_later_one_waits_is_skipped"
 BACKFILLED = "test_turn_order.test_a_backfilled_run_is_not_superseded"
 LIMIT = "test_turn_order.test_a_queue_has_an_end"
 MOVED = "test_turn_order.test_one_that_was_given_another_time_holds_nobody_up"
+PASSED = "test_turn_order.test_one_that_was_given_another_time_is_not_before_anybody"
 LANES = "test_turn_order.test_one_that_waits_in_another_lane_holds_nobody_up"
 MISFIRE = "test_turn_order.test_its_misfire_policy_is_done_with_one_that_waits"
 USERS = "test_turn_order.test_what_the_user_said_counts_for_one_that_waits"
@@ -149,9 +150,9 @@ STATEMENTS = [
     on_postgresql("it waits in an owner's memory", TAKEN_BACK, "WAITING", "status = 6 AND", "status = 0 AND"),
     on_sqlite("only those that wait", CANCELLED, "WAITING", "j.status = 2 AND j.reason", "j.status > 0 AND j.reason"),
     on_sqlite("given another time", MOVED, "WAITING", "j.due_us <= ?2 + ?3", "j.due_us > ?2 - ?3"),
-    on_sqlite("given another time", MOVED, "BEFORE", "j.due_us <= ?2 + ?3", "j.due_us > ?2 - ?3"),
+    on_sqlite("given another time", PASSED, "BEFORE", "j.due_us <= ?2 + ?3", "j.due_us > ?2 - ?3"),
     on_postgresql("given another time", MOVED, "WAITING", "AND due_us <= $2::bigint", "AND due_us > 0 * $2::bigint"),
-    on_postgresql("given another time", MOVED, "OTHERS", "AND due_us <= $6::bigint", "AND due_us > 0 * $6::bigint"),
+    on_postgresql("given another time", PASSED, "OTHERS", "AND due_us <= $6::bigint", "AND due_us > 0 * $6::bigint"),
     on_sqlite("what has expired", EXPIRED, "WAITING", "j.expires_us > ?2", "j.expires_us > 0"),
     on_postgresql("what has expired", EXPIRED, "WAITING", "expires_us > $2", "expires_us > 0 * $2"),
     on_sqlite("other lanes", LANES, "BEFORE", "j.lane = ?5", "j.lane >= '' AND ?5 >= ''"),

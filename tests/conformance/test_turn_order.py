@@ -145,6 +145,15 @@ async def test_one_that_was_given_another_time_holds_nobody_up(cluster: Cluster)
     assert not await cluster.store.release_occurrence(two.schedule.key, second.key)
 
 
+async def test_one_that_was_given_another_time_is_not_before_anybody(cluster: Cluster) -> None:
+    two = await one_runs(cluster, Overlap.QUEUE)
+    jobs = await claimed_at_once(two)
+    assert not await begins(cluster, two.bucket, jobs[1])
+    assert await cluster.store.reschedule(two.key(1), cluster.now_us + MONTH)
+    await ended(cluster, two.bucket, two.first)
+    assert await begins(cluster, two.bucket, jobs[2]), "nobody had to release it"
+
+
 async def test_one_that_waits_in_another_lane_holds_nobody_up(cluster: Cluster) -> None:
     schedule = await alone(cluster, Overlap.QUEUE)
     wanted = [
