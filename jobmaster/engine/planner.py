@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from jobmaster.engine.compiled_rules import BUILT_IN, CompiledRules, aside
-from jobmaster.errors import StoreUnavailable
+from jobmaster.errors import SerializationError
 from jobmaster.ports.answers import Refused
 from jobmaster.rules.planning import finish, parked, plan
 
@@ -152,9 +152,7 @@ class Planner:
         only = [made for _, made in plans]
         try:
             answers = await self._store.plan_schedules(only, as_of_us=now_us, max_age_us=round(_OLDEST_PLAN * 1e6))
-        except (StoreUnavailable, Refused):
-            raise
-        except Exception as error:
+        except SerializationError as error:
             if len(plans) > 1:
                 for one in plans:
                     await self._save([one], now_us)

@@ -22,8 +22,8 @@ Steps = Generator[None, None, _T]
 """Work in small pieces: between two of them an event loop may do something else."""
 
 SECOND: Final = 1_000_000
-MOST_STEPS: Final = 5_000
-"""So many occurrences of a series that must be followed step by step are followed to reach the present."""
+MOST_STEPS: Final = 50_000
+"""So many occurrences of a series that can only be followed are followed at a time to reach the present."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -47,7 +47,7 @@ class Series:
         self._end_us = end_us
         self.phased = rule.is_phased
         """What comes next depends on the occurrence before."""
-        self._leap: Callable[[datetime, datetime, int], list[datetime]] | None = getattr(rule, "latest", None)
+        self._leap: Callable[[datetime, datetime, int], list[datetime] | None] | None = getattr(rule, "latest", None)
 
     def after(self, at_us: int) -> int | None:
         """The first occurrence after that moment; None: there is none any more.
@@ -76,7 +76,10 @@ class Series:
         if self._leap is None:
             return None
         until_us = until_us if self._end_us is None else min(until_us, self._end_us)
-        moments = [_microseconds(moment) for moment in self._leap(moment_of(after_us), moment_of(until_us), count)]
+        found = self._leap(moment_of(after_us), moment_of(until_us), count)
+        if found is None:
+            return None
+        moments = [_microseconds(moment) for moment in found]
         borders = [after_us, *moments]
         if any(later <= earlier for earlier, later in zip(borders, moments, strict=False)) or borders[-1] > max(
             after_us, until_us
@@ -105,7 +108,7 @@ def finish(steps: Steps[_T]) -> _T:
 def latest(series: Series, after_us: int, until_us: int, count: int) -> Steps[Missed]:
     """The last `count` occurrences in (after, until], of a series of which there is at least one.
 
-    A series that can only be followed, with more than MOST_STEPS in between, begins anew shortly before `until`.
+    Of one that can only be followed, with more than MOST_STEPS in between, the phase is kept if its steps are even.
     """
     moments = series.leapt(after_us, until_us, count)
     yield
@@ -117,21 +120,43 @@ def latest(series: Series, after_us: int, until_us: int, count: int) -> Steps[Mi
 
 
 def _followed(series: Series, after_us: int, until_us: int, count: int) -> Steps[Missed]:
-    """Step by step; of what is too long only the end, in another phase: what is old is no answer."""
+    """Step by step; where that is too long only the end, found from closer and closer by: what is old is no answer."""
+    begun = yield from _follow(series, after_us, until_us, count)
+    if begun.ended:
+        return Missed([*begun.moments], begun.at)
+    period = (begun.at - after_us) // MOST_STEPS
+    back, found = period * (count + 1), Missed([], until_us)
+    while True:
+        start = max(begun.at, until_us - back)
+        start -= (start - begun.at) % period  # an even series keeps its phase
+        walk = yield from _follow(series, start, until_us, count)
+        if not walk.ended:
+            return found
+        found = Missed([*walk.moments], walk.at)
+        if len(walk.moments) >= count or start <= begun.at:
+            return found
+        back += back // 4
+
+
+class _Walk(NamedTuple):
+    """The last occurrences of a walk, where it stands, and whether it came to its end."""
+
+    moments: deque[int]
+    at: int
+    ended: bool
+
+
+def _follow(series: Series, at: int, until_us: int, count: int) -> Steps[_Walk]:
+    """At most MOST_STEPS occurrences on."""
     moments: deque[int] = deque(maxlen=count)
-    at = after_us
-    for _ in range(2):
-        begun = at
-        for _ in range(MOST_STEPS):
-            following = series.after(at)
-            yield
-            if following is None or following > until_us:
-                return Missed([*moments], at)
-            moments.append(following)
-            at = following
-        moments.clear()
-        at = max(at, until_us - (at - begun) // MOST_STEPS * (count + 1))
-    return Missed([], until_us)
+    for _ in range(MOST_STEPS):
+        following = series.after(at)
+        yield
+        if following is None or following > until_us:
+            return _Walk(moments, at, ended=True)
+        moments.append(following)
+        at = following
+    return _Walk(moments, at, ended=False)
 
 
 def _looked_back(series: Series, after_us: int, until_us: int, count: int) -> Steps[list[int]]:

@@ -268,6 +268,28 @@ class TestThreeDaysAsleep:
         made = planned(subject, Aligned(SECOND), EPOCH + 50 * SECOND)
         assert moments(made)[:50] == [EPOCH + number * SECOND for number in range(1, 51)]
 
+    @pytest.mark.parametrize("policy", [Misfire.ONCE, Misfire.ALL])
+    def test_a_series_that_can_only_be_followed_keeps_its_phase(self, policy: Misfire) -> None:
+        subject = schedule(misfire=policy)
+        made = planned(subject, Followed(7 * SECOND), EPOCH + 3 * DAY)
+        expected = (EPOCH + 3 * DAY) - (3 * DAY) % (7 * SECOND)
+        late = [at for at in moments(made) if at <= EPOCH + 3 * DAY]
+        assert late[-1] == expected
+        assert len(late) == (1 if policy is Misfire.ONCE else 100)
+        assert {later - earlier for earlier, later in pairwise(moments(made))} == {7 * SECOND}
+
+    def test_one_that_was_silent_of_late_is_found_further_back(self) -> None:
+        """Every second on working days; asleep from Monday to Sunday."""
+
+        def following(moment: datetime) -> datetime:
+            at = moment + timedelta(seconds=1)
+            quiet = datetime.fromtimestamp((EPOCH + 5 * DAY) / SECOND, UTC)
+            return at if at <= quiet else max(at, quiet + timedelta(days=2))
+
+        subject = schedule(misfire=Misfire.ALL, misfire_limit=10)
+        made = planned(subject, Answering(following, is_phased=True), EPOCH + 6 * DAY)
+        assert moments(made) == [EPOCH + 5 * DAY - number * SECOND for number in range(9, -1, -1)]
+
     def test_one_decision_for_the_whole_gap(self) -> None:
         made = planned(schedule(misfire=Misfire.SKIP), Aligned(SECOND), EPOCH + 62 * SECOND)
         assert moments(made)[0] == EPOCH + 63 * SECOND
