@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from jobmaster.ports.store import Store
 
 logger = logging.getLogger("jobmaster.engine")
+
+UNWRITTEN: Final = 50
+"""So many jobs of an owner that died may have ended without a word, and more where it had more slots."""
 
 
 class Fetcher:
@@ -169,8 +172,9 @@ class Fetcher:
                 life.read_wanted = True
                 return
             self._store_clock.learn(answer.now_us)
-            # What comes first in an adopted bucket has run when its owner died: its turn has come already.
-            first = self._tuning.slots if life.cursor is None and life.high_mark else 0
+            # What comes first in an adopted bucket has run when its owner died: its turn has come already. Before that
+            # are those whose outcomes its owner had not written yet.
+            first = 2 * self._tuning.slots + UNWRITTEN if life.cursor is None and life.high_mark else 0
             life.cursor, life.more, life.next_due_us = answer.cursor, answer.more, answer.next_due_us
             if answer.unsettled and not life.unsettled:
                 life.unsettled, life.reread_at = True, self._clock.monotonic() + self._tuning.reread_every
