@@ -69,8 +69,11 @@ class Expression(Protocol):
 class Leaping(Protocol):
     """A phased rule that finds the last occurrences before a moment without following the series (an interval)."""
 
-    def latest(self, after: datetime, until: datetime, count: int) -> list[datetime]:
-        """The last `count` occurrences in (after, until], in order, of the series that goes on from `after`."""
+    def latest(self, after: datetime, until: datetime, count: int) -> list[datetime] | None:
+        """The last `count` occurrences in (after, until], in order, of the series that goes on from `after`.
+
+        None: they must be followed, from `after` on. Bounded work: an event loop waits for it.
+        """
         ...
 
 

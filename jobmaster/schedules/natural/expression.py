@@ -83,6 +83,18 @@ class NaturalCron:
         found = self._computed().next_after(moment.astimezone(self._zone or UTC))
         return found if found is None or self._zone is not None else found.astimezone(moment.tzinfo)
 
+    def latest(self, after: datetime, until: datetime, count: int) -> list[datetime] | None:
+        """The last `count` occurrences in (after, until], in order, of the series that goes on from `after`.
+
+        None: following the series is as quick, or the only way; see `Leaping.latest`.
+        """
+        if after.tzinfo is None or until.tzinfo is None:
+            raise ValueError(f"{after} or {until} has no zone: write datetime(..., tzinfo=timezone.utc)")
+        from jobmaster.schedules.natural.leaping import latest
+
+        found = latest(self._computed(), after.astimezone(self._zone or UTC), until, count)
+        return found and [moment.astimezone(self._zone or after.tzinfo) for moment in found]
+
     def has_ended(self, moment: datetime) -> bool:
         """Whether nothing comes after `moment`: the last of the dates with a year is over."""
         return self.next_after(moment) is None

@@ -27,13 +27,17 @@ class Evaluator:
 
     Attributes:
         is_phased: see `Expression.is_phased`.
+        distance: seconds; the next occurrence is the first match so long after the last one. None: not so simple.
+        stretch: seconds; so much of a day, from its beginning on, matches as a whole or not at all. None: all matches.
     """
 
-    __slots__ = ("_stepping", "is_phased")
+    __slots__ = ("_stepping", "distance", "is_phased", "stretch")
 
     def __init__(self, rules: Rules) -> None:
         self._stepping = Stepping(rules)
         self.is_phased = self._stepping.is_phased
+        self.distance = self._stepping.distance
+        self.stretch = self._stepping.stretch
 
     def next_after(self, moment: datetime) -> datetime | None:
         """The first occurrence strictly after `moment`.
@@ -61,6 +65,18 @@ class Evaluator:
             return daylight.next_once(moment, zone, self._following())
         except OverflowError:  # past the end of the calendar in UTC
             return None
+
+    def match_after(self, moment: datetime) -> datetime | None:
+        """The first match strictly after `moment`, whatever came before; parameters and errors of `next_after`."""
+        zone = moment.tzinfo
+        if zone is None:
+            raise ValueError("NaturalCron: the moment to start from has no time zone; give an aware datetime")
+        find = daylight.next_shown if self._stepping.is_elapsed else daylight.next_once
+        return find(moment, zone, self._following())
+
+    def matches(self, wall: wall_clock.Wall) -> bool:
+        """Whether all clauses hold when clocks show `wall`."""
+        return self._stepping.matching.holds(wall)
 
     def _following(self) -> Callable[[datetime], datetime | None]:
         """Steps along matching walls."""

@@ -26,6 +26,7 @@ from jobmaster.schedules.natural.wall_clock import Wall
 LEVELS = (Unit.YEAR, Unit.MONTH, Unit.DAY, Unit.HOUR, Unit.MINUTE, Unit.SECOND)
 _CYCLES = {Unit.SECOND: 60, Unit.MINUTE: 60, Unit.HOUR: 24, Unit.DAY: 31, Unit.MONTH: 12}
 _MOST_ITEMS = 1000
+_ANY = (1, 1, 1, 0)
 
 
 class Stepping:
@@ -37,6 +38,8 @@ class Stepping:
         is_elapsed: whether it goes by elapsed time through a change of clocks: finer than a day, and no clause says at
             which hour.
         has_free_clock: whether a part of the time of day stays as it is from match to match.
+        distance: seconds; the next match is the first one at least so long after a match. None: not so simple.
+        stretch: seconds; so much of a day, from its beginning on, matches as a whole or not at all. None: all matches.
     """
 
     __slots__ = (
@@ -47,10 +50,12 @@ class Stepping:
         "_phase",
         "_reset",
         "_unit",
+        "distance",
         "has_free_clock",
         "is_elapsed",
         "is_phased",
         "matching",
+        "stretch",
     )
 
     def __init__(self, rules: Rules) -> None:
@@ -85,6 +90,18 @@ class Stepping:
         self.is_elapsed = (
             interval < Unit.DAY and Unit.HOUR not in is_set and not (self._is_aligned and interval is Unit.HOUR)
         )
+        finest = min([*is_set, *(_level(unit) for each in rules.ranges for unit in each.units)], default=None)
+        self.stretch = None if finest is None else wall_clock.UNIT_SECONDS[min(finest, Unit.DAY)]
+        self.distance = self._fixed_distance()
+
+    def _fixed_distance(self) -> int | None:
+        every = self._every
+        if every is None or not self.is_phased or self._has_items or every.anchor is not None or every.unit > Unit.HOUR:
+            return None
+        # Without lists all matches have the same values where those are reset, so that any match tells.
+        match = self.matching.first(_ANY)
+        start = match and self.start(match, holds=True)
+        return wall_clock.linear(start) - wall_clock.linear(match) if match and start else None
 
     @property
     def _is_aligned(self) -> bool:
