@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Sequence
 
+from jobmaster.errors import ScheduleSyntaxError
 from jobmaster.schedules.natural.checking import Clauses, problems_of_the_whole
 from jobmaster.schedules.natural.phrases import (
     EveryPhrase,
@@ -61,7 +62,7 @@ def parse_rules(text: str) -> Rules:
     if not refused:
         refused = problems_of_the_whole(clauses, problems)
     if refused:
-        raise as_error(text, refused)
+        raise _refusal(text, refused)
     return Rules(
         every=clauses.every[0] if clauses.every else None,
         points=tuple(clauses.points),
@@ -83,7 +84,13 @@ def _phrases(text: str) -> Sequence[Phrase]:
     try:
         return grammar.phrases(text)
     except UnexpectedToken as surprise:
-        raise as_error(text, diagnosis.problems(text, surprise)) from None
+        raise _refusal(text, diagnosis.problems(text, surprise)) from None
+
+
+def _refusal(text: str, problems: Sequence[Problem]) -> ScheduleSyntaxError:
+    from jobmaster.schedules.natural.idioms import reworded  # its patterns are made for who erred only
+
+    return as_error(text, reworded(text, problems))
 
 
 def _read(phrases: Iterable[Phrase], problems: list[Problem]) -> Clauses:

@@ -171,6 +171,8 @@ _INSTEAD = {
     "biweekly": "every 2 weeks",
     "weekday": "day between Monday and Friday",
     "weekdays": "day between Monday and Friday",
+    "workday": "day between Monday and Friday",
+    "workdays": "day between Monday and Friday",
     "weekend": "week on [Saturday, Sunday]",
     "weekends": "week on [Saturday, Sunday]",
     "s": "seconds",
