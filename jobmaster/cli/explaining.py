@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import MAXYEAR, UTC, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
@@ -14,12 +16,15 @@ from jobmaster.cli.output import age, printable, show_facts, show_json
 from jobmaster.cli.schedule_options import language_options, read_expression, read_moment
 
 if TYPE_CHECKING:
-    from jobmaster.schedules import Expression, Run
+    from jobmaster.schedules import Expression, NaturalCron, Run
 
 LOOKED_AHEAD: Final = timedelta(days=400)
 """Changes of clocks within so much time are looked at."""
 _MOST_AROUND: Final = 150
 _DAY: Final = timedelta(days=1)
+_COMPARED: Final = 20
+_LAST_WEEKDAY: Final = re.compile(r"\b([0-6])L\b")
+"""Elsewhere the last Friday is `5L`, in our cron `L5`."""
 
 
 @click.command("explain")
@@ -67,7 +72,7 @@ def show_runs(runs: Sequence[tuple[datetime, str]]) -> None:
 
 def _show(rule: Expression, runs: Sequence[Run], effects: Sequence[Run]) -> None:
     click.secho(printable(rule.text or rule.type_id), bold=True)
-    cron, why = _as_cron(rule)
+    cron, why = _as_cron(rule, fires=bool(runs))
     show_facts(
         [
             ("in English", rule.explain()),
@@ -84,7 +89,7 @@ def _show(rule: Expression, runs: Sequence[Run], effects: Sequence[Run]) -> None
 
 
 def _told(rule: Expression, runs: Sequence[Run], effects: Sequence[Run]) -> dict[str, object]:
-    cron, why = _as_cron(rule)
+    cron, why = _as_cron(rule, fires=bool(runs))
     return {
         "expression": rule.text,
         "type_id": rule.type_id,
@@ -101,17 +106,44 @@ def _zone(rule: Expression) -> str:
     return "UTC" if rule.zone is None else rule.zone.key
 
 
-def _as_cron(rule: Expression) -> tuple[str, str]:
-    """The same in cron, or why there is none."""
+def _as_cron(rule: Expression, *, fires: bool) -> tuple[str, str]:
+    """The same as this program reads it in cron, or why there is none."""
     if rule.type_id == "Cron":
         return rule.text, ""
-    convert = getattr(rule, "to_cron", None)
-    if convert is None:
+    if not fires:
+        return "", "it never fires"
+    from jobmaster.schedules import NaturalCron
+
+    if not isinstance(rule, NaturalCron):
         return "", f"cron has nothing like {rule.type_id}"
+    from jobmaster.schedules.natural import CronConversionError, CronDialect
+
+    why = ""
+    for dialect in (CronDialect.CRONTAB, CronDialect.CRONOS):
+        try:
+            found = _LAST_WEEKDAY.sub(r"L\1", rule.to_cron(dialect, seconds=True)).removeprefix("0 ")
+        except CronConversionError as error:
+            why = f"{'; '.join(error.reasons)}. Keep it as NaturalCron."
+            continue
+        if rule.is_phased:
+            return "", f"it goes on from when the schedule was made. Counted by the clock it is {found}"
+        if _is_same(rule, found):
+            return found, ""
+        why = f"{found}, as other programs write it, is not read here or means something else. Keep it as NaturalCron."
+    return "", why
+
+
+def _is_same(rule: NaturalCron, cron: str) -> bool:
+    """Whether our cron reads the line, and means the same by it."""
+    from jobmaster import ScheduleSyntaxError
+    from jobmaster.schedules import Cron, occurrences
+
+    start = datetime(2026, 1, 1, tzinfo=rule.zone or UTC)
+    moments = list(islice(occurrences(rule, start), _COMPARED))
     try:
-        return str(convert()), ""
-    except ValueError as error:
-        return "", str(error)
+        return moments == list(islice(occurrences(Cron(cron, tz=rule.zone), start), _COMPARED))
+    except ScheduleSyntaxError:
+        return False
 
 
 def _around_changes(rule: Expression, after: datetime) -> list[Run]:

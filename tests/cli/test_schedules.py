@@ -238,9 +238,30 @@ class TestExplain:
     def test_a_rule_that_fires_each_second_is_explained_in_no_time(self, tmp_path: Path) -> None:
         told = self.told(tmp_path, "every 1 second", "--tz", "Europe/Berlin")
 
-        assert told["cron"] is None
-        assert told["no_cron_because"]
+        assert told["cron"] == "* * * * * *"
         assert len(told["around_changes_of_clocks"]) == 2
+
+    @pytest.mark.parametrize(
+        ("text", "cron"),
+        [("every month on LastFriday at 9:00", "0 9 * * L5"), ("every month on LastDay at 0:00", "0 0 L * *"),
+         ("every minute at second [0, 10, 20]", "0,10,20 * * * * *"), ("every day at 9:00:30", "30 0 9 * * *")],
+    )  # fmt: skip
+    def test_cron_is_what_our_cron_reads(self, tmp_path: Path, text: str, cron: str) -> None:
+        assert self.told(tmp_path, text)["cron"] == cron
+
+    @pytest.mark.parametrize(
+        ("text", "because"),
+        [("every 5 minutes", "Counted by the clock it is */5 * * * *"), ("every day", "when the schedule was made"),
+         ("every 2 weeks on monday", "no field for the week"), ("every 1 second on feb 30th", "never fires"),
+         ("every month on LastDay - 1 at 9:00", "0 9 L-1 * *, as other programs write it")],
+    )  # fmt: skip
+    def test_where_cron_would_fire_at_other_moments_there_is_none(
+        self, tmp_path: Path, text: str, because: str
+    ) -> None:
+        told = self.told(tmp_path, text)
+
+        assert told["cron"] is None
+        assert because in told["no_cron_because"]
 
     def test_a_syntax_error_has_a_caret_a_suggestion_and_exit_code_2(self, tmp_path: Path) -> None:
         done = self.explain(tmp_path, "every 5 minutse")
