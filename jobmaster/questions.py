@@ -42,7 +42,8 @@ class Jobs:
     def list(self, query: JobQuery | None = None, limit: int = 50, after: str | None = None) -> JobPage:
         """A page of jobs, newest first.
 
-        What schedules have planned ahead (`jm.schedules.next`) is listed only where the query names HeldOnMaster.
+        What schedules have planned ahead (`jm.schedules.next`) is listed only where the query names the status that it
+        waits in, HeldOnMaster or Queued.
 
         Args:
             query: which ones; None: all.
@@ -132,7 +133,9 @@ class Jobs:
         if asked is None:
             return JobPage(jobs=())
         if asked.statuses is None:  # runs that a schedule has planned ahead would fill the first pages
-            asked = msgspec.structs.replace(asked, not_ahead_of_us=time.time_ns() // 1_000)
+            asked = msgspec.structs.replace(
+                asked, not_ahead_of_us=time.time_ns() // 1_000 + await gate.clock_ahead_us()
+            )
         page = await gate.questions.list_jobs(asked, limit=limit, after=after)
         names = await _worker_names(gate, [job.worker for job in page.jobs])
         jobs = tuple(job_info(job, names) for job in page.jobs)

@@ -18,7 +18,8 @@ class JobQuery(msgspec.Struct, frozen=True):
     """Filters of a job list; None means any. Times are of creation.
 
     `text` is a part of a task name or an id; upper and lower case of ASCII letters are the same. `not_ahead_of_us`
-    leaves out what a schedule has planned ahead: its occurrences that are held and due later than this moment.
+    leaves out what a schedule has planned ahead: its occurrences that are held or queued, and whose moment and due
+    time are both later than this (a retry, or one that waits for its turn, has had its moment).
     """
 
     statuses: tuple[JobStatus, ...] | None = None

@@ -672,9 +672,24 @@ async def test_a_list_has_what_was_asked_for(cluster: Cluster, query: ScheduleQu
 
 @case("success", "list_jobs")
 async def test_a_list_may_leave_out_what_is_planned_ahead(cluster: Cluster) -> None:
-    schedule = await planned(cluster, await added(cluster), NOON, NOON + MINUTE)
+    soon = NOON + 10 * SECOND
+    schedule = await planned(cluster, await added(cluster), NOON, soon, NOON + MINUTE)
     called = (await cluster.held(due_in=60))[0].key
+    bucket = await cluster.bucket(await cluster.worker(lanes=("mail",)), lane="mail", priority=4)
+    fetched = {job.due_us for job in (await cluster.claim(bucket, window=15)).jobs}
     everything = await cluster.store.list_jobs(JobQuery())
     so_far = await cluster.store.list_jobs(JobQuery(not_ahead_of_us=NOON))
-    assert len(everything.jobs) == 3
+    then = await cluster.store.list_jobs(JobQuery(not_ahead_of_us=soon))
+    assert fetched == {NOON, soon}
+    assert len(everything.jobs) == 4
     assert {job.key for job in so_far.jobs} == {called, run(schedule, NOON).job.key}
+    assert {job.key for job in then.jobs} == {called, run(schedule, NOON).job.key, run(schedule, soon).job.key}
+
+
+@case("success", "list_jobs")
+async def test_one_that_was_put_off_after_its_moment_is_listed(cluster: Cluster) -> None:
+    schedule = await planned(cluster, await added(cluster), NOON)
+    key = run(schedule, NOON).job.key
+    assert await cluster.store.reschedule(key, NOON + MINUTE)
+    so_far = await cluster.store.list_jobs(JobQuery(not_ahead_of_us=NOON))
+    assert [job.key for job in so_far.jobs] == [key]

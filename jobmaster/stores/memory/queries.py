@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from jobmaster.model.job import AttemptRecord, Message
     from jobmaster.ports.query import JobQuery
 
+_PLANNED = frozenset({JobStatus.HELD_ON_MASTER, JobStatus.QUEUED})
+"""Where an occurrence is before it begins: with the master, then with the worker that will run it."""
+
 
 class Queries(MasterState):
     """The questions of people."""
@@ -109,9 +112,9 @@ class Queries(MasterState):
 
 def _is_ahead(row: JobRow, moment_us: int | None) -> bool:
     """Whether a schedule has planned it for later than this moment (None: nothing is)."""
-    if moment_us is None or row.due_us <= moment_us:
+    if moment_us is None or row.due_us <= moment_us or row.envelope.scheduled_us <= moment_us:
         return False
-    return row.status is JobStatus.HELD_ON_MASTER and row.envelope.trigger == Trigger.SCHEDULE
+    return row.status in _PLANNED and row.envelope.trigger == Trigger.SCHEDULE
 
 
 def record_of(row: JobRow, *, whole: bool = False) -> JobRecord:

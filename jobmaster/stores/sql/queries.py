@@ -12,7 +12,7 @@ from sqlalchemy.ext.compiler import compiles
 
 from jobmaster.model.schedule import Trigger
 from jobmaster.model.states import JobStatus
-from jobmaster.stores.sql.job_rows import HELD
+from jobmaster.stores.sql.job_rows import HELD, QUEUED
 from jobmaster.stores.sql.schema import bucket, job, message
 
 if TYPE_CHECKING:
@@ -148,8 +148,9 @@ def _job_filters(query: JobQuery) -> list[ColumnElement[bool]]:
     if query.text is not None:
         filters.append(_says(query.text, job.c.task, job.c.custom_id, job.c.id))
     if query.not_ahead_of_us is not None:
-        planned = and_(job.c.status == HELD, job.c.trigger_kind == Trigger.SCHEDULE.value)
-        filters.append(not_(and_(planned, job.c.due_us > query.not_ahead_of_us)))
+        planned = and_(job.c.status.in_((HELD, QUEUED)), job.c.trigger_kind == Trigger.SCHEDULE.value)
+        later = and_(job.c.due_us > query.not_ahead_of_us, job.c.scheduled_us > query.not_ahead_of_us)
+        filters.append(not_(and_(planned, later)))
     return filters
 
 
