@@ -78,7 +78,24 @@ async def _by_last_part(gate: Gateway, reference: str) -> Schedule:
         return names[meant[0]]
     near = meant or difflib.get_close_matches(reference, names, n=3) or _near_last_parts(reference, names)
     hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else "`jobmaster schedules list` shows them all."
-    raise NotRegistered(f"There is no schedule {reference!r}, neither by id nor by name. {hint}")
+    unknown = f"There is no schedule {reference!r}, neither by id nor by name. {hint}"
+    raise NotRegistered(("" if meant else await _cancelled(gate, reference)) or unknown)
+
+
+async def _cancelled(gate: Gateway, reference: str) -> str:
+    """What to say of a name whose schedules were cancelled; empty: none was."""
+    query = ScheduleQuery(statuses=(ScheduleStatus.CANCELED,), text=reference)
+    page = await gate.store.list_schedules(query, limit=1_000)
+    last = max(
+        (one for one in page.schedules if one.name == reference), key=lambda one: one.ended_us or 0, default=None
+    )
+    if last is None:
+        return ""
+    when = "" if last.ended_us is None else f" at {as_moment(last.ended_us).isoformat(timespec='seconds')}"
+    return (
+        f"The schedule {reference!r} was cancelled{when}, so its name is free again: add a new one. What it was is "
+        f"shown by its id, {schedule_id(last.key)}."
+    )
 
 
 def _near_last_parts(reference: str, names: Iterable[str]) -> list[str]:
@@ -368,6 +385,6 @@ def _conflict(stored: Schedule, version: int | None = None) -> ScheduleConflict:
     meant = "while it was changed" if version is None else f"since version {version}"
     return ScheduleConflict(
         f"{named(stored)} was changed by somebody else {meant}: it has version {stored.version} now, and nothing was "
-        f"changed. Look at it again, and repeat with version={stored.version}.",
+        "changed. Look at it again, and repeat it for this version.",
         version=stored.version,
     )
