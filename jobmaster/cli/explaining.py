@@ -51,6 +51,8 @@ def explain(
     from jobmaster.schedules import expression_of, next_runs
 
     rule = read_expression(" ".join(words), **language)
+    if tz is not None and rule.zone is not None and rule.zone.key.lower() != tz.lower():
+        raise click.UsageError(f"The expression is in the zone {rule.zone.key}, and --tz is {tz}. Name the zone once.")
     zone = tz or (invocation.app().settings.time_zone if invocation.place else "UTC")
     rule = expression_of(rule, zone)
     after = after or datetime.now(UTC)

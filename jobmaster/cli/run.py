@@ -43,6 +43,8 @@ def run(invocation: Invocation, /, task: str, arguments: str, wait: bool, timeou
     JSON are the arguments: an object by name, a list by position, `-` reads them from standard input. With --wait the
     result is printed as JSON, and a failed job ends with exit code 1.
     """
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout says how long to --wait: give both, or neither.")
     args, kwargs = _read_arguments(arguments)
     options = _options(given)
     app = invocation.app()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -49,7 +51,10 @@ def add(
     With --name it may be repeated: the same name is the same schedule, and another definition replaces what it was.
     """
     rule = read_expression(expression, cron=cron, type_id=type_id)
-    _tell(invocation, invocation.app().schedules.add(task, rule, data, **given_options(told)))
+    app = invocation.app()
+    with _wrong_arguments():
+        added = app.schedules.add(task, rule, data, **given_options(told))
+    _tell(invocation, added)
 
 
 @click.command("edit")
@@ -76,12 +81,27 @@ def edit(
     **told: Any,
 ) -> None:
     """Change what is given of a schedule, and nothing else."""
-    options = {**given_options(told), **{name.replace("-", "_"): None for name in cleared}}
+    given, gone = given_options(told), {name.replace("-", "_") for name in cleared}
+    if contradicted := sorted(gone & given.keys()):
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in contradicted)
+        raise click.UsageError(f"{names}: cleared and given at once. Do one of both.")
+    options = {**given, **dict.fromkeys(gone)}
     if expression is None and data is None and not options:
         raise click.UsageError("Nothing is to be changed. Give --when, --data or an option; see --help.")
     rule = None if expression is None else read_expression(expression, cron=cron, type_id=type_id)
-    edited = invocation.app().schedules.edit(schedule, version=version, when=rule, data=data, **options)
+    app = invocation.app()
+    with _wrong_arguments():
+        edited = app.schedules.edit(schedule, version=version, when=rule, data=data, **options)
     _tell(invocation, edited)
+
+
+@contextmanager
+def _wrong_arguments() -> Iterator[None]:
+    try:
+        yield
+    except TypeError as error:
+        # The task cannot be called like that.
+        raise click.UsageError(str(error)) from None
 
 
 def _tell(invocation: Invocation, info: ScheduleInfo) -> None:

@@ -106,7 +106,9 @@ def next_runs(invocation: Invocation, /, schedule: str, count: int) -> None:
     elif coming:
         show_runs([(run.at, run.note) for run in coming])
     else:
-        click.echo("None: it is paused, broken, or has ended. See jobmaster schedules show.")
+        info = invocation.app().schedules.get(schedule)
+        why = f"it is {info.state}" if info and info.state != "Active" else "its rule names none"
+        click.echo(f"None: {why}. See jobmaster schedules show.")
 
 
 def _several(command: Any) -> Any:
@@ -150,6 +152,8 @@ def cancel(invocation: Invocation, /, names: tuple[str, ...]) -> None:
 @pass_invocation
 def run(invocation: Invocation, /, *, schedule: str, wait: bool, timeout: float | None) -> None:
     """Make one run more, due now, and print its job's id."""
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout says how long to --wait: give both, or neither.")
     result = invocation.app().schedules.run_now(schedule)
     if not wait:
         show_json({"id": result.id, "schedule": schedule}) if invocation.as_json else click.echo(result.id)
@@ -192,8 +196,8 @@ def _each(
     for name in names:
         try:
             told[name] = done if order(name) else not_done
-        except NotRegistered:
-            told[name] = "not done: nobody knows it"
+        except NotRegistered as error:
+            told[name] = f"not done: {error}"
     if invocation.as_json:
         show_json({name: word == done for name, word in told.items()})
     else:

@@ -107,16 +107,20 @@ def test_add_edit_pause_resume_run_cancel(cluster: Cluster) -> None:
     assert (edited["type_id"], edited["zone"], edited["jitter"], edited["version"]) == ("Cron", "UTC", 120.0, 2)
     assert "it has version 2 now" in cluster.run("edit", "daily", "--jitter", "1s", "--version", "1", code=1)
     assert "Nothing is to be changed" in cluster.run("edit", "daily", code=2)
+    assert "--lane: cleared and given" in cluster.run("edit", "daily", "--clear", "lane", "--lane", "slow", code=2)
+    assert "missing a required argument" in cluster.run("edit", "daily", "--data", '{"nam": "Ann"}', code=2)
+    assert "give both" in cluster.run("run", "daily", "--timeout", "3", code=2)
 
     assert cluster.run("pause", "daily") == "daily  paused\n"
-    assert "None: it is paused" in cluster.run("next", "daily")
+    assert "None: it is Paused" in cluster.run("next", "daily")
     assert cluster.json("resume", "daily") == {"daily": True}
     assert len(cluster.json("next", "daily", "--count", "3")) == 3
     assert cluster.run("run", "daily", "--wait") == '"Hello Ann"\n'
     assert cluster.json("show", "daily")["runs"][0]["trigger"] == "run now"
 
     assert cluster.json("cancel", "daily", "nobody", code=1) == {"daily": True, "nobody": False}
-    assert "nobody knows it" in cluster.run("pause", "nobody", code=1)
+    assert "nobody  not done: There is no schedule 'nobody'" in cluster.run("pause", "nobody", code=1)
+    assert "Did you mean 'shop.nightly'?" in cluster.run("pause", "nigthly", code=1)
     assert "There is no schedule 'nigthly'" in cluster.run("show", "nigthly", code=1)
     assert "Did you mean 'shop.nightly'?" in cluster.run("show", "nigthly", code=1)
     assert cluster.json("show", "nightly")["name"] == "shop.nightly"
@@ -139,6 +143,7 @@ def test_what_cannot_be_added_says_why(cluster: Cluster) -> None:
     caret = cluster.run("add", "shop.hello", "every dya at 9:00", code=2)
     assert "  every dya at 9:00\n        ^^^" in caret
     assert "Did you mean 'shop.hello'" in cluster.run("add", "shop.helo", "every hour", code=1)
+    assert "missing a required argument: 'name'" in cluster.run("add", "shop.hello", "every hour", code=2)
     assert "it is no JSON" in cluster.run("add", "shop.hello", "every hour", "{name", code=2)
     assert "by name, as a JSON object" in cluster.run("add", "shop.hello", "every hour", '["Ann"]', code=2)
     assert "is no duration" in cluster.run("add", "shop.hello", "every hour", "--jitter", "soon", code=2)
@@ -278,6 +283,7 @@ class TestExplain:
     @pytest.mark.parametrize(
         ("arguments", "part"),
         [(["every day", "--tz", "Europe/Brelin"], "did you mean 'Europe/Berlin'"), (["61 * * * *"], "61 * * * *"),
+         (["every day tz Asia/Tokyo", "--tz", "UTC"], "and --tz is UTC"),
          (["x", "--type", "Moon"], "no schedule language 'Moon'"), ([], "Missing argument")],
     )  # fmt: skip
     def test_what_cannot_be_explained(self, tmp_path: Path, arguments: list[str], part: str) -> None:
