@@ -98,7 +98,12 @@ def schedule_options(command: Any) -> Any:
         click.option(
             "--misfire-grace", metavar="TIME", callback=read_duration, help="Late by less is no misfire: 60s."
         ),
-        click.option("--misfire-limit", type=click.IntRange(1), metavar="N", help="With --misfire all. Default: 100."),
+        click.option(
+            "--misfire-limit",
+            type=click.IntRange(1),
+            metavar="N",
+            help="With --misfire all or --overlap queue. Default: 100.",
+        ),
         click.option("--misfire", type=click.Choice(MISFIRES), help="What becomes of missed runs. Default: once."),
         click.option("--jitter", metavar="TIME", callback=read_duration, help="Start each run up to so much later."),
         click.option("--metadata", metavar="JSON", callback=read_object, help="Plain data kept beside each job."),

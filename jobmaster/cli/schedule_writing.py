@@ -26,6 +26,10 @@ CLEARED: Final = (
     "misfire", "misfire-limit", "misfire-grace", "overlap",
 )  # fmt: skip
 
+LIMITS_NOTHING: Final = (
+    "--misfire-limit counts only with --misfire all, or with --overlap queue. Give one of them, or leave it out."
+)
+
 
 @click.command("add")
 @common_options
@@ -51,6 +55,8 @@ def add(
     With --name it may be repeated: the same name is the same schedule, and another definition replaces what it was.
     """
     rule = read_expression(expression, cron=cron, type_id=type_id)
+    if told["misfire_limit"] is not None and told["misfire"] != "all" and told["overlap"] != "queue":
+        raise click.UsageError(LIMITS_NOTHING)
     app = invocation.app()
     with _wrong_arguments():
         added = app.schedules.add(task, rule, data, **given_options(told))
@@ -93,6 +99,8 @@ def edit(
     with _wrong_arguments():
         edited = app.schedules.edit(schedule, version=version, when=rule, data=data, **options)
     _tell(invocation, edited)
+    if "misfire_limit" in given and edited.misfire != "all" and edited.overlap != "queue":
+        click.echo(f"Note: it is kept, but {LIMITS_NOTHING}", err=True)
 
 
 @contextmanager

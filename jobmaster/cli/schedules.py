@@ -106,9 +106,17 @@ def next_runs(invocation: Invocation, /, schedule: str, count: int) -> None:
     elif coming:
         show_runs([(run.at, run.note) for run in coming])
     else:
-        info = invocation.app().schedules.get(schedule)
-        why = f"it is {info.state}" if info and info.state != "Active" else "its rule names none"
-        click.echo(f"None: {why}. See jobmaster schedules show.")
+        click.echo(printable(_why_none(schedule, invocation.app().schedules.get(schedule))))
+
+
+def _why_none(schedule: str, info: ScheduleInfo | None) -> str:
+    """Why there are no next runs, and what to do about it."""
+    state = None if info is None else info.state
+    if state in {"Paused", "Broken"}:
+        what = "To let it go on" if state == "Paused" else "When its error (`schedules show`) is mended"
+        return f"None: it is {state}. {what}: jobmaster schedules resume {schedule}"
+    why = "its rule names none" if state == "Active" else f"it is {state or 'gone'}"
+    return f"None: {why}. See jobmaster schedules show {schedule}"
 
 
 def _several(command: Any) -> Any:

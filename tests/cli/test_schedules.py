@@ -112,7 +112,7 @@ def test_add_edit_pause_resume_run_cancel(cluster: Cluster) -> None:
     assert "give both" in cluster.run("run", "daily", "--timeout", "3", code=2)
 
     assert cluster.run("pause", "daily") == "daily  paused\n"
-    assert "None: it is Paused" in cluster.run("next", "daily")
+    assert cluster.run("next", "daily") == "None: it is Paused. To let it go on: jobmaster schedules resume daily\n"
     assert cluster.json("resume", "daily") == {"daily": True}
     assert len(cluster.json("next", "daily", "--count", "3")) == 3
     assert cluster.run("run", "daily", "--wait") == '"Hello Ann"\n'

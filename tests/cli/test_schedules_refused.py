@@ -48,3 +48,25 @@ def test_a_conflict_says_what_to_do_in_words_of_the_command_line_too(terminal: T
 
     assert "it has version 2 now, and nothing was changed. Look at it again, and repeat it for this version." in words
     assert "version=" not in words
+
+
+def test_a_limit_of_missed_runs_that_would_do_nothing_is_told(terminal: Terminal) -> None:
+    assert "--misfire-limit counts only with --misfire all" in add(terminal, "kept", "--misfire-limit", "5", code=2)
+    assert "There is no schedule 'kept'" in said(terminal, "show", "kept", code=1)
+    for name, option in (("kept", ("--misfire", "all")), ("queued", ("--overlap", "queue"))):
+        assert "counts only" not in add(terminal, name, "--misfire-limit", "5", *option)
+    assert "counts only" not in said(terminal, "edit", "kept", "--misfire-limit", "6", code=0)
+    assert "Note: it is kept, but --misfire-limit counts only" in said(
+        terminal, "edit", "kept", "--misfire-limit", "7", "--misfire", "once", code=0
+    )
+
+
+def test_next_of_one_that_does_not_run_says_why(terminal: Terminal) -> None:
+    add(terminal, "still")
+    identity = terminal.json("schedules", "show", "still")["id"]
+    said(terminal, "pause", "still", code=0)
+    assert said(terminal, "next", "still", code=0).endswith(
+        "it is Paused. To let it go on: jobmaster schedules resume still\n"
+    )
+    said(terminal, "cancel", "still", code=0)
+    assert "None: it is Canceled. See jobmaster schedules show" in said(terminal, "next", identity, code=0)
