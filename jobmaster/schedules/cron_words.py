@@ -51,7 +51,7 @@ def _rhythm(fields: Fields) -> str:
     """How often within an allowed day: "every 15 minutes from 9:00 to 17:45"."""
     seconds, minutes, hours = fields.seconds, fields.minutes, fields.hours
     if seconds == (0,):
-        return _minutes_and_hours(minutes, hours)
+        return _minutes_and_hours(minutes, hours, every_day=fields.days.every_day)
     spoken = _every_or_at(seconds, "second")
     if len(minutes) == len(hours) == 1:
         first, last = (clock(hours[0], minutes[0], second) for second in (seconds[0], seconds[-1]))
@@ -68,7 +68,7 @@ def _rhythm(fields: Fields) -> str:
     return f"{spoken} {of_minutes} {_in_hours(hours, minutes)}"
 
 
-def _minutes_and_hours(minutes: Sequence[int], hours: Sequence[int]) -> str:
+def _minutes_and_hours(minutes: Sequence[int], hours: Sequence[int], *, every_day: bool) -> str:
     if len(minutes) > 1 and _even(minutes, _SIXTY):
         rhythm = every(minutes[1], "minute")
         return rhythm if len(hours) == _HOURS else f"{rhythm} {_in_hours(hours, minutes)}"
@@ -77,8 +77,10 @@ def _minutes_and_hours(minutes: Sequence[int], hours: Sequence[int]) -> str:
     if len(minutes) == 1 and len(hours) > 1 and _even(hours, _HOURS):
         start = "" if minutes == (0,) else f" from {clock(0, minutes[0])}"
         return f"{every(hours[1], 'hour')}{start}"
-    if len(minutes) == 1 and len(runs(hours)) == 1:
-        return f"every hour from {clock(hours[0], minutes[0])} to {clock(hours[-1], minutes[0])}"
+    starts = [hour for hour in hours if (hour - 1) % _HOURS not in hours]
+    if len(minutes) == len(starts) == 1 and (every_day or starts[0] == hours[0]):  # over midnight, too
+        last = (starts[0] + len(hours) - 1) % _HOURS
+        return f"every hour from {clock(starts[0], minutes[0])} to {clock(last, minutes[0])}"
     if len(hours) == len(runs(minutes)) == 1 and len(minutes) > 1:
         return f"every minute from {clock(hours[0], minutes[0])} to {clock(hours[0], minutes[-1])}"
     past = f"at {_joined(minutes, str)} {_minutes(minutes)} past"

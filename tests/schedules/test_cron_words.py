@@ -31,6 +31,7 @@ SENTENCES = {
     "0 0,12 * * *": "every day at 0:00 and 12:00",
     "0 9,12,18 * * *": "every day at 9:00, 12:00 and 18:00",
     "0 9-17 * * *": "every hour from 9:00 to 17:00",
+    "0 22-5 * * *": "every hour from 22:00 to 5:00",
     "30 9-17 * * 1-5": "every hour from 9:30 to 17:30 on Monday to Friday",
     "*/15 9-17 * * 1-5": "every 15 minutes from 9:00 to 17:45 on Monday to Friday",
     "*/5 0-3,20-23 * * *": "every 5 minutes from 0:00 to 3:55 and 20:00 to 23:55",

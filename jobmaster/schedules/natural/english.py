@@ -35,6 +35,11 @@ def counted(count: int, unit: Unit) -> str:
     return unit.name.lower() if count == 1 else f"{count} {unit.name.lower()}s"
 
 
+def from_monday(numbers: Sequence[int]) -> list[int]:
+    """Weekdays (1 Sunday to 7 Saturday) in the order in which people name them: Saturday before Sunday."""
+    return sorted(numbers, key=lambda number: (number - 2) % 7)
+
+
 def weekday(number: int) -> str:
     """`Sunday` for 1."""
     return WEEKDAYS[number - 1]

@@ -116,7 +116,7 @@ class _Sentence:
 
     def _often_with_days(self) -> str:
         every = self._every
-        weekdays = self._numbers(Unit.WEEK)
+        weekdays = english.from_monday(self._numbers(Unit.WEEK))
         if every is not None and every.unit is Unit.WEEK and every.anchor is not None:
             weekdays = [every.anchor]
         single = every is None or every.count == 1
@@ -162,7 +162,7 @@ class _Sentence:
         return self._in_months()
 
     def _days_as_filter(self) -> str:
-        weekdays = self._numbers(Unit.WEEK)
+        weekdays = english.from_monday(self._numbers(Unit.WEEK))
         if Unit.DAY not in self._sets:
             on = f"on {english.listed([english.weekday(n) for n in weekdays])}" if weekdays else ""
             return self._joined(on, self._in_months())

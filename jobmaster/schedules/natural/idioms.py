@@ -73,6 +73,7 @@ _UNIT = "|".join(sorted(" ".join(UNITS.values()).split(), key=len, reverse=True)
 _TIME = r"\d{1,2}(?::\d\d){0,2}(?:\s*[ap]m)?"
 _ORDINALS = {"other": 2, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6}
 _HALVES = {"week": (84, "hours"), "day": (12, "hours"), "hour": (30, "minutes"), "minute": (30, "seconds")}
+_SHORT = {"s": "second", "m": "minute", "h": "hour", "d": "day", "w": "week"}
 _LAST_HOUR, _LAST_MINUTE = 23, 59
 
 
@@ -103,6 +104,13 @@ def _nth_unit(match: Match) -> str:
     return f"{_ORDINALS[match['nth'].lower()]} {match['unit'].lower().removesuffix('s')}s"
 
 
+def _duration(match: Match) -> str:
+    if match["more"]:
+        return f"every {int(match['number']) * 60 + int(match['more'])} minutes"
+    unit = _SHORT[match["unit"].lower()]
+    return f"every {match['number']} {unit}s"
+
+
 def _and_a_half(match: Match) -> str:
     unit = match["unit"].lower()
     half, smaller = _HALVES[unit]
@@ -130,6 +138,18 @@ def _around_midnight(match: Match) -> str | None:
 
 
 _IDIOMS = (
+    _Idiom(
+        re.compile(
+            r"(?i)^\s*(?P<here>(?:@?every\s+)?(?P<number>\d{1,6})\s*(?P<unit>h)\s*(?P<more>\d{1,2})\s*m(?:in)?)\s*$"
+        ),
+        "`every` takes one number and one unit",
+        _duration,
+    ),
+    _Idiom(
+        re.compile(r"(?i)^\s*(?P<here>(?P<number>\d{1,6})\s*(?P<unit>[smhdw])(?P<more>))\s*$"),
+        "",
+        _duration,
+    ),
     _Idiom(
         _pattern(rf"(?P<here>@?(?P<word>every|on|at|in)\s+(?P<days>(?:{_DAY})(?:{_SEPARATOR}(?:{_DAY})\b)+))"),
         "several weekdays stand in brackets",
