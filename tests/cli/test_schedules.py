@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,21 @@ def test_a_schedule_in_code_fires_and_its_history_tells(cluster: Cluster) -> Non
     assert "defined in code (shop.py:" in words
     assert "next runs" in words
     assert "Succeeded" in words
+
+
+def test_runs_that_are_planned_ahead_are_among_the_jobs_when_their_moment_has_come(cluster: Cluster) -> None:
+    def moments(*options: str) -> list[datetime]:
+        page = cluster.terminal.json("jobs", "list", "--task", "shop.tick", *options)
+        return [datetime.fromisoformat(job["scheduled_at"]) for job in page["jobs"]]
+
+    def is_ahead() -> bool:
+        now = datetime.now(UTC)
+        return any(moment > now for moment in moments("--status", "queued"))
+
+    cluster.terminal.until(is_ahead, "a worker fetches runs before their moment")
+    so_far = moments()
+    assert so_far
+    assert max(so_far) <= datetime.now(UTC)
 
 
 def test_list_filters_and_pages(cluster: Cluster) -> None:
