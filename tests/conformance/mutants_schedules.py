@@ -110,7 +110,7 @@ RULES = [
         "what is kept comes back without a storm",
         "test_schedules.test_what_no_code_has_any_more_becomes_inactive_and_comes_back_without_a_storm",
         "kept",
-        lambda stored, now_us: replace(stored, ensured_us=now_us),
+        lambda stored, now_us, *_: replace(stored, ensured_us=now_us),
     ),
 ]
 

@@ -86,7 +86,7 @@ async def test_an_owner_that_stops_a_condemned_engine_itself_hurries_nobody(stor
 async def test_what_a_stop_leaves_behind_is_recovered_and_counted_for_nobody(
     store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The store answers nothing but the very end: the row stands as Processing, and nobody died of it."""
+    """The store answers nothing but the very end: that gives the row back, and nobody died of it."""
     monkeypatch.setattr(stopping, "_LAST_WORDS", 0.3)
     job = new_job("sleep", 30.0)
     await push(store, job)
@@ -100,7 +100,7 @@ async def test_what_a_stop_leaves_behind_is_recovered_and_counted_for_nobody(
         running.engine.abort()
         await running.task
     (left,) = await store.look_up([job.key])
-    assert left.status is JobStatus.PROCESSING
+    assert left.status is JobStatus.HELD_ON_MASTER
 
     async def quick(argument: float) -> float:
         return argument

@@ -49,7 +49,8 @@ class Quick(FunctionWorkload):
 
 def newer(task: str, argument: object, *, version: int) -> NewJob:
     plain = new_job(task, argument)
-    fields = [*msgspec.structs.astuple(plain.envelope)[:-1], version, "something new"]
+    fields = [*msgspec.structs.astuple(plain.envelope), "something new"]
+    fields[Envelope.__struct_fields__.index("version")] = version
     payload = msgspec.msgpack.encode(fields)
     return NewJob(plain.key, plain.envelope, payload)
 
