@@ -425,7 +425,9 @@ class JobMaster(SchedulesInCode):
 
     def _register(self, function: Callable[..., Any], *, bind: bool, options: Mapping[str, Any]) -> Task[..., Any]:
         if isinstance(function, Task):
-            raise ConfigurationError(f"{function.name!r} is a task already. Put one @jm.task on a function.")
+            raise ConfigurationError(
+                f"{function.name!r} is a task already. Put one @jm.task on a function, below its @jm.every."
+            )
         if inspect.isclass(function) or not callable(function):
             raise ConfigurationError(
                 f"@jm.task was put on {function!r}, which is no function. For a class with handle() use @jm.handler."

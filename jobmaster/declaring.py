@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
+from jobmaster.errors import ConfigurationError
 from jobmaster.task import Task
 
 if TYPE_CHECKING:
@@ -34,7 +36,13 @@ class SchedulesInCode:
             when: NaturalCron text, a timedelta, `Cron(...)` or the like, (type id, text), or aware datetimes.
             data: the task's arguments by name.
             options: see `RecurringOptions`. `name` is made of the task's name if not given.
+
+        Raises:
+            ConfigurationError: it was put on a function without a rule.
         """
+        given: Any = when
+        if isinstance(given, (Task, type)) or inspect.isroutine(given):
+            raise ConfigurationError("@jm.every says when: @jm.every('every day at 02:30'), with parentheses.")
         caller = sys._getframe(1)  # noqa: SLF001 - the one way to know the line
         file, line = caller.f_code.co_filename, caller.f_lineno
 

@@ -90,8 +90,10 @@ def _plain(finding: Finding) -> dict[str, str]:
 def _show(finding: Finding) -> None:
     click.secho(_MARKS[finding.state], fg=_COLOURS[finding.state], nl=False)
     where = f"{finding.store}: " if finding.store not in {"", "master"} else ""
-    click.echo(f"  {finding.check:<{_WIDTH}}  {where}{printable(finding.fact)}")
     indent = f"      {'':<{_WIDTH}}  "
+    # An expression that cannot be read comes with a caret below the place.
+    fact = printable(finding.fact, keep_lines=True).replace("\n", f"\n{indent}")
+    click.echo(f"  {finding.check:<{_WIDTH}}  {where}{fact}")
     for line in finding.details.splitlines():
         click.echo(f"{indent}| {printable(line)}")
     if finding.advice:

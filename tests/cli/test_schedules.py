@@ -183,6 +183,9 @@ def test_a_worker_with_broken_schedules_does_not_start_and_names_all(terminal: T
     assert f"- shop.py:{second} (shop.nightly): " in worker.output
     assert not (terminal.folder / "jobmaster.db").exists()
     assert doctor.stdout.count("FAIL  schedules") == 2
+    caret = next(i for i, line in enumerate(doctor.stdout.splitlines()) if line.strip() == "^^^^^^")
+    shown, below = doctor.stdout.splitlines()[caret - 1 : caret + 1]
+    assert shown[below.index("^") :] == "secnod"
 
 
 @pytest.fixture

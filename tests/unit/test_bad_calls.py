@@ -154,6 +154,10 @@ def test_one_name_is_one_function(jm: JobMaster, hello) -> None:
 def test_decorators_on_the_wrong_thing(jm: JobMaster, hello) -> None:
     with pytest.raises(ConfigurationError, match="is a task already"):
         jm.task(hello)
+    with pytest.raises(ConfigurationError, match="with parentheses"):
+        jm.every(hello)
+    with pytest.raises(ConfigurationError, match="with parentheses"):
+        jm.every(test_decorators_on_the_wrong_thing)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match=r"no function.*@jm\.handler"):
         jm.task(dict)
     with pytest.raises(ConfigurationError, match=r"no handle\(self, job\)"):
