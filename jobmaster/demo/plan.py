@@ -15,7 +15,7 @@ from jobmaster.task import Job
 from jobmaster.views import JobQuery
 
 DUE_AFTER = 2.0
-LATEST = 0.1
+LATEST = 0.5
 """Seconds after its time at which a due job has started at the latest."""
 
 
