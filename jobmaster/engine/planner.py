@@ -35,6 +35,10 @@ _AT_ONCE = 200
 """Schedules of one question, and at most so many plans of one write."""
 _MOST_JOBS = 500
 """A write is sent once its plans have so many jobs: on SQLite nobody else writes meanwhile."""
+_MOST_BYTES = 4_000_000
+"""Or so many bytes of arguments."""
+_LONGEST_GROUP = 1.0
+"""Or took so many seconds to compute: one slow rule must not let the others grow old."""
 _TURN = 0.004
 """Seconds of computing after which the event loop has its turn."""
 _OLDEST_PLAN = 30.0
@@ -43,10 +47,6 @@ _SPREAD = 0.1
 """Seconds over which planners that wait for the same schedule wake up."""
 _PLANNERS_PER_SECOND = 10
 """Most questions that nothing asked for, by all planners of the cluster together."""
-_MOST_BYTES = 4_000_000
-"""... or so much of arguments."""
-_LONGEST_GROUP = 1.0
-"""... or has taken so many seconds to compute: one slow rule must not let the others grow old."""
 _LONGEST_RULE = 10.0
 """Seconds after which a rule is given up."""
 _EXPIRED_AT_ONCE = 200

@@ -598,6 +598,15 @@ class TestQuestions:
                 order("n")
 
 
+def test_a_schedule_is_edited_through_the_scheduler(shop) -> None:
+    app, hello = shop
+    app.scheduler.recurring(hello, MINUTE, {"name": "x"}, name="n")
+
+    edited = app.scheduler.edit_recurring("n", version=1, when="every day at 9:00", priority="high")
+
+    assert (edited.expression, edited.priority, edited.version) == ("every day at 9:00", Priority.HIGH, 2)
+
+
 def test_the_async_twins_do_the_same(shop) -> None:
     app, hello = shop
     start = datetime(2026, 3, 1, 9, tzinfo=UTC)
