@@ -108,7 +108,13 @@ def rule_of(when: When, terms: Terms) -> Rule:
         ConfigurationError: it is no expression, or contradicts the options.
     """
     type_id, text, zone = stored_form(expression_of(when), terms.zone)
-    return check_range(Rule(type_id=type_id, text=text, zone=zone, **terms.rule))
+    rule = check_range(Rule(type_id=type_id, text=text, zone=zone, **terms.rule))
+    if "misfire_limit" in terms.rule and rule.misfire is not Misfire.ALL and rule.overlap is not Overlap.QUEUE:
+        raise ConfigurationError(
+            f"misfire_limit is {rule.misfire_limit}, and nothing goes by it: it says how many missed runs of "
+            "misfire='all' still run, and how many wait with overlap='queue'. Add one of them, or leave it out."
+        )
+    return rule
 
 
 def edited_rule(rule: Rule, when: When | None, terms: Terms) -> Rule:

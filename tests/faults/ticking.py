@@ -40,8 +40,9 @@ def plan_shortly(cluster: RealCluster) -> None:
 def add_ticks(
     cluster: RealCluster, names: Sequence[str], *, period: float = 1, task: str = "work_async", **options: object
 ) -> None:
-    """One schedule of each name, every so many seconds."""
-    cluster.produce(ADD.format(names=list(names), task=task, period=period, options=RULES | options))
+    """One schedule of each name, every so many seconds; without a policy of its own nothing that was missed is lost."""
+    options = options if "misfire" in options else RULES | options
+    cluster.produce(ADD.format(names=list(names), task=task, period=period, options=options))
 
 
 def order(cluster: RealCluster, program: str) -> list[str]:

@@ -124,6 +124,8 @@ class TestWhen:
             ("every day at 9:00 tz Europe/Berlin", {"tz": "Europe/Paris"}, "Name the zone once"),
             ("every day", {"misfire": "sometimes"}, "'skip' or 'once' or 'all'"),
             ("every day", {"misfire_limit": 0}, "from 1 to 900"),
+            ("every day", {"misfire_limit": 5}, "nothing goes by it"),
+            ("every day", {"misfire_limit": 5, "misfire": "once"}, "misfire='all'"),
             ("every day", {"misfire_grace": -1}, "0 to 366 days"),
             ("every day", {"overlap": "maybe"}, "'cancel_previous'"),
             ("every day", {"jitter": timedelta(days=2)}, "0 to 1 days"),
