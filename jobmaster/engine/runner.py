@@ -17,6 +17,7 @@ from jobmaster.engine.life import Entry, Stage
 from jobmaster.engine.limits import Limits
 from jobmaster.engine.outcomes import returned
 from jobmaster.engine.pools.ending import stopped
+from jobmaster.engine.starts_ahead import StartsAhead
 from jobmaster.model import reasons
 from jobmaster.model.ids import key_text
 from jobmaster.model.run import End, Halt, Run
@@ -44,9 +45,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("jobmaster.engine")
 
 _TOMBSTONES = 100_000
-_AHEAD_S = 0.05
-"""A job whose start was granted waits for its slot about so long at most: a crash would find it as running."""
-_AHEAD_LEAST, _AHEAD_MOST = 16, 500
 _YIELD_EVERY = 128
 """Starts without giving the loop back: reading, flushing and the lease's grant get their turn."""
 
@@ -88,10 +86,7 @@ class Runner:
         self._granted: deque[Entry] = deque()
         self._asking = 0
         self._releasing = False
-        self._ahead = 0
-        """So many jobs more than there are free slots may be asked about, or wait for a slot with a yes."""
-        self._was_answered = False
-        """Some answer has come since `_ahead` was judged: it is judged once for each batch of answers."""
+        self._ahead = StartsAhead()
         self._dropped = False
         self.slots = tuning.slots
         self.paused = False
@@ -206,9 +201,9 @@ class Runner:
         try:
             if self._granted:
                 self._start_granted(batch)
-            elif self._asking and self._was_answered:  # slots wait for answers
-                self._was_answered = False
-                self._ahead = min(2 * max(self._ahead, _AHEAD_LEAST), _AHEAD_MOST)
+            elif self._asking:
+                self._ahead.slots_waited()
+            self._ahead.look(batch.now)
             begun = self._start_waiting(batch)
         finally:
             self._submit(batch)
@@ -228,9 +223,7 @@ class Runner:
 
     def _start_granted(self, batch: _Batch) -> None:
         """Granted ones start in a closed engine too: the master has them as Processing already."""
-        if self._was_answered and batch.now - self._granted[0].granted_at > _AHEAD_S:
-            self._was_answered = False
-            self._ahead //= 2
+        self._ahead.job_waited(batch.now - self._granted[0].granted_at)
         for _ in range(len(self._granted)):
             if len(self.running) >= self.slots:
                 return
@@ -284,7 +277,7 @@ class Runner:
 
     def _fits(self, entry: Entry) -> bool:
         """Whether an entry that needs a guarded start may be asked about now."""
-        most = self.slots - len(self.running) + self._ahead
+        most = self.slots - len(self.running) + self._ahead.allowed
         if self._asking + len(self._granted) >= most:
             return False
         return not self._isolation.must(entry) or self._isolation.has_room(self._granted)
@@ -298,7 +291,7 @@ class Runner:
 
     def _answered(self, entry: Entry, *, yes: bool) -> None:
         self._asking -= 1
-        self._was_answered = True
+        self._ahead.answered()
         self._isolation.answered(entry)
         if yes and entry.alive and self._releasing:
             self._conclusions.hand_on(entry)
@@ -377,6 +370,7 @@ class Runner:
                 self._conclusions.after(entry, ended, store_us(at))
         self.counts["succeeded"] += succeeded
         self._finisher.flush()
+        self._ahead.ended(len(finished), at)
         self.limits.tidy()
         # Free slots are taken at once; what needs a clean-up, the clock or the loop's turn, `run` does.
         if self._dropped or self._fill():

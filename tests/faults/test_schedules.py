@@ -37,6 +37,11 @@ WHERE o.at_us <= o.created_us GROUP BY s.name
 """
 
 
+def planned_late(cluster: RealCluster) -> dict[str, int]:
+    """Schedules' names, and how many occurrences became jobs after their moment."""
+    return {name: count for _, name, count in cluster.place.rows(PLANNED_LATE)}
+
+
 def now_us() -> int:
     return time.time_ns() // 1000
 
@@ -189,10 +194,11 @@ def test_after_three_days_off_each_policy_does_what_its_name_says(cluster: RealC
     for table_moment in ("since_us", "created_us", "plan_at_us"):
         cluster.place.rows(f"UPDATE jm_schedule SET {table_moment} = {table_moment} - {DAYS_US} RETURNING id")
     cluster.start_worker("-c", "8", name="w")
-    wait_for(lambda: len(cluster.place.rows(PLANNED_LATE)) == 2, what=cluster.state)  # of `skip` there are none
+    wait_for(lambda: planned_late(cluster).keys() >= {"once", "all"}, what=cluster.state)
     more_ticks(cluster, 10)
-    late = {name: count for _, name, count in cluster.place.rows(PLANNED_LATE)}
-    # One more where the clock turned to another second while they were planned.
+    late = planned_late(cluster)
+    # One more of each where it came between the plan and its write.
+    assert late.get("skip", 0) in (0, 1)
     assert late["once"] in (1, 2)
     assert late["all"] in (20, 21)
     for name in ("skip", "once", "all"):
