@@ -71,13 +71,13 @@ def dropping_all(of: Any) -> Any:
 
 
 REFUSED = "test_occurrences.test_a_plan_of_something_else_changes_nothing"
-EDITED = "test_schedules.test_an_edit_loses_no_moment_that_an_owner_has_already"
+EDITED = "test_changed_occurrences.test_an_edit_loses_no_moment_that_an_owner_has_already"
 ASLEEP = "test_occurrences.test_what_is_paused_parked_ended_or_in_nobodys_code_is_not_due"
 TWICE = "test_occurrences.test_a_moment_that_is_there_is_not_run_twice"
 OLD = "test_occurrences.test_retention_takes_old_occurrences_and_schedules_that_ended_long_ago"
-EDIT = "test_schedules.test_an_edit_replaces_what_it_names_and_plans_anew"
-PAUSED = "test_schedules.test_what_an_owner_has_already_is_cancelled_and_remembered"
-NAMES = "test_schedules.test_static_schedules_get_free_names"
+EDIT = "test_schedule_changes.test_an_edit_replaces_what_it_names_and_plans_anew"
+PAUSED = "test_changed_occurrences.test_what_an_owner_has_already_is_cancelled_and_remembered"
+NAMES = "test_static_schedules.test_static_schedules_get_free_names"
 
 RULES = [
     rule("a plan's version", REFUSED, "fits", of_the_cursor),
@@ -89,7 +89,7 @@ RULES = [
     rule("a pause cancels", PAUSED, "changed", dropping_nothing(schedule_changes.changed)),
     rule(
         "the taken name of an edit",
-        "test_schedules.test_a_change_of_another_version_or_to_nowhere_is_refused",
+        "test_schedule_changes.test_a_change_of_another_version_or_to_nowhere_is_refused",
         "check_name",
         nothing,
     ),
@@ -102,13 +102,13 @@ RULES = [
     rule("asleep until it is ensured", ASLEEP, "woken", lambda schedule, _: schedule),
     rule(
         "a new call keeps the beat",
-        "test_schedules.test_a_definition_that_changed_its_call_alone_misses_nothing_and_keeps_its_beat",
+        "test_static_schedules.test_a_definition_that_changed_its_call_alone_misses_nothing_and_keeps_its_beat",
         "rewound",
         lambda schedule, *_: schedule,
     ),
     rule(
         "what is kept comes back without a storm",
-        "test_schedules.test_what_no_code_has_any_more_becomes_inactive_and_comes_back_without_a_storm",
+        "test_static_schedules.test_what_no_code_has_any_more_becomes_inactive_and_comes_back_without_a_storm",
         "kept",
         lambda stored, now_us, *_: replace(stored, ensured_us=now_us),
     ),
@@ -117,7 +117,7 @@ RULES = [
 IN_MEMORY = [
     mutant(
         "a change's version",
-        "test_schedules.test_a_change_of_another_version_or_to_nowhere_is_refused",
+        "test_schedule_changes.test_a_change_of_another_version_or_to_nowhere_is_refused",
         instead(Schedules, "_is_version", always),
         MEMORY,
     ),
@@ -178,12 +178,12 @@ STATEMENTS = [
     ),
     on_sqlite(
         "static ones expire",
-        "test_schedules.test_only_static_ones_are_kept_and_expire",
+        "test_static_schedules.test_only_static_ones_are_kept_and_expire",
         text(sqlite_schedules, "IDLE", "kind = 2 AND", ""),
     ),
     on_postgresql(
         "static ones expire",
-        "test_schedules.test_only_static_ones_are_kept_and_expire",
+        "test_static_schedules.test_only_static_ones_are_kept_and_expire",
         text(postgresql_schedules, "IDLE", "kind = 2 AND", ""),
     ),
 ]
@@ -208,9 +208,9 @@ LOCKS = [
     ),
 ]
 
-TWICE_CANCELLED = "test_schedules.test_what_a_person_cancelled_or_what_has_come_is_not_planned_again"
+TWICE_CANCELLED = "test_changed_occurrences.test_what_a_person_cancelled_or_what_has_come_is_not_planned_again"
 OLDEST = "test_occurrences.test_the_latest_occurrence_that_has_come_stays_with_its_schedule"
-BY_HAND = "test_schedules.test_runs_by_hand_are_no_part_of_the_beat"
+BY_HAND = "test_static_schedules.test_runs_by_hand_are_no_part_of_the_beat"
 CHANGED = "AND j.reason = 'schedule changed'"
 
 REPLANNED = [

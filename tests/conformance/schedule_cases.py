@@ -11,6 +11,7 @@ from jobmaster.model.bucket import Bucket
 from jobmaster.model.ids import JobKey
 from jobmaster.model.job import ClaimedJob, Envelope, NewJob, encode_envelope
 from jobmaster.model.schedule import (
+    Misfire,
     Occurrence,
     Overlap,
     Plan,
@@ -18,6 +19,7 @@ from jobmaster.model.schedule import (
     Schedule,
     ScheduleKey,
     ScheduleKind,
+    ScheduleStatus,
     Trigger,
     occurrence_key,
 )
@@ -29,6 +31,26 @@ CLAIM, IDLE, AGE = 5 * SECOND, 300 * SECOND, 30 * SECOND
 
 EVERY_MINUTE = Rule("NaturalCron", "every minute")
 EVERY_HOUR = Rule("NaturalCron", "every hour")
+WHOLE = Rule(
+    "Cron",
+    "*/5 * * * *",
+    zone="Europe/Berlin",
+    start_us=NOON,
+    end_us=NOON + 100 * MINUTE,
+    misfire=Misfire.ALL,
+    misfire_limit=7,
+    misfire_grace_us=3 * SECOND,
+    overlap=Overlap.QUEUE,
+    jitter_us=5 * SECOND,
+)
+"""A rule with everything that it may have."""
+
+ACTIVE, CANCELED, INACTIVE, COMPLETED = (
+    ScheduleStatus.ACTIVE,
+    ScheduleStatus.CANCELED,
+    ScheduleStatus.INACTIVE,
+    ScheduleStatus.COMPLETED,
+)
 
 
 def key_of(name: str) -> ScheduleKey:
