@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -93,11 +93,22 @@ class JobInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobPage:
-    """Jobs, newest first. `after` asks for the next page (None: the end); `unlisted`: waiting jobs without a row."""
+    """Jobs, newest first; iterating over the page gives them.
+
+    `after` asks for the next page (None: the end); `unlisted`: waiting jobs without a row.
+    """
 
     jobs: tuple[JobInfo, ...]
     after: str | None = None
     unlisted: int = 0
+
+    def __iter__(self) -> Iterator[JobInfo]:
+        """The page's jobs."""
+        return iter(self.jobs)
+
+    def __len__(self) -> int:
+        """How many this page has."""
+        return len(self.jobs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,10 +258,21 @@ class ScheduleInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulePage:
-    """Schedules by name, those without one last. `after` asks for the next page (None: the end)."""
+    """Schedules by name, those without one last; iterating over the page gives them.
+
+    `after` asks for the next page (None: the end).
+    """
 
     schedules: tuple[ScheduleInfo, ...]
     after: str | None = None
+
+    def __iter__(self) -> Iterator[ScheduleInfo]:
+        """The page's schedules."""
+        return iter(self.schedules)
+
+    def __len__(self) -> int:
+        """How many this page has."""
+        return len(self.schedules)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -276,7 +276,9 @@ class TestNames:
         changed = app.scheduler.recurring(hello, **{**given, **change})
 
         assert (changed.id, changed.version) == (first.id, 2)
-        assert len(app.schedules.list().schedules) == 1
+        page = app.schedules.list()
+        assert len(page) == 1
+        assert [one.id for one in page] == [first.id]
 
     def test_one_that_is_paused_stays_paused(self, shop) -> None:
         app, hello = shop

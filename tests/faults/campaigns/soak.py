@@ -12,10 +12,23 @@ import psutil
 
 from tests.faults.campaigns.setting import Campaign, arguments, campaign, kill_engine, publish, spread
 from tests.faults.real_cluster import Worker
+from tests.faults.ticking import add_ticks, order
 
 CALLS = (
     "(app.work_async if draw.random() < 0.7 else app.work).delay(seconds=draw.uniform(0, 0.2))",
     "app.held.delay() if draw.random() < 0.5 else app.only_once.delay()",
+)
+SCHEDULES = [f"tick-{number}" for number in range(10)]
+"""One run a second of each."""
+TABLES = (
+    "jm_message",
+    "jm_job",
+    "jm_attempt",
+    "jm_worker",
+    "jm_bucket",
+    "jm_blame",
+    "jm_tombstone",
+    "jm_occurrence",
 )
 EVERY = 10.0
 """Seconds between two looks."""
@@ -29,6 +42,7 @@ def main() -> None:
         workers = [trial.cluster.start_worker("-c", "32", "--engines", "2", name=f"w{number}") for number in range(2)]
         for call in CALLS:
             trial.stream(rate=given.rate / 2, call=call)
+        add_ticks(trial.cluster, SCHEDULES)
         samples: dict[str, list[tuple[float, float]]] = defaultdict(list)
         begun = time.monotonic()
         strike_at = begun + 30
@@ -41,6 +55,7 @@ def main() -> None:
                 strike(trial, workers, draw)
                 strike_at = time.monotonic() + draw.uniform(20, 60)
         trial.enough()
+        order(trial.cluster, "for schedule in schedules.list():\n    assert schedules.cancel(schedule.id)")
         told = trial.judge(allowed=(5, 7))
         publish(
             "soak",
@@ -81,7 +96,7 @@ def looked_at(trial: Campaign, workers: list[Worker]) -> dict[str, float]:
                 found[f"{kind}_fds"] = max(found[f"{kind}_fds"], process.num_fds())
             except psutil.NoSuchProcess:
                 continue
-    for table in ("jm_message", "jm_job", "jm_attempt", "jm_worker", "jm_bucket", "jm_blame", "jm_tombstone"):
+    for table in TABLES:
         found[f"{table}_rows"] = trial.count(f"SELECT count(*) FROM {table}")
     if trial.server is not None:
         found["connections"] = trial.count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
