@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,24 +10,11 @@ import pytest
 from jobmaster.model.schedule import Misfire, Overlap
 from jobmaster.model.states import JobStatus
 from jobmaster.ports.store import Store
-from jobmaster.schedules import register_provider
-from tests.engine.conftest import StoreToOpen
 from tests.engine.one_engine import running_engine, until
+from tests.engine.planning.quick_schedules import SECOND, every
 from tests.engine.pool_workload import FunctionWorkload
-from tests.engine.test_planner import SECOND, Quick, every
 
 pytestmark = pytest.mark.fault("S5")
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> StoreToOpen:
-    on_a_server = request.param == "postgresql"
-    return StoreToOpen(request.param, tmp_path, [request.getfixturevalue("postgres_database")] if on_a_server else [])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick_rules() -> None:
-    register_provider("Quick", Quick)
 
 
 class Runs:
