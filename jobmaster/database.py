@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from jobmaster.stores.sql.provision import SchemaStatus as SchemaStatus  # noqa: PLC0414 - part of this API
 
 
+def load_schema_tools() -> None:
+    """Import what questions about schemas need: for callers that count the time of the questions alone."""
+    from alembic import command, script  # noqa: F401
+    from sqlalchemy import inspect  # noqa: F401
+
+
 def schema_status(settings: Settings) -> SchemaStatus:
     """What schema the master has, and which workers live with which version; nothing is changed.
 

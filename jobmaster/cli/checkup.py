@@ -78,6 +78,7 @@ class Checkup:
         if not self._check(kind, partial(self._examine, app, store, dsn), store=store):
             return False
         examined = self._examined[store]
+        _load_schema_tools()  # on a busy machine this takes seconds, which are not the store's
         good = self._check("schema", partial(schema, store, dsn, examined, app.settings), store=store)
         return good and not examined.is_empty
 
@@ -137,6 +138,12 @@ class Checkup:
         fact = f"no answer within {CHECK_WITHIN:g} s"
         advice = "Is the server overloaded, frozen, or behind a network that swallows packets?"
         return [Finding(name, State.FAULT, fact, advice, store, is_unreachable=True)]
+
+
+def _load_schema_tools() -> None:
+    from jobmaster.database import load_schema_tools
+
+    load_schema_tools()
 
 
 def _looked(name: str, look: Look, store: str) -> Sequence[Finding]:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections import Counter
 from typing import Any
@@ -44,6 +45,10 @@ def until_released(n: int) -> int:
         time.sleep(0.01)
     return n
 """
+
+WHEN_ALL_ARE_THERE = """while not os.path.exists(os.path.join(HERE, "begin")):
+        time.sleep(0.01)
+    time.sleep(seconds)"""
 
 
 @pytest.fixture(params=STORES)
@@ -84,6 +89,17 @@ def ran_in(shop: Terminal) -> Counter[int]:
     return Counter(int(line.split()[0]) for line in shop.ran())
 
 
+def readiness(url: str) -> dict[str, Any]:
+    """What the worker's port says of its readiness."""
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=10) as answer:  # noqa: S310 - our own server
+            found: dict[str, Any] = json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            found = json.load(error)
+    return found
+
+
 def test_each_engine_is_a_worker_with_buckets_of_its_own(shop: Terminal) -> None:
     with shop.worker("-A", "shop", "-n", "alpha", "--engines", "3", "--health-port", "0") as worker:
         banner = worker.ready()
@@ -91,8 +107,8 @@ def test_each_engine_is_a_worker_with_buckets_of_its_own(shop: Terminal) -> None
         shop.until(lambda: [len(ids) for ids in owned(shop).values()] == [5, 5, 5], "each has a bucket per priority")
         workers, buckets = living(shop), owned(shop)
         url = banner.partition("url=")[2].split()[0].removesuffix("/healthz")
-        with urllib.request.urlopen(f"{url}/readyz", timeout=10) as answer:  # noqa: S310 - our own server
-            ready = json.load(answer)
+        shop.until(lambda: readiness(url).get("buckets") == 15, "its supervisor has heard of all of them")
+        ready = readiness(url)
         pids = pids_of(worker)
         worker.signal()
         code = worker.end()
@@ -150,13 +166,16 @@ def test_two_supervisors_on_one_master_share_what_comes(shop: Terminal) -> None:
 
 
 def test_a_backlog_of_one_bucket_feeds_every_engine_of_two_supervisors(shop: Terminal) -> None:
-    # More than one engine reads ahead: what is beyond that can be given to others.
+    # More than one engine reads ahead: what is beyond that can be given to others. Nothing ends before all can run.
     jobs = 6000
+    shop.write("shop.py", APP.replace("time.sleep(seconds)", WHEN_ALL_ARE_THERE))
     enqueue(shop, jobs, 0.005, calls=6)
     with (
         shop.worker("-A", "shop", "-n", "one", "--engines", "2", "-c", "4") as first,
         shop.worker("-A", "shop", "-n", "two", "--engines", "2", "-c", "4") as second,
     ):
+        shop.until(lambda: len(living(shop)) == 4, "all engines are there")
+        shop.write("begin", "")
         shop.until(lambda: len(shop.ran()) == jobs, "all jobs have run")
         pids = pids_of(first) | pids_of(second)
         for worker in (first, second):
