@@ -114,8 +114,8 @@ async def _session(dsn: str) -> asyncpg.Connection[Any]:
 
 
 @pytest.mark.parametrize("aged", [False, True], ids=["fresh", "aged"])
-async def test_every_row_is_found_by_an_index(postgres_database: str, aged: bool) -> None:
-    connection = await _session(postgres_database)
+async def test_every_row_is_found_by_an_index(new_postgres_database: str, aged: bool) -> None:
+    connection = await _session(new_postgres_database)
     try:
         if aged:
             await connection.execute(AGE)
@@ -127,8 +127,8 @@ async def test_every_row_is_found_by_an_index(postgres_database: str, aged: bool
 
 
 @pytest.mark.parametrize("aged", [False, True], ids=["fresh", "aged"])
-async def test_a_claim_reads_its_lane_in_the_order_of_due_times(postgres_database: str, aged: bool) -> None:
-    connection = await _session(postgres_database)
+async def test_a_claim_reads_its_lane_in_the_order_of_due_times(new_postgres_database: str, aged: bool) -> None:
+    connection = await _session(new_postgres_database)
     try:
         if aged:
             await connection.execute(AGE)
@@ -143,8 +143,8 @@ async def test_a_claim_reads_its_lane_in_the_order_of_due_times(postgres_databas
     assert not [node for node in _nodes(picked) if node["Node Type"] == "Sort"]
 
 
-async def test_the_test_sees_a_scan(postgres_database: str) -> None:
-    connection = await _session(postgres_database)
+async def test_the_test_sees_a_scan(new_postgres_database: str) -> None:
+    connection = await _session(new_postgres_database)
     try:
         plan = await _plan(connection, "SELECT id FROM jm_job WHERE task = $1")
         assert _found_otherwise(plan)

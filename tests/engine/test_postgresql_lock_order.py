@@ -81,9 +81,9 @@ async def test_a_large_backlog_is_routed_in_parts(postgres_database: str) -> Non
         await store.close_store()
 
 
-async def test_no_question_about_old_jobs_sorts_or_counts_all_of_them(postgres_database: str) -> None:
+async def test_no_question_about_old_jobs_sorts_or_counts_all_of_them(new_postgres_database: str) -> None:
     """Retention that is switched on late, an archive that is added: each batch looks at its own rows only."""
-    people = await asyncpg.connect(postgres_database)
+    people = await asyncpg.connect(new_postgres_database)
     try:
         await people.execute(MANY_ENDED)
         await people.execute("SET enable_seqscan = off")

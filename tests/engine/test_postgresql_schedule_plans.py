@@ -85,7 +85,7 @@ def test_every_statement_finds_its_rows_by_an_index(postgres_databases: Database
             await connection.close()
         return {name: wrong for name, plan in plans.items() if (wrong := _found_otherwise(plan))}
 
-    with postgres_databases.lent() as dsn:
+    with postgres_databases.lent(used=False) as dsn:
         assert asyncio.run(judge(dsn)) == {}
 
 
@@ -101,7 +101,7 @@ def test_a_pass_with_nothing_due_reads_two_entries_of_an_index(postgres_database
         plan: dict[str, Any] = json.loads(answer)[0]["Plan"]
         return plan
 
-    with postgres_databases.lent() as dsn:
+    with postgres_databases.lent(used=False) as dsn:
         plan = asyncio.run(look(dsn))
     read = [node for node in _nodes(plan) if str(node.get("Relation Name", "")) == "jm_schedule"]
     assert sum(node["Actual Rows"] * node["Actual Loops"] for node in read) <= 2

@@ -32,3 +32,10 @@ def postgres_database(postgres_databases: Databases) -> Iterator[str]:
     """The address of a database with JobMaster's schema in which there is nothing."""
     with postgres_databases.lent() as dsn:
         yield dsn
+
+
+@pytest.fixture
+def new_postgres_database(postgres_databases: Databases) -> Iterator[str]:
+    """One in which no test has been before: plans depend on sizes and statistics that emptied tables keep."""
+    with postgres_databases.lent(used=False) as dsn:
+        yield dsn
