@@ -15,8 +15,9 @@ from jobmaster.stores.memory import MemoryAgent, MemoryMaster, MemoryStore
 from jobmaster.stores.split import SplitStore
 from jobmaster.stores.sql.postgresql.store import PostgresStore
 from jobmaster.stores.sql.sqlite.store import SqliteStore
+from tests.engine.one_engine import LEASE
 
-RULES = MasterRules(lease_us=1_000_000)
+RULES = MasterRules(lease_us=round(LEASE * 1e6))
 
 
 @dataclasses.dataclass(frozen=True)

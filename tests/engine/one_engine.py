@@ -25,6 +25,10 @@ from jobmaster.ports.workload import Pool, Workload
 from jobmaster.rules.lease import LeaseTiming
 
 
+LEASE = 2.0
+"""Seconds, for stores and engines of these tests: a test that loses an engine waits so long for the lease's end."""
+
+
 class RealClock:
     """The operating system's clocks."""
 
@@ -53,7 +57,7 @@ async def push(store: Any, *jobs: NewJob, lane: str = "", priority: int = 3) -> 
     await store.push(bucket.id, list(jobs))
 
 
-async def final(store: Any, *keys: JobKey, timeout: float = 10.0) -> list[JobState]:
+async def final(store: Any, *keys: JobKey, timeout: float = 20.0) -> list[JobState]:
     """The states of these jobs, once all are final."""
     async with asyncio.timeout(timeout):
         while True:
@@ -63,7 +67,7 @@ async def final(store: Any, *keys: JobKey, timeout: float = 10.0) -> list[JobSta
             await asyncio.sleep(0.005 + len(keys) * 2e-5)  # looking must not take the loop from the engine
 
 
-async def until(condition: Callable[[], object], *, timeout: float = 10.0) -> None:
+async def until(condition: Callable[[], object], *, timeout: float = 20.0) -> None:
     """Wait for something that happens on this loop."""
     async with asyncio.timeout(timeout):
         while not condition():
@@ -96,7 +100,8 @@ async def running_engine(
     *,
     name: str = "w1",
     boot: int | None = None,
-    lease: float = 1.0,
+    lease: float = LEASE,
+    renew_every: float = 0.3,
     archive: Any = None,
     apart_pool: Pool | None = None,
     suspects: Sequence[JobKey] = (),
@@ -104,7 +109,10 @@ async def running_engine(
     clock: Clock | None = None,
     **tuning: Any,
 ) -> AsyncIterator[Running]:
-    """An engine that has its first grant; stopped at the end where the test did not do it."""
+    """An engine that has its first grant; stopped at the end where the test did not do it.
+
+    Renewals are frequent, so that what they carry comes soon; the lease is far longer, for a busy machine.
+    """
     clock = clock or RealClock()
     link = ThreadLink(stop=lambda _now: None, on_condemned=lambda _reason: None)
     numbers = Tuning(**({"slots": 10, "grace": 5.0, "lease": lease} | tuning))
@@ -132,7 +140,7 @@ async def running_engine(
     keeper = LeaseKeeper(
         store=store,
         clock=clock,
-        timing=LeaseTiming(lease=lease, renew_every=lease * 0.3, margin=lease * 0.1),
+        timing=LeaseTiming(lease=lease, renew_every=renew_every, margin=lease * 0.1),
         random=lambda: 0.5,
     )
     keeper.suspects = list(suspects)

@@ -81,12 +81,12 @@ async def test_a_full_bucket_is_not_asked_again_and_again_about_jobs_that_fall_d
         reads += 1
         return await store.read(*arguments, **options)
 
-    await push(store, *[new_job("at_once", n, delay=9) for n in range(60)])
+    await push(store, *[new_job("at_once", n, delay=30) for n in range(60)])
     # The window moves on: what was out of it when the buffer was filled comes into it while there is no room.
-    await push(store, *[new_job("at_once", n, delay=2.2) for n in range(30)])
+    await push(store, *[new_job("at_once", n, delay=12.2) for n in range(30)])
     counted = Wrapped(store, read=read)
     async with running_engine(
-        counted, FunctionWorkload(at_once), buffer_per_bucket=20, onboarding_window=2.0, read_every=5.0
+        counted, FunctionWorkload(at_once), buffer_per_bucket=20, onboarding_window=12.0, read_every=5.0
     ) as running:
         await until(lambda: len(running.engine.waiting) == 20)
         before, begun = reads, time.monotonic()
@@ -98,7 +98,8 @@ async def test_a_full_bucket_is_not_asked_again_and_again_about_jobs_that_fall_d
 async def test_held_jobs_are_claimed_as_fast_as_they_run(store: Any) -> None:
     jobs = [new_job("at_once", n) for n in range(600)]
     await store.hold(jobs)
-    async with running_engine(store, FunctionWorkload(at_once), buffer_per_bucket=50, claim_every=5.0, lease=10.0):
+    seldom = {"lease": 10.0, "renew_every": 3.0}  # a renewal throws away what is claimed meanwhile
+    async with running_engine(store, FunctionWorkload(at_once), buffer_per_bucket=50, claim_every=5.0, **seldom):
         # Twelve claims, of which none waits for the next look at what is due.
         await final(store, *[job.key for job in jobs], timeout=25.0)
 
@@ -111,7 +112,7 @@ async def test_entries_of_two_lives_of_one_bucket_are_asked_about_both(store: An
         await gate.wait()
         return await store.take_over(fence, starts)
 
-    async with running_engine(Wrapped(store, take_over=waits), FunctionWorkload(at_once), lease=30.0) as running:
+    async with running_engine(Wrapped(store, take_over=waits), FunctionWorkload(at_once), lease=30.0, renew_every=9.0) as running:
         engine = running.engine
         blocker, job = new_job("at_once", at_most_once=True), new_job("at_once", at_most_once=True)
         await push(store, blocker)
@@ -128,16 +129,18 @@ async def test_entries_of_two_lives_of_one_bucket_are_asked_about_both(store: An
 
 
 async def test_a_run_gets_its_row_as_early_as_the_setting_says(store: Any) -> None:
-    """With the default of a second a job of 0.8 s would have ended before."""
-    async with running_engine(store, FunctionWorkload(sleep), early_row_after=0.0) as running:
-        assert running.engine.ready.is_set()
-        job = new_job("sleep", 0.8)
-        await push(store, job)
-        seen: set[JobStatus | None] = set()
-        while JobStatus.SUCCEEDED not in seen:
-            (state,) = await store.look_up([job.key])
-            seen.add(state and state.status)  # beside a separate agent there is no row until something writes it
-            await asyncio.sleep(0.02)
+    """With the default of a second a job of 0.8 s would have ended before; a busy machine gets several of them."""
+    async with running_engine(store, FunctionWorkload(sleep), early_row_after=0.0):
+        for _ in range(5):
+            job = new_job("sleep", 0.8)
+            await push(store, job)
+            seen: set[JobStatus | None] = set()
+            while not seen & {JobStatus.PROCESSING, JobStatus.SUCCEEDED}:
+                (state,) = await store.look_up([job.key])
+                seen.add(state and state.status)  # beside a separate agent there is no row until something writes it
+                await asyncio.sleep(0.02)
+            if JobStatus.PROCESSING in seen:
+                break
         assert JobStatus.PROCESSING in seen
 
 
@@ -177,12 +180,14 @@ async def test_a_job_that_is_claimed_while_its_bucket_is_being_closed_is_not_los
 
     wrapped = Wrapped(store, claim=claim, complete=complete, depths=depths)
     await push(store, new_job("at_once", delay=3))  # the other bucket is fuller, so that the claim is for this one
+    seldom = {"lease": 10.0, "renew_every": 3.0}
     async with running_engine(
-        wrapped, FunctionWorkload(at_once), buckets={3: 1}, max_buckets_per_priority=1
+        wrapped, FunctionWorkload(at_once), buckets={3: 1}, max_buckets_per_priority=1, **seldom
     ) as running:
         await until(lambda: len(running.engine.waiting) == 1)
         lease = running.engine.lease
         counted = lease.counted
+        lease.report(soon=True)
         await until(lambda: lease.counted > counted)  # the next renewal is far: it would throw the claim away
         await store.hold([job])
         await until(closing.is_set)

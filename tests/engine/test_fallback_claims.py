@@ -52,19 +52,22 @@ def test_the_setting_reaches_the_engine(tmp_path: Any) -> None:
 
 async def test_what_the_master_holds_is_claimed_beside_a_backlog_that_fills_the_buffer(store: Any) -> None:
     starts: list[object] = []
+    is_claimed = asyncio.Event()
 
     async def note(argument: object) -> None:
         starts.append(argument)
-        await asyncio.sleep(0.002)
+        if len(starts) == 20:
+            await is_claimed.wait()
 
     held = new_job("note", "held")
     tuning = {"slots": 1, "buffer_per_bucket": 20, "read_limit": 20, "claim_limit": 10}
-    async with running_engine(store, FunctionWorkload(note), lease=2.0, **tuning):
+    async with running_engine(store, FunctionWorkload(note), **tuning) as running:
         for at in range(0, 600, 100):
             await push(store, *(new_job("note", at + number) for number in range(100)))
-        await until(lambda: len(starts) >= 20)
+        await until(lambda: len(starts) == 20 and len(running.engine.waiting) >= 20)
         await store.hold([held])
         await store.signal(["held"])
-        await final(store, held.key, timeout=20)
-    assert "held" in starts
-    assert len(starts) < 500, "it did not wait for the end of the backlog"
+        await until(lambda: len(running.engine.waiting) > 20)
+        is_claimed.set()
+        await final(store, held.key)
+    assert starts.index("held") < 500, "it did not wait for the end of the backlog"
