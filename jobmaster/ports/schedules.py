@@ -154,8 +154,8 @@ class ScheduleStore(Protocol):
     async def purge_schedules(self, *, before_us: int, limit: int) -> int:
         """Retention: delete occurrences of moments before `before_us`, made before it, and schedules that ended before.
 
-        Static ones that a worker's code still has stay, and of each schedule the latest occurrence that has come: its
-        series may go on from it. At most `limit` of each.
+        Static ones that a worker's code still has stay, and of each schedule the latest occurrence of its series that
+        has come: the series may go on from it. At most `limit` of each.
 
         Returns:
             How many occurrences there were.

@@ -180,9 +180,14 @@ def is_late(now_us: int, as_of_us: int, max_age_us: int) -> bool:
     return now_us > as_of_us + max_age_us
 
 
-def begins_anew(plan: Plan) -> bool:
-    """Whether it is the first plan after an edit: what owners still have of the old one, and is not in it, goes."""
-    return plan.cursor_us is None and plan.version > 1 and not plan.error and len(plan.occurrences) < MOST_OCCURRENCES
+def begins_anew(plan: Plan, now_us: int) -> bool:
+    """Whether what owners still have of the plan before an edit, and is not in this one, goes.
+
+    Everything that is planned lies before the cursor. So where that is not to come, whatever is to come is of a plan
+    before an edit, which set the cursor back.
+    """
+    is_set_back = plan.cursor_us is None or plan.cursor_us <= now_us
+    return is_set_back and plan.version > 1 and not plan.error and len(plan.occurrences) < MOST_OCCURRENCES
 
 
 def planned(stored: Schedule, plan: Plan, now_us: int) -> Schedule:

@@ -54,7 +54,7 @@ class Occurrences(Schedules, Claims):
         stored = self.schedules.get(plan.key)
         if stored is None or not changes.fits(stored, plan):
             return False
-        if changes.begins_anew(plan):
+        if changes.begins_anew(plan, now):
             self._drop_unplanned(plan, now)
         for occurrence in plan.occurrences:
             self._insert_occurrence(plan.key, occurrence, now)

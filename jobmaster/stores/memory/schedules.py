@@ -161,12 +161,15 @@ class Schedules(Cancels):
         return len(old)
 
     def _may_be_forgotten(self, key: ScheduleKey, at: int, now: int, before_us: int) -> bool:
-        """The latest that has come stays with its schedule: a series may go on from it."""
+        """The latest of its series that has come stays with its schedule: the series may go on from it."""
         if self.schedules.recorded.get((key, at), 0) >= before_us:
             return False
         if self.schedules.get(key) is None:
             return True
-        return any(at < later <= now for later in self.schedules.occurrences[key])
+        there = self.schedules.occurrences[key]
+        of_series = there[at].trigger is Trigger.SCHEDULE
+        later = (one for one in there.values() if at < one.at_us <= now)
+        return any(one.trigger is Trigger.SCHEDULE or not of_series for one in later)
 
     def _drop_jittered(self, key: ScheduleKey, now: int) -> None:
         """What had its moment, and begins later."""

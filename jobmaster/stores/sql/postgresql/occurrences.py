@@ -102,7 +102,7 @@ async def plan_schedules(transaction: Transaction, plans: Sequence[Plan], as_of_
             stored[plan.key] = changes.planned(before, plan, now_us)
             wanted += [(plan.key, occurrence) for occurrence in plan.occurrences]
     done_plans = [plan for plan, done in zip(plans, applied, strict=True) if done]
-    await drop_unplanned(transaction, [plan for plan in done_plans if changes.begins_anew(plan)])
+    await drop_unplanned(transaction, [plan for plan in done_plans if changes.begins_anew(plan, now_us)])
     await _insert(transaction, wanted)
     after = {plan.key: stored[plan.key] for plan in done_plans}
     await _write_planned(transaction, list(after.values()))

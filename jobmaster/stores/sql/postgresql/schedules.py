@@ -72,11 +72,12 @@ WHERE o.schedule = ANY($1::uuid[]) AND o.at_us > $2 AND o.trigger_kind = 2 AND j
 ORDER BY j.id
 """
 FORGET = "DELETE FROM jm_occurrence WHERE schedule = $1 AND at_us = ANY($2::bigint[])"
-# The latest that has come stays with its schedule: a series may go on from it.
+# The latest of its series that has come stays with its schedule: the series may go on from it.
 OLD_OCCURRENCES = """
 DELETE FROM jm_occurrence WHERE (schedule, at_us) IN (
     SELECT schedule, at_us FROM jm_occurrence o WHERE at_us < $1 AND created_us < $1 AND (
-        EXISTS (SELECT FROM jm_occurrence l WHERE l.schedule = o.schedule AND l.at_us > o.at_us AND l.at_us <= $3)
+        EXISTS (SELECT FROM jm_occurrence l WHERE l.schedule = o.schedule AND l.at_us > o.at_us AND l.at_us <= $3
+            AND (l.trigger_kind = 2 OR o.trigger_kind <> 2))
         OR NOT EXISTS (SELECT FROM jm_schedule s WHERE s.id = o.schedule))
     ORDER BY at_us LIMIT $2 FOR UPDATE SKIP LOCKED)
 """

@@ -80,7 +80,7 @@ def plan_schedules(transaction: Transaction, plans: Sequence[Plan], as_of_us: in
         applied.append(fits)
         if before is not None and fits:
             stored[plan.key] = changes.planned(before, plan, now_us)
-            if changes.begins_anew(plan):
+            if changes.begins_anew(plan, now_us):
                 drop_unplanned(transaction, plan)
             wanted += [(plan.key, occurrence) for occurrence in plan.occurrences]
     _insert(transaction, wanted)

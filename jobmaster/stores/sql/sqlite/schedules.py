@@ -55,11 +55,12 @@ SELECT o.at_us, j.id FROM jm_occurrence o JOIN jm_job j ON j.id = o.job_id
 WHERE o.schedule = ? AND o.at_us > ? AND o.trigger_kind = 2 AND j.status IN (3, 6)
 """
 FORGET = "DELETE FROM jm_occurrence WHERE schedule = ? AND at_us = ?"
-# The latest that has come stays with its schedule: a series may go on from it.
+# The latest of its series that has come stays with its schedule: the series may go on from it.
 OLD_OCCURRENCES = """
 DELETE FROM jm_occurrence WHERE (schedule, at_us) IN (
     SELECT schedule, at_us FROM jm_occurrence o WHERE at_us < ?1 AND created_us < ?1 AND (
-        EXISTS (SELECT 1 FROM jm_occurrence l WHERE l.schedule = o.schedule AND l.at_us > o.at_us AND l.at_us <= ?3)
+        EXISTS (SELECT 1 FROM jm_occurrence l WHERE l.schedule = o.schedule AND l.at_us > o.at_us AND l.at_us <= ?3
+            AND (l.trigger_kind = 2 OR o.trigger_kind <> 2))
         OR NOT EXISTS (SELECT 1 FROM jm_schedule s WHERE s.id = o.schedule))
     ORDER BY at_us LIMIT ?2)
 """
