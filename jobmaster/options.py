@@ -14,6 +14,7 @@ from jobmaster.model.backoff import Backoff
 from jobmaster.model.durations import as_timedelta, as_us
 from jobmaster.model.ids import JobKey, parse_key
 from jobmaster.model.states import Priority
+from jobmaster.rules.storable import LATEST_US
 from jobmaster.settings.names import check_cluster_id, check_lane
 
 Duration = float | timedelta
@@ -24,6 +25,8 @@ LONGEST_JOB_ID: Final = 255
 DURABILITIES: Final = ("agent", "master")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST_US: Final = as_us(datetime(1, 1, 2, tzinfo=UTC) - _EPOCH)
+"""Shown in any zone, it is a datetime still."""
 _ALIASES: Final = {"countdown": "delay", "eta": "at", "queue": "lane"}
 
 
@@ -263,7 +266,7 @@ def moment_us(value: object, name: str) -> int:
     """Microseconds since the epoch of an aware datetime.
 
     Raises:
-        ConfigurationError: it is no datetime, or has no time zone.
+        ConfigurationError: it is no datetime, has no time zone, or lies in no year of UTC.
     """
     if not isinstance(value, datetime):
         raise ConfigurationError(f"{name} is {value!r}, but it is a moment: an aware datetime.")
@@ -272,7 +275,12 @@ def moment_us(value: object, name: str) -> int:
             f"{name} is {value.isoformat()}, which has no time zone, so that it means another moment on every machine. "
             "Write datetime(..., tzinfo=timezone.utc) or datetime.now(ZoneInfo('Europe/Berlin')) + ..."
         )
-    return as_us(value - _EPOCH)
+    micros = as_us(value - _EPOCH)
+    if not _EARLIEST_US <= micros <= LATEST_US:
+        raise ConfigurationError(
+            f"{name} is {value.isoformat()}, which in UTC lies outside of the years 1 to 9999. Give a moment in between."
+        )
+    return micros
 
 
 def as_moment(micros: int) -> datetime:

@@ -136,7 +136,7 @@ async def change(gate: Gateway, reference: str, wanted: ScheduleChange, *, versi
     stored = await find(gate, reference)
     if stored.status.is_final and wanted.status is None:
         raise ConfigurationError(
-            f"{named(stored)} has ended ({stored.status}), so there is nothing to change about it."
+            f"{named(stored)} has ended ({stored.status}), so it can neither be paused nor resumed. {_taken_up(stored)}"
         )
     changed = await gate.store.change_schedule(stored.key, wanted, version=version)
     if changed is None:
@@ -356,6 +356,15 @@ def refuse_code(schedule: Schedule, verb: str) -> None:
 def _is_same(stored: Schedule, wanted: Schedule) -> bool:
     names = ("rule", "task", "template", "lane", "priority")
     return stored.kind is wanted.kind and all(getattr(stored, name) == getattr(wanted, name) for name in names)
+
+
+def _taken_up(stored: Schedule) -> str:
+    """How one that has ended goes on."""
+    if stored.kind is ScheduleKind.STATIC:
+        return f"It goes on when a worker's code has it again, with moments to come ({stored.source})."
+    if stored.status is ScheduleStatus.CANCELED:
+        return "Add a new one."
+    return "Edit its expression or its end, and it goes on."
 
 
 def _towards(stored: Schedule, wanted: Schedule) -> ScheduleChange:

@@ -80,15 +80,19 @@ class StaticSchedules:
         self._app = app
         self._folder = Path(folder or ".").absolute()
         self._lock = threading.Lock()
-        self._declared: dict[tuple[str, str, str], Declaration] = {}
+        self._declared: dict[tuple[str, ...], Declaration] = {}
         self._profiles: dict[str, type] = {}
         self._built: Built | None = None
 
     def declare(self, what: What, when: When, data: Data, options: dict[str, Any], *, file: str, line: int) -> None:
-        """Remember what `@jm.every` says. The same line may come again: its module was imported twice."""
+        """Remember what `@jm.every` says.
+
+        The same line may come again: its module was imported twice, or it stands in a loop and says something else.
+        """
         declared = Declaration(DECORATED, what, when, data, options, self._source(file, line))
+        said = declared.task, repr(when), repr(data), repr(options), declared.source
         with self._lock:
-            self._declared[declared.task, repr(when), declared.source] = declared
+            self._declared[said] = declared
             self._built = None
 
     def task_of(self, function: Callable[..., Any]) -> Task[..., Any]:

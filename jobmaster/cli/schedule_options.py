@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import MAXYEAR, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -27,9 +27,12 @@ def read_expression(text: str, *, cron: bool = False, type_id: str | None = None
     Raises:
         ScheduleSyntaxError: it cannot be read.
         ConfigurationError: there is no such language.
+        UsageError: two languages are named.
     """
     from jobmaster.schedules import Cron, NaturalCron, compile_expression
 
+    if cron and type_id not in {None, "Cron"}:
+        raise click.UsageError(f"--cron and --type {type_id} name two languages. Give one of them.")
     if type_id is not None:
         return compile_expression(type_id, text)
     if cron:
@@ -63,6 +66,8 @@ def read_moment(_ctx: click.Context, _param: click.Parameter, value: str | None)
         raise click.BadParameter(f"{value!r} is no moment. Write it as 2026-11-21T09:00:00+01:00.") from None
     if moment.tzinfo is None:
         raise click.BadParameter("it has no time zone. Add one, as in 2026-11-21T09:00:00Z.")
+    if not 1 < moment.year < MAXYEAR:  # shown in another zone it may lie in no year at all
+        raise click.BadParameter(f"it lies outside of the years 2 to {MAXYEAR - 1}. Give one in between.")
     return moment
 
 

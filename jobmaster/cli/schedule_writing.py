@@ -94,6 +94,10 @@ def edit(
     options = {**given, **dict.fromkeys(gone)}
     if expression is None and data is None and not options:
         raise click.UsageError("Nothing is to be changed. Give --when, --data or an option; see --help.")
+    if expression is None and (cron or type_id is not None):
+        raise click.UsageError(
+            "--cron and --type say in which language --when is. Give --when, too, or leave them out."
+        )
     rule = None if expression is None else read_expression(expression, cron=cron, type_id=type_id)
     app = invocation.app()
     with _wrong_arguments():

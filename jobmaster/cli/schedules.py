@@ -14,7 +14,7 @@ from jobmaster.cli.invocation import Invocation, common_options, pass_invocation
 from jobmaster.cli.output import age, compact_json, plain, printable, show_facts, show_json, show_table, span, stamp
 from jobmaster.cli.schedule_options import read_moment
 from jobmaster.cli.schedule_writing import add, edit
-from jobmaster.errors import NotRegistered
+from jobmaster.errors import ConfigurationError, NotRegistered
 
 if TYPE_CHECKING:
     from jobmaster.views import ScheduleInfo, ScheduleRun, UpcomingRun
@@ -199,18 +199,21 @@ def _each(
     done: str,
     not_done: str = "",
 ) -> None:
-    """Give an order for each schedule; those that nobody knows keep the others from nothing."""
+    """Give an order for each schedule; those of which it cannot be keep the others from nothing."""
     told: dict[str, str] = {}
     for name in names:
         try:
             told[name] = done if order(name) else not_done
         except NotRegistered as error:
             told[name] = f"not done: {error}"
+        except ConfigurationError as error:
+            if len(names) == 1:
+                raise
+            told[name] = f"not done: {error}"
+        if not invocation.as_json:  # at once: the store may be gone before the next one
+            click.echo(printable(f"{name}  {told[name]}"))
     if invocation.as_json:
         show_json({name: word == done for name, word in told.items()})
-    else:
-        for name, word in told.items():
-            click.echo(printable(f"{name}  {word}"))
     if any(word != done for word in told.values()):
         raise click.exceptions.Exit(FAILED)
 

@@ -70,3 +70,31 @@ def test_next_of_one_that_does_not_run_says_why(terminal: Terminal) -> None:
     )
     said(terminal, "cancel", "still", code=0)
     assert "None: it is Canceled. See jobmaster schedules show" in said(terminal, "next", identity, code=0)
+
+
+def test_a_language_without_an_expression_or_two_of_them_are_refused(terminal: Terminal) -> None:
+    add(terminal, "spoken")
+    for language in (("--cron",), ("--type", "Cron")):
+        assert "Give --when, too" in said(terminal, "edit", "spoken", *language, "--lane", "slow", code=2)
+    two = "0:05:00", "--cron", "--type", "TimeSpanInterval"
+    assert "name two languages" in said(terminal, "explain", *two, code=2)
+    assert terminal.json("schedules", "show", "spoken")["version"] == 1
+
+
+def test_moments_that_no_clock_shows_are_refused(terminal: Terminal) -> None:
+    for moment in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
+        assert "outside of the years" in said(terminal, "explain", "every day", "--after", moment, code=2)
+
+
+def test_one_that_has_ended_keeps_the_others_from_nothing(terminal: Terminal) -> None:
+    add(terminal, "over")
+    identity = terminal.json("schedules", "show", "over")["id"]
+    said(terminal, "cancel", "over", code=0)
+    add(terminal, "goes")
+
+    words = said(terminal, "pause", identity, "goes", code=1)
+
+    assert f"{identity}  not done: Schedule 'over' has ended (Canceled)" in words
+    assert "Add a new one." in words
+    assert "goes  paused" in words
+    assert "has ended (Canceled)" in said(terminal, "resume", identity, code=2)

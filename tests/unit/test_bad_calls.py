@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -53,6 +53,8 @@ OPTIONS: list[tuple[dict, str]] = [
     ({"eta": datetime.now(UTC), "at": datetime.now(UTC)}, "'at' twice"),
     ({"at": datetime(2026, 1, 1)}, "has no time zone"),  # noqa: DTZ001 - that is the point
     ({"at": "tomorrow"}, "at is 'tomorrow', but it is a moment"),
+    ({"at": datetime.max.replace(tzinfo=timezone(timedelta(hours=-9)))}, "outside of the years 1 to 9999"),
+    ({"at": datetime.min.replace(tzinfo=timezone(timedelta(hours=9)))}, "outside of the years 1 to 9999"),
     ({"lane": "no spaces"}, "may hold letters"),
     ({"queue": "x" * 26}, "at most 25"),
     ({"lane": 3}, "is no text"),

@@ -44,6 +44,21 @@ def line_of(text: str) -> int:
 class TestEvery:
     """The decorator."""
 
+    def test_a_line_in_a_loop_is_a_schedule_each_time_and_one_that_comes_again_is_the_same(
+        self, app: JobMaster
+    ) -> None:
+        @app.task(name="report")
+        def report(region: str) -> str:
+            return region
+
+        for _ in range(2):
+            for region in ("eu", "us"):
+                app.every("every day at 02:30", {"region": region})(report)
+            for name in ("early", "late"):
+                app.every("every day at 02:30", {"region": "all"}, name=name)(report)
+
+        assert set(by_name(app)) == {"report", "report#2", "early", "late"}
+
     def test_a_function_becomes_a_task_with_a_schedule(self, app: JobMaster) -> None:
         @app.every("every day at 02:30", tz="Europe/Berlin")
         def report() -> str:
