@@ -24,7 +24,6 @@ from jobmaster.ports.clock import Clock
 from jobmaster.ports.workload import Pool, Workload
 from jobmaster.rules.lease import LeaseTiming
 
-
 LEASE = 2.0
 """Seconds, for stores and engines of these tests: a test that loses an engine waits so long for the lease's end."""
 

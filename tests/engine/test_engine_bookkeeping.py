@@ -112,7 +112,8 @@ async def test_entries_of_two_lives_of_one_bucket_are_asked_about_both(store: An
         await gate.wait()
         return await store.take_over(fence, starts)
 
-    async with running_engine(Wrapped(store, take_over=waits), FunctionWorkload(at_once), lease=30.0, renew_every=9.0) as running:
+    wrapped, seldom = Wrapped(store, take_over=waits), {"lease": 30.0, "renew_every": 9.0}
+    async with running_engine(wrapped, FunctionWorkload(at_once), **seldom) as running:
         engine = running.engine
         blocker, job = new_job("at_once", at_most_once=True), new_job("at_once", at_most_once=True)
         await push(store, blocker)

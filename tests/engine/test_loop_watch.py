@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import queue
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from jobmaster import JobMaster
+from jobmaster.engine import loop_watch
 from jobmaster.engine.loop_watch import Block, LoopWatch
 from jobmaster.engine.pools.loop import LoopPool
 from jobmaster.event_loop import new_event_loop
@@ -20,13 +22,37 @@ from jobmaster.model.run import Run
 from jobmaster.runtime import workload_of
 from tests.engine.pool_workload import run_of
 
-BLOCKS = 0.9
-"""Seconds: longer than half of `max_block`, and shorter than all of it."""
+FAR = 60.0
+"""Seconds: no `max_block` where that is not what a test is about."""
 
 
-def watched(story: Callable[[Callable[[], None]], Awaitable[None]], *, max_block: float = 1.0) -> list[Any]:
-    """Run the story on a loop that is watched and beats; what the watch told, in order."""
-    told: queue.SimpleQueue[Any] = queue.SimpleQueue()
+class Told(list[Any]):
+    """What the watch told, in order. It tells it in its own thread, so the others can wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._more = threading.Condition()
+
+    def tell(self, word: Any) -> None:
+        with self._more:
+            self.append(word)
+            self._more.notify_all()
+
+    def blocks_until(self, count: int) -> None:
+        """Hold the thread of the caller up until so much was told."""
+        with self._more:
+            assert self._more.wait_for(lambda: len(self) >= count, 20)
+
+    async def until(self, count: int) -> None:
+        """Let the loop turn until so much was told."""
+        async with asyncio.timeout(20):
+            while len(self) < count:
+                await asyncio.sleep(0.01)
+
+
+def watched(story: Callable[[Told], Awaitable[None]], *, max_block: float = FAR, warn_after: float = 0.5) -> Told:
+    """Run the story on a loop that is watched and beats; what the watch told."""
+    told = Told()
 
     async def main() -> None:
         beats = 0
@@ -42,23 +68,22 @@ def watched(story: Callable[[Callable[[], None]], Awaitable[None]], *, max_block
             beats=lambda: beats,
             beat_every=0.05,
             max_block=max_block,
-            on_block=told.put,
-            on_limit=lambda block: told.put(("limit", block)),
-            on_turn=lambda: told.put("turns"),
+            on_block=told.tell,
+            on_limit=lambda block: told.tell(("limit", block)),
+            on_turn=lambda: told.tell("turns"),
         )
-        await asyncio.sleep(0.1)
+        while beats < 2:
+            await asyncio.sleep(0.01)
         try:
-            await story(lambda: None)
+            await story(told)
         finally:
             watch.stop()
             beating.cancel()
 
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    shorter = mock.patch.object(loop_watch, "WARN_AFTER", warn_after)
+    with shorter, asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(main())
-    seen = []
-    while not told.empty():
-        seen.append(told.get())
-    return seen
+    return told
 
 
 def run_of_task(app: JobMaster, name: str) -> Run:
@@ -73,43 +98,45 @@ def test_the_task_and_its_line_are_named_while_it_blocks(
     first_step: bool, tmp_path: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = JobMaster("watched", master=f"sqlite:///{tmp_path}/x.db")
+    watch: list[Told] = []
 
     @app.task(name="shop.blocker")
     async def blocker() -> None:
         if not first_step:
             await asyncio.sleep(0.01)
-        time.sleep(BLOCKS)  # noqa: ASYNC251 - what this test is about
+        watch[0].blocks_until(1)
 
     run = run_of_task(app, "shop.blocker")
 
-    async def story(_: object) -> None:
+    async def story(told: Told) -> None:
+        watch.append(told)
         pool = LoopPool(workload_of(app))
         ended: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         pool.finished = ended.set_result
         pool.submit([run])
         await ended
-        await asyncio.sleep(0.4)
+        await told.until(2)
         await pool.close()
 
     with caplog.at_level(logging.WARNING):
-        block, turns = watched(story, max_block=1.0)
+        block, turns = watched(story)
 
     assert isinstance(block, Block)
     assert block.key == run.key
     assert "task shop.blocker" in block.what
     assert f"{__file__}:" in block.what
     assert "in blocker" in block.what
-    assert "time.sleep(BLOCKS)" in block.stack
+    assert "watch[0].blocks_until(1)" in block.stack
     assert turns == "turns"
     (line,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("loop_blocked")]
     assert block.what in line
-    assert "time.sleep(BLOCKS)" in line
+    assert "watch[0].blocks_until(1)" in line
 
 
 def test_code_that_belongs_to_no_run_is_shown_by_its_line() -> None:
-    async def story(_: object) -> None:
-        time.sleep(BLOCKS)  # noqa: ASYNC251 - what this test is about
-        await asyncio.sleep(0.4)
+    async def story(told: Told) -> None:
+        while not told:
+            time.sleep(0.01)  # noqa: ASYNC251 - what this test is about
 
     block, *_ = watched(story)
 
@@ -117,13 +144,16 @@ def test_code_that_belongs_to_no_run_is_shown_by_its_line() -> None:
 
 
 def test_the_limit_is_told_once_and_after_the_warning() -> None:
-    async def story(_: object) -> None:
-        time.sleep(1.6)  # noqa: ASYNC251 - as above
+    async def story(told: Told) -> None:
+        told.blocks_until(2)
+        time.sleep(0.6)  # noqa: ASYNC251 - more than both numbers once more
+        await told.until(3)
 
-    block, (word, limit) = watched(story)[:2]
+    block, (word, limit), turns = watched(story, max_block=1.0, warn_after=0.2)
 
-    assert word == "limit"
-    assert limit.seconds > 1.0 > block.seconds > 0.5
+    assert (word, turns) == ("limit", "turns")
+    assert limit.seconds > 1.0
+    assert 0.2 < block.seconds < limit.seconds
 
 
 def test_a_loop_that_turns_is_left_alone() -> None:
@@ -133,4 +163,4 @@ def test_a_loop_that_turns_is_left_alone() -> None:
             await asyncio.sleep(0)
             await asyncio.sleep(0.06)
 
-    assert watched(story) == []
+    assert watched(story, warn_after=1.5) == [], "each time counts for itself"

@@ -52,7 +52,8 @@ class Herd:
             self.claims += 1
             return await store.claim(*values, **options)
 
-        engine = running_engine(Wrapped(store, claim=claim), FunctionWorkload(nothing), name=f"w{number}", lease=10.0, renew_every=3.0)
+        wrapped, seldom = Wrapped(store, claim=claim), {"lease": 10.0, "renew_every": 3.0}
+        engine = running_engine(wrapped, FunctionWorkload(nothing), name=f"w{number}", **seldom)
         return await self._stack.enter_async_context(engine)
 
     async def claims_little(self, seconds: float) -> bool:
