@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from jobmaster.errors import OutcomeUnknown
-from tests.engine.test_postgresql_races import job, opened, owned
+from tests.engine.postgresql_at_work import job, opened, owned
 from tests.servers.fault_proxy import AFTER, BEFORE, FaultProxy
 
 pytestmark = pytest.mark.backend("postgresql")

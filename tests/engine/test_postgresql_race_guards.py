@@ -1,4 +1,4 @@
-"""What the races of test_postgresql_races rest on: with one part taken away, the test of that race fails."""
+"""What the races and sleep flags on PostgreSQL rest on: with one part taken away, the test of that race fails."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from jobmaster.stores.sql.postgresql import accept, late_commits, read, sleepers
 from tests.conformance.mutants import Patch, both, instead, text
+from tests.engine import test_postgresql_flags as flags
 from tests.engine import test_postgresql_races as races
 
 pytestmark = pytest.mark.backend("postgresql")
@@ -44,15 +45,15 @@ WITHOUT: dict[str, tuple[Patch, Any]] = {
             text(accept, "ONCE", "CASE WHEN NOT pg_try", "CASE WHEN false AND NOT pg_try"),
             text(accept, "SINGLE", "CASE WHEN NOT pg_try", "CASE WHEN false AND NOT pg_try"),
         ),
-        races.test_a_sleeping_owner_costs_no_statement_and_wakes_at_once,
+        flags.test_a_sleeping_owner_costs_no_statement_and_wakes_at_once,
     ),
     "the read after the flag is up": (
         instead(sleepers.Sleepers, "raised", lambda self, bucket, **_: setattr(self._sleepers[bucket], "raised", True)),
-        races.test_a_push_between_the_last_read_and_the_flag_is_found_by_the_read_after_it,
+        flags.test_a_push_between_the_last_read_and_the_flag_is_found_by_the_read_after_it,
     ),
     "flags that go down under load": (
         instead(sleepers._Sleeper, "quick", lambda *_: False),
-        races.test_under_load_hardly_anybody_notifies_and_afterwards_the_owner_sleeps,
+        flags.test_under_load_hardly_anybody_notifies_and_afterwards_the_owner_sleeps,
     ),
 }
 

@@ -14,7 +14,7 @@ from jobmaster.ports.agent import Durability
 from jobmaster.ports.master import MasterRules
 from jobmaster.stores.sql.postgresql.store import PostgresStore
 from jobmaster.stores.sql.postgresql.transaction import Transaction
-from tests.engine.test_postgresql_races import SlowProducer, connected, job, opened, owned
+from tests.engine.postgresql_at_work import SlowProducer, connected, job, opened, owned
 from tests.servers.postgres import PostgresServer
 
 pytestmark = pytest.mark.backend("postgresql")
