@@ -1,10 +1,13 @@
-"""Journeys on either kind of database."""
+"""Apps of journeys on a file, and journeys on either kind of database."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from jobmaster import JobMaster
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -18,3 +21,15 @@ def usual_master(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("JOBMASTER_MASTER", dsn)
     yield dsn
     databases.remove(dsn)
+
+
+def make_app(folder: Path) -> JobMaster:
+    return JobMaster("journey", master=f"sqlite:///{folder}/journey.db", time_zone="Europe/Berlin")
+
+
+@pytest.fixture
+def jm(tmp_path: Path) -> Iterator[JobMaster]:
+    """An app on an SQLite file, where a module has no other."""
+    app = make_app(tmp_path)
+    yield app
+    app.close()

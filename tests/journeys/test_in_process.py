@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -16,11 +13,8 @@ from uuid import uuid4
 import pytest
 
 from jobmaster import (
-    Backoff,
     CancelOutcome,
     ConfigurationError,
-    Ignore,
-    JobCancelled,
     JobContext,
     JobFailed,
     JobMaster,
@@ -30,11 +24,9 @@ from jobmaster import (
     Metadata,
     NotRegistered,
     Priority,
-    Reject,
-    Retry,
-    TimeLimitExceeded,
     current_job,
 )
+from tests.journeys.conftest import make_app
 
 pytestmark = pytest.mark.backend("sqlite")
 
@@ -50,17 +42,6 @@ class Clerk:
 
     def greet(self, name: str) -> str:
         return f"Dear {name}"
-
-
-def make_app(folder: Path) -> JobMaster:
-    return JobMaster("journey", master=f"sqlite:///{folder}/journey.db", time_zone="Europe/Berlin")
-
-
-@pytest.fixture
-def jm(tmp_path: Path) -> Iterator[JobMaster]:
-    app = make_app(tmp_path)
-    yield app
-    app.close()
 
 
 def test_the_first_three_lines(jm: JobMaster) -> None:
@@ -226,72 +207,6 @@ def test_metadata_is_written_and_read_by_typed_setters_and_getters(jm: JobMaster
     assert jm.jobs.get(result.id).metadata["raw"] == "AP8="
 
 
-def test_failures_are_retried_by_rule_and_told_with_their_traceback(jm: JobMaster) -> None:
-    quickly = Backoff(base=0.02, factor=1, cap=0.02, jitter=False)
-    seen = []
-
-    @jm.task(max_retries=2, retry=quickly)
-    def flaky() -> str:
-        seen.append(current_job().attempt)
-        if current_job().attempt < 3:
-            raise OSError("not yet")
-        return "at last"
-
-    @jm.task(max_retries=5, retry=quickly, give_up_on=(ValueError,))
-    def hopeless() -> None:
-        raise ValueError("never")
-
-    @jm.task(max_retries=5, retry=quickly, retry_on=(OSError,))
-    def wrong_kind() -> None:
-        raise KeyError("k")
-
-    with jm:
-        result = flaky.delay()
-        assert result.get(timeout=10) == "at last"
-        assert seen == [1, 2, 3]
-        assert result.attempts == 3
-        assert [attempt.attempt for attempt in jm.jobs.attempts(result.id)] == [1, 2]
-
-        with pytest.raises(JobFailed, match="ValueError: never") as told:
-            hopeless.delay().get(timeout=5)
-        assert told.value.error_type == "ValueError"
-        assert 'raise ValueError("never")' in told.value.traceback
-        failed = wrong_kind.delay()
-        with pytest.raises(JobFailed, match="KeyError"):
-            failed.get(timeout=5)
-        assert isinstance(failed.error, JobFailed)
-        assert failed.attempts == 1
-        assert jm.jobs.retry(failed.id) is True
-
-
-def test_retry_ignore_and_reject_steer_a_job(jm: JobMaster) -> None:
-    @jm.task(bind=True, max_retries=1)
-    def again(ctx: JobContext) -> int:
-        if ctx.attempt == 1:
-            ctx.checkpoint({"page": 7})
-            raise Retry("come back", countdown=0.05)
-        return ctx.checkpoint_data["page"]
-
-    @jm.task
-    def ignored() -> int:
-        raise Ignore
-
-    @jm.task(max_retries=5)
-    def rejected() -> None:
-        raise Reject("not for us")
-
-    with jm:
-        assert again.delay().get(timeout=5) == 7
-        result = ignored.delay()
-        assert result.get(timeout=5) is None
-        assert jm.jobs.get(result.id).reason == "ignored"
-        result = rejected.delay()
-        with pytest.raises(JobFailed):
-            result.get(timeout=5)
-        info = jm.jobs.get(result.id)
-        assert (info.status, info.attempts, info.reason) == (JobStatus.FAILED, 1, "not for us")
-
-
 @pytest.mark.alone
 def test_a_delayed_job_starts_when_it_is_due(jm: JobMaster) -> None:
     @jm.task
@@ -352,50 +267,6 @@ def test_a_program_without_the_code_sends_by_name(jm: JobMaster, tmp_path: Path)
     other.close()
 
 
-def test_cancelling_a_waiting_and_a_running_job(jm: JobMaster) -> None:
-    running = threading.Event()
-
-    @jm.task
-    async def long() -> None:
-        running.set()
-        await asyncio.sleep(60)
-
-    with jm:
-        waiting = long.options(delay=3600).delay()
-        assert jm.scheduler.cancel(waiting.id) is CancelOutcome.CANCELLED
-        with pytest.raises(JobCancelled):
-            waiting.get(timeout=5)
-        result = long.delay()
-        assert running.wait(5)
-        assert result.cancel() is CancelOutcome.REQUESTED
-        with pytest.raises(JobCancelled):
-            result.get(timeout=8)
-
-
-def test_a_sync_job_that_listens_ends_at_a_cancel_and_is_handed_back_at_a_shutdown(jm: JobMaster) -> None:
-    running = threading.Event()
-
-    @jm.task(bind=True, max_retries=0)
-    def listening(ctx: JobContext) -> None:
-        running.set()
-        while True:
-            ctx.check_cancelled()
-            time.sleep(0.01)
-
-    jm.configure({"grace": 1})
-    with jm:
-        result = listening.delay()
-        assert running.wait(5)
-        result.cancel()
-        with pytest.raises(JobCancelled):
-            result.get(timeout=8)
-        running.clear()
-        other = listening.delay()
-        assert running.wait(5)
-    assert other.status is JobStatus.HELD_ON_MASTER, "nothing was spent: the next worker runs it"
-    assert other.attempts == 0
-
-
 def test_a_job_that_waits_is_given_another_moment(jm: JobMaster) -> None:
     @jm.task
     def hello() -> str:
@@ -406,29 +277,6 @@ def test_a_job_that_waits_is_given_another_moment(jm: JobMaster) -> None:
         assert jm.scheduler.reschedule(result.id, datetime.now(UTC)) is True
         assert result.get(timeout=5) == "hi"
         assert jm.scheduler.reschedule(result.id, datetime.now(UTC)) is False
-
-
-def test_limits_end_runs(jm: JobMaster) -> None:
-    @jm.task(timeout=0.3, max_retries=0)
-    async def endless() -> None:
-        await asyncio.sleep(60)
-
-    with jm, pytest.raises(TimeLimitExceeded):
-        endless.delay().get(timeout=5)
-
-
-def test_an_expired_job_never_runs(jm: JobMaster) -> None:
-    ran = []
-
-    @jm.task
-    def hello() -> None:
-        ran.append(1)
-
-    result = hello.options(expires=0.05, job_id="late").delay()
-    time.sleep(0.1)
-    with jm, pytest.raises(JobFailed, match="expired"):
-        result.get(timeout=10)
-    assert ran == []
 
 
 def test_get_inside_a_job_is_refused_with_advice(jm: JobMaster) -> None:
@@ -442,24 +290,6 @@ def test_get_inside_a_job_is_refused_with_advice(jm: JobMaster) -> None:
 
     with jm, pytest.raises(JobFailed, match="waits in a slot"):
         outer.delay().get(timeout=5)
-
-
-def test_results_that_cannot_be_kept_fail_the_job_at_once(jm: JobMaster) -> None:
-    @jm.task(max_retries=5)
-    def lock() -> object:
-        return threading.Lock()
-
-    @jm.task(max_retries=5)
-    def huge() -> str:
-        return "x" * 2_000_000
-
-    with jm:
-        with pytest.raises(JobFailed, match="SerializationError"):
-            lock.delay().get(timeout=5)
-        result = huge.delay()
-        with pytest.raises(JobFailed, match="max_result_bytes is 1,048,576"):
-            result.get(timeout=5)
-        assert result.attempts == 1
 
 
 def test_lists_counts_and_single_jobs(jm: JobMaster) -> None:
@@ -493,104 +323,3 @@ def test_lists_counts_and_single_jobs(jm: JobMaster) -> None:
         with pytest.raises(ConfigurationError, match="1 to 1000"):
             jm.jobs.list(limit=0)
         assert {bucket.owner for bucket in jm.buckets.list()} == {info.worker}
-
-
-def test_workers_answer_and_obey(jm: JobMaster) -> None:
-    @jm.task
-    def hello() -> str:
-        return "hi"
-
-    with jm:
-        (worker,) = jm.workers.list()
-        (reply,) = jm.workers.ping(worker.name)
-        assert reply.ok
-        assert jm.workers.set_concurrency(3)[0].reply["slots"] == 3
-        assert jm.workers.set_concurrency(0)[0].ok is False
-        jm.workers.pause()
-        result = hello.delay()
-        time.sleep(0.3)
-        assert not result.ready()
-        jm.workers.resume()
-        assert result.get(timeout=5) == "hi"
-        with pytest.raises(NotRegistered, match="No living worker is called 'nobody'"):
-            jm.workers.ping("nobody")
-
-
-def test_a_worker_is_told_to_revoke_what_it_runs_and_what_waits_there(jm: JobMaster) -> None:
-    running = threading.Event()
-
-    @jm.task
-    async def long() -> None:
-        running.set()
-        await asyncio.sleep(60)
-
-    with jm:
-        jm.workers.set_concurrency(1)
-        first = long.delay()
-        assert running.wait(5)
-        second = long.options(job_id="chosen").delay()
-        assert jm.workers.revoke([])[0].ok is False
-        revoked: set[str] = set()
-        deadline = time.monotonic() + 5
-        while len(revoked) < 2 and time.monotonic() < deadline:
-            revoked |= set(jm.workers.revoke([first.id, second.id, "unknown"])[0].reply["revoked"])
-        assert revoked == {first.id, "chosen"}
-        for result in (first, second):
-            with pytest.raises(JobCancelled):
-                result.get(timeout=8)
-
-
-def test_an_app_without_tasks_cannot_start(jm: JobMaster) -> None:
-    with pytest.raises(ConfigurationError, match="has no task"):
-        jm.start()
-
-
-def test_starting_twice_is_refused(jm: JobMaster) -> None:
-    @jm.task
-    def hello() -> None: ...
-
-    with jm, pytest.raises(ConfigurationError, match="run already"):
-        jm.start()
-    jm.stop()
-
-
-def test_a_thread_that_cannot_be_ended_does_not_take_the_worker_along(jm: JobMaster) -> None:
-    entered = threading.Event()
-    leave = threading.Event()
-
-    @jm.task(timeout=0.2, max_retries=0)
-    def stuck() -> None:
-        entered.set()
-        while not leave.is_set():
-            try:
-                leave.wait(0.05)
-            except BaseException:  # noqa: BLE001, S112 - a task that swallows everything that is meant to end it
-                continue
-
-    @jm.task
-    def hello() -> str:
-        return "hi"
-
-    with jm:
-        result = stuck.delay()
-        assert entered.wait(5)
-        with pytest.raises(TimeLimitExceeded):
-            result.get(timeout=20)
-        assert hello.delay().get(timeout=15) == "hi"
-        leave.set()
-
-
-def test_workers_go_on_with_the_file_that_replaced_their_database(tmp_path: Path) -> None:
-    master = f"sqlite:///{tmp_path}/journey.db"
-    jm, producer = (JobMaster("journey", master=master, lease=2, renew_every=0.5) for _ in range(2))
-
-    def greet(name: str) -> str:
-        return f"Hello {name}"
-
-    old, new = (app.task(greet, name="greet") for app in (jm, producer))
-    with jm:
-        assert old.delay(name="old").get(timeout=5) == "Hello old"
-        for file in tmp_path.glob("journey.db*"):
-            shutil.rmtree(file) if file.is_dir() else file.unlink()
-        assert new.delay(name="new").get(timeout=30) == "Hello new"
-    producer.close()
