@@ -74,7 +74,7 @@ REFUSED = "test_occurrences.test_a_plan_of_something_else_changes_nothing"
 EDITED = "test_changed_occurrences.test_an_edit_loses_no_moment_that_an_owner_has_already"
 ASLEEP = "test_occurrences.test_what_is_paused_parked_ended_or_in_nobodys_code_is_not_due"
 TWICE = "test_occurrences.test_a_moment_that_is_there_is_not_run_twice"
-OLD = "test_occurrences.test_retention_takes_old_occurrences_and_schedules_that_ended_long_ago"
+OLD = "test_old_occurrences.test_retention_takes_old_occurrences_and_schedules_that_ended_long_ago"
 EDIT = "test_schedule_changes.test_an_edit_replaces_what_it_names_and_plans_anew"
 PAUSED = "test_changed_occurrences.test_what_an_owner_has_already_is_cancelled_and_remembered"
 NAMES = "test_static_schedules.test_static_schedules_get_free_names"
@@ -150,12 +150,12 @@ STATEMENTS = [
     ),
     on_sqlite(
         "missed is no failure",
-        "test_occurrences.test_a_planned_run_that_nobody_started_in_time_is_missed_and_no_failure",
+        "test_old_occurrences.test_a_planned_run_that_nobody_started_in_time_is_missed_and_no_failure",
         text(sqlite_upkeep, "EXPIRE", "CASE trigger_kind WHEN 1", "CASE 1 WHEN 1"),
     ),
     on_postgresql(
         "missed is no failure",
-        "test_occurrences.test_a_planned_run_that_nobody_started_in_time_is_missed_and_no_failure",
+        "test_old_occurrences.test_a_planned_run_that_nobody_started_in_time_is_missed_and_no_failure",
         text(postgresql_upkeep, "EXPIRE", "CASE trigger_kind WHEN 1", "CASE 1 WHEN 1"),
     ),
     on_sqlite(
@@ -209,7 +209,7 @@ LOCKS = [
 ]
 
 TWICE_CANCELLED = "test_changed_occurrences.test_what_a_person_cancelled_or_what_has_come_is_not_planned_again"
-OLDEST = "test_occurrences.test_the_latest_occurrence_that_has_come_stays_with_its_schedule"
+OLDEST = "test_old_occurrences.test_the_latest_occurrence_that_has_come_stays_with_its_schedule"
 BY_HAND = "test_static_schedules.test_runs_by_hand_are_no_part_of_the_beat"
 CHANGED = "AND j.reason = 'schedule changed'"
 
