@@ -107,19 +107,31 @@ class Claimer:
             self._next_due_us = None
             return False
         counted = self._lease.counted
-        try:
-            answer = await self._store.claim(requests, window_us=self._tuning.window_us)
-        except Refused:
-            return False
-        except Exception as error:  # noqa: BLE001 - no error of a store ends a worker (I8)
-            await self._pause.wait_after(error)
-            return False
+        with self._lease.claiming():
+            try:
+                answer = await self._store.claim(requests, window_us=self._tuning.window_us)
+            except Refused:
+                return False
+            except Exception as error:  # noqa: BLE001 - no error of a store ends a worker (I8)
+                failure = error
+            else:
+                is_late = self._lease.counted != counted and answer.taken_us < self._lease.highest_cut_us
+                return self._answered(requests, lives, answer, is_late=is_late)
+        await self._pause.wait_after(failure)
+        return False
+
+    def _answered(self, requests: list[ClaimRequest], lives: list[Life], answer: Claimed, *, is_late: bool) -> bool:
+        """Take the answer in, unless it is late (R14'a). True: there may be more at once.
+
+        A late one comes after a report without its rows, so that the master may take them back: they are nobody's, and
+        the next renewal re-readies them. What was taken since that report's cut it does not touch (R8).
+        """
         self._pause.succeeded()
         self._store_clock.learn(answer.now_us)
         self._next_due_us = answer.next_due_us
-        if self._lease.counted != counted and answer.taken_us < self._lease.highest_cut_us:
-            # R14'a: a renewal was counted without these rows, so the master may take them back: they are nobody's,
-            # and the next renewals re-ready them. What was taken since its cut it does not touch (R8).
+        if is_late:
+            if answer.jobs:
+                self._lease.report(soon=True)
             return False
         self._take({life.bucket.id: life for life in lives}, answer)
         limits = {request.fence.bucket: request.limit for request in requests}

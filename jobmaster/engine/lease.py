@@ -7,13 +7,14 @@ a new life.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from jobmaster.engine.life import Life
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from jobmaster.engine.store_clock import StoreClock
     from jobmaster.model.bucket import Bucket
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from jobmaster.ports.link import EngineLink, Report
 
 logger = logging.getLogger("jobmaster.engine")
+
+LATE_S: Final = 2.0
+"""After so many seconds without an answer a claim's rows are given back by the next renewals, whoever has them."""
 
 
 class Lease:
@@ -40,8 +44,11 @@ class Lease:
         self.counted = 0
         """How many grants were counted into a report: a claim sent before the last one is thrown away (R14'a)."""
         self.cut_us = 0
+        """The master's time of the last grant."""
         self.highest_cut_us = 0
-        """The latest moment of all cuts: the store's clock may have been set back."""
+        """The latest cut that was ever reported: the store's clock may have been set back."""
+        self._claiming: tuple[int, float] | None = None
+        """While a claim is under way: the cut at its sending, and when that was (monotonic seconds)."""
         self.cancels_upto = 0
         self.gone = False
         self.workers = 1
@@ -97,6 +104,30 @@ class Lease:
         report = self.make_report()
         self._link.report(_soon(report) if soon else report)
 
+    @contextlib.contextmanager
+    def claiming(self) -> Iterator[None]:
+        """Meanwhile a claim is sent, answered and taken in, whose rows are in no report yet (R14'a)."""
+        self._claiming = self.cut_us, self._clock.monotonic()
+        try:
+            yield
+        finally:
+            self._claiming = None
+
+    def reported_cut(self) -> int:
+        """The cut of a report that is made now: the master may take back what was touched before it and is not named.
+
+        Not later than the sending of a claim that is under way: what it brings is not forgotten, but on its way. A
+        death makes for both at once, a claim of what it interrupted and a renewal that adopts. A claim that is not
+        answered for long may have been answered to nobody.
+        """
+        cut_us = self.cut_us
+        if self._claiming is not None:
+            sent_us, sent_at = self._claiming
+            if self._clock.monotonic() - sent_at <= LATE_S:
+                cut_us = min(cut_us, sent_us)
+        self.highest_cut_us = max(self.highest_cut_us, cut_us)
+        return cut_us
+
     def held(self) -> list[tuple[JobKey, int]]:
         """The rows in memory, of all lives."""
         return [identity for life in self.lives.values() for identity in life.held()]
@@ -117,7 +148,6 @@ class Lease:
             else:
                 self.lives[bucket.id].told(bucket)
         self.cut_us = grant.now_us
-        self.highest_cut_us = max(self.highest_cut_us, grant.now_us)
         self.workers = max(1, grant.workers)
         self.cancels_upto = max(self.cancels_upto, grant.cancels_upto)
         self.counted += 1

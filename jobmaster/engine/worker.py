@@ -410,7 +410,7 @@ class Engine:
         return Report(
             worker=self.lease.worker,
             held=self.lease.held(),
-            cut_us=self.lease.cut_us,
+            cut_us=self.lease.reported_cut(),
             adopt=self._adopt(),
             stopping=self._stopping.is_set(),
             depths=dict(self.sharing.depths),

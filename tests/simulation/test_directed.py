@@ -158,6 +158,38 @@ def test_a_claim_that_is_answered_too_late_is_thrown_away():
     assert len(starts_of(world, "held")) > 1
 
 
+async def a_claim_that_renewals_overtake(world: World) -> None:
+    """As where a process has died: its jobs are claimed, its buckets adopted, and three renewals come in between."""
+    host = world.add_host("w0")
+    await asyncio.sleep(2.0)
+    slow = [Told(reply_after=1.0)]
+
+    def script(call: Call) -> Told | None:
+        held = any(row.status is JobStatus.HELD_ON_MASTER for row in master_of(world).jobs)
+        return slow.pop() if call.verb == "claim" and held and slow else None
+
+    world.network.script = script
+    world.enqueue("held", hold=True)
+    while not any(row.status is JobStatus.QUEUED for row in master_of(world).jobs):
+        await asyncio.sleep(0.01)
+    (engine,) = host.engines.values()
+    for _ in range(3):
+        await asyncio.sleep(0.3)
+        engine.lease.report(soon=True)
+    await asyncio.sleep(10.0)
+
+
+def test_renewals_during_a_claim_do_not_take_back_what_it_brings():
+    def assigned(world: World) -> int:
+        assert not world.checker.violations
+        key = next(plan.key for plan in world.plans.values() if plan.name == "held")
+        ((_, _, assignment, _),) = world.checker.jobs[key].starts
+        return assignment.gen
+
+    assert assigned(told(a_claim_that_renewals_overtake)) == 1
+    assert assigned(told(a_claim_that_renewals_overtake, without=("claim_cut",))) > 1
+
+
 async def a_claim_that_applies_after_a_renewal(world: World) -> None:
     """The renewal's cut is before the claim: none that follows can have the claimed row recovered."""
     world.add_host("w0")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jobmaster.engine import lease as lease_module
 from jobmaster.engine import life as life_module
 from jobmaster.engine.coordinator import Coordinator
 from jobmaster.engine.fetcher import Fetcher
@@ -112,6 +113,7 @@ VARIANTS: dict[str, Variant] = {
     "no_adopt": Variant("R7 named: new life", patches=((Lease, "_adopt", lambda _lease, _bucket: None),)),
     "grant_open": Variant("R7 renewal grants", patches=((Ownership, "_open_missing", _granted_by_opening),)),
     "claim_late": Variant("R14'a", patches=((Lease, "counted", _SETTLES_LATE),)),
+    "claim_cut": Variant("R14'a cut", patches=((lease_module, "LATE_S", -1.0),)),
     "disown_early": Variant(
         "R22' nothing runs",
         patches=((GracefulStop, "_give_up", _given_up_and_kept), (Life, "busy", lambda _life: False)),
