@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import signal
+import stat
 import sys
 import threading
 import time
@@ -89,6 +91,13 @@ def _hold_the_interpreter(_engine: FakeEngine) -> None:
     ctypes.PyDLL(None).sleep(1000)
 
 
+def _close_sockets() -> None:
+    for descriptor in range(3, 64):
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+
+
 def _condemn(engine: FakeEngine) -> None:
     engine._link.condemn("run x does not end")
 
@@ -104,6 +113,7 @@ ACTS: dict[str, Callable[[FakeEngine], Any]] = {
     "hold the interpreter": _hold_the_interpreter,
     "segfault": lambda _: ctypes.string_at(0),
     "exit": lambda _: os._exit(7),
+    "close its sockets": lambda _: _close_sockets(),
     "end": lambda engine: engine.stop(0),
     "raise": lambda _: 1 / 0,
     "condemn": _condemn,

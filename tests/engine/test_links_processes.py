@@ -20,6 +20,7 @@ from jobmaster.engine.links.child_end import ProcessEngineLink
 from jobmaster.engine.links.endings import exit_word, out_of_memory_kills
 from jobmaster.engine.links.memory import SharedMemory
 from jobmaster.engine.links.processes import Launch, ProcessSpawner
+from jobmaster.engine.links.spawned import DEAF
 from jobmaster.model.ids import new_job_key
 from jobmaster.model.worker import Grant
 from jobmaster.ports.link import Report
@@ -102,6 +103,16 @@ def test_a_sigterm_that_comes_twice_is_one_wish(tmp_path):
         assert "abort" not in lines(told)
 
     with_child(story, launch(act="finish slowly", told=str(told)))
+
+
+def test_one_that_closed_its_connection_is_ended_and_what_ran_in_it_is_known():
+    async def story(child, _news):
+        await until(child.reports)
+        await until(child.exit_reason)
+        assert child.exit_reason() == DEAF
+        assert child.evidence() == [RAN, LATER]
+
+    with_child(story, launch(act="close its sockets"))
 
 
 def test_control_c_in_the_terminal_is_left_to_the_supervisor():

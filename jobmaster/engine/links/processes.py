@@ -63,7 +63,9 @@ class ProcessChild:
         self.on_news: Callable[[], None] = lambda: None
         self.on_hurry: Callable[[], None] = lambda: None
         self.answer: bytes | None = None
-        self._process = SpawnedProcess(started.started, on_frame=self._arrived, on_end=lambda _word: self.on_news())
+        self._process = SpawnedProcess(
+            started.started, on_frame=self._arrived, on_end=lambda _word: self.on_news(), must_hear=True
+        )
         self._memory = started.shared
         self._report: Report | None = None
         self._failure: str | None = None

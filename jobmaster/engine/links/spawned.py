@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 _LAST_WORDS = 0.5
 """Seconds to wait, after a process has ended, for what it still sent: its descendants may hold the socket open."""
+DEAF = "SIGKILL (it had closed its connection to its parent)"
+"""The word for a process that hears nobody any more, as after a task that closed descriptors which were not its own."""
+_DEAF_AFTER = 1.0
+"""Seconds in which a process ends whose connection its own end has closed."""
 
 
 class SpawnedProcess:
@@ -27,6 +31,7 @@ class SpawnedProcess:
         started: the child; nobody has read of its socket.
         on_frame: called on this loop with kind and payload of each message.
         on_end: called on this loop, once, with the word for its end.
+        must_hear: end the process once its end of the connection is closed, for nothing reaches it any more.
 
     Attributes:
         pid: its process id.
@@ -40,6 +45,7 @@ class SpawnedProcess:
         *,
         on_frame: Callable[[bytes, bytes], None],
         on_end: Callable[[str], None],
+        must_hear: bool = False,
     ) -> None:
         self.pid = started.process.pid
         self.frames = Frames(on_frame, self._lost)
@@ -49,6 +55,8 @@ class SpawnedProcess:
         self._lifeline = started.lifeline
         self._own_group = started.own_group
         self._on_end = on_end
+        self._must_hear = must_hear
+        self._is_deaf = False
         self._loop = asyncio.get_running_loop()
         self._kills_before = out_of_memory_kills()
         self._killed = False
@@ -87,7 +95,7 @@ class SpawnedProcess:
             self._loop.call_soon_threadsafe(self._has_returned, word)
 
     def _has_returned(self, word: str) -> None:
-        self._returned = word
+        self._returned = DEAF if self._is_deaf and word == "SIGKILL" else word
         os.close(self._lifeline)
         if self._silent:
             self._end()
@@ -99,6 +107,13 @@ class SpawnedProcess:
             self._silent = True
             if self._returned is not None:
                 self._end()
+            elif self._must_hear:
+                self._loop.call_later(_DEAF_AFTER, self._end_deaf)
+
+    def _end_deaf(self) -> None:
+        if self._returned is None and not self._killed:
+            self._is_deaf = True
+            self.kill()
 
     def _give_up_listening(self) -> None:
         if not self._silent:
