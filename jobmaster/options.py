@@ -278,7 +278,7 @@ def moment_us(value: object, name: str) -> int:
     micros = as_us(value - _EPOCH)
     if not _EARLIEST_US <= micros <= LATEST_US:
         raise ConfigurationError(
-            f"{name} is {value.isoformat()}, which in UTC lies outside of the years 1 to 9999. Give a moment in between."
+            f"{name} is {value.isoformat()}, which lies outside of the years 1 to 9999 of UTC. Give another moment."
         )
     return micros
 

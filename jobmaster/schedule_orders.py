@@ -32,6 +32,7 @@ from jobmaster.views import ScheduleRun
 
 if TYPE_CHECKING:
     from jobmaster.gateway import Gateway
+    from jobmaster.model.ids import JobKey
     from jobmaster.model.job import JobRecord
     from jobmaster.schedules.expression import Expression
 
@@ -39,6 +40,7 @@ TRIES: Final = 8
 """How often an order is repeated that others were faster than."""
 MOST_RUNS: Final = 200
 _BATCH: Final = 100
+_PAGE: Final = 1_000
 _LOOKED_AT: Final = 20
 _NAMED: Final = ScheduleQuery(statuses=tuple(one for one in ScheduleStatus if one is not ScheduleStatus.CANCELED))
 
@@ -204,7 +206,9 @@ async def backfill(
     limit: int,
     reply_to: str,
 ) -> Sequence[Occurrence]:
-    """Make the jobs of past moments that have none, whose end is told to `reply_to`; which.
+    """Make the jobs of past moments that have none, or one that nobody started in time; which.
+
+    Their end is told to `reply_to`.
 
     Raises:
         ConfigurationError: there are more than `limit` moments, or the range is no past.
@@ -237,7 +241,20 @@ async def backfill(
         batch = [_telling(occurrence, reply_to) for occurrence in wanted[start : start + _BATCH]]
         answers = await gate.store.add_occurrences(schedule.key, batch)
         made += [occurrence for occurrence, new in zip(batch, answers, strict=True) if new]
-    return made
+    return await _as_stored(gate, schedule.key, made)
+
+
+async def _as_stored(gate: Gateway, key: ScheduleKey, made: Sequence[Occurrence]) -> Sequence[Occurrence]:
+    """The same with the keys of their jobs: one that took another's place has one of its own."""
+    if not made:
+        return made
+    keys: dict[int, JobKey] = {}
+    after_us = made[0].at_us - 1
+    while after_us < made[-1].at_us:
+        records = await gate.store.schedule_occurrences(key, limit=_PAGE, after_us=after_us)
+        keys |= {record.at_us: record.key for record in records}
+        after_us = records[-1].at_us if len(records) == _PAGE else made[-1].at_us
+    return [replace(one, job=replace(one.job, key=keys.get(one.at_us, one.job.key))) for one in made]
 
 
 def _telling(occurrence: Occurrence, reply_to: str) -> Occurrence:
@@ -248,7 +265,7 @@ def _telling(occurrence: Occurrence, reply_to: str) -> Occurrence:
 async def _series_before(gate: Gateway, schedule: Schedule, rule: Expression, before_us: int) -> int:
     """The occurrence before a moment, from which the series goes on; else what it is counted from."""
     past = await gate.store.schedule_occurrences(schedule.key, limit=_LOOKED_AT, before_us=before_us)
-    planned = (record.at_us for record in past if record.trigger is Trigger.SCHEDULE)
+    planned = (record.at_us for record in past if record.trigger is not Trigger.RUN_NOW)
     return next(planned, planning.begin(replace(schedule, cursor_us=None), rule))
 
 

@@ -212,7 +212,7 @@ class Schedules:
         return self._result((await self._client.aask(lambda gate: self._run_now(gate, schedule))).job)
 
     def backfill(self, schedule: str, start: datetime, end: datetime, *, limit: int = 100) -> Sequence[Result[Any]]:
-        """Make up for moments that have passed: a job for each occurrence that has none, due now.
+        """Make up for moments that have passed: a job, due now, for each that has none, or one that was missed.
 
         Args:
             schedule: id or name.

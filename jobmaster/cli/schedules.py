@@ -182,7 +182,10 @@ def run(invocation: Invocation, /, *, schedule: str, wait: bool, timeout: float 
               help="Make nothing where there would be more.")  # fmt: skip
 @pass_invocation
 def backfill(invocation: Invocation, /, schedule: str, start: datetime, end: datetime, limit: int) -> None:
-    """Make up for moments that have passed: a job for each that has none, due now. Repeating it makes no second."""
+    """Make up for moments that have passed: a job, due now, for each that has none, or one that was missed.
+
+    Repeating it makes no second.
+    """
     made = invocation.app().schedules.backfill(schedule, start, end, limit=limit)
     if invocation.as_json:
         show_json([result.id for result in made])

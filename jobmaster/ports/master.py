@@ -157,7 +157,8 @@ class MasterStore(ScheduleStore, Protocol):
     async def requeue(self, key: JobKey, *, due_us: int | None = None) -> bool:
         """Explicit "retry" of a final job by a person: HeldOnMaster, due now (or then), failures and recoveries 0.
 
-        Its tombstone goes, so that it is not cancelled again. False: the job has not ended, or nobody knows it.
+        Its tombstone goes, so that it is not cancelled again, and its `expires` where that has passed by then. False:
+        the job has not ended, or nobody knows it.
         """
         ...
 

@@ -130,7 +130,9 @@ class ScheduleStore(Protocol):
     async def add_occurrences(self, key: ScheduleKey, occurrences: Sequence[Occurrence]) -> list[bool]:
         """Run now and backfill: insert jobs and occurrences beside what is planned. False: (schedule, moment) is there.
 
-        A schedule that is paused or has ended takes them, too; one that nobody knows takes none (all False).
+        Where it is there, and nobody started its job in time (Cancelled, "missed"), a backfill puts another job in its
+        place, whose key (`replanned_key`) the occurrence gets. A schedule that is paused or has ended takes them, too;
+        one that nobody knows takes none (all False).
         """
         ...
 

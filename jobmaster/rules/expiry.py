@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from jobmaster.model.job import Envelope
+from jobmaster.model.job import Envelope, with_expiry
 from jobmaster.model.reasons import EXPIRED, MISSED
 from jobmaster.model.schedule import Trigger
 from jobmaster.model.states import JobStatus
@@ -30,6 +30,16 @@ def expiry_of(envelope: Envelope, attempts: int) -> Expiry | None:
     if envelope.trigger == Trigger.CALL:
         return _CALLED
     return None if attempts else _PLANNED
+
+
+def once_more(payload: bytes, expires_us: int | None, due_us: int) -> tuple[bytes, int | None]:
+    """The envelope and the expiry of a job that a person runs again, at `due_us`.
+
+    What has passed by then does not count any more: the person knows how old the job is.
+    """
+    if expires_us is None or expires_us > due_us:
+        return payload, expires_us
+    return with_expiry(payload, None), None
 
 
 def own_expiry_us(template: Envelope, at_us: int, made_us: int, trigger: int) -> int | None:

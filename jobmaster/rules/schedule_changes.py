@@ -11,13 +11,21 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from msgspec.structs import replace
 
 from jobmaster.errors import ConfigurationError
-from jobmaster.model.schedule import MOST_OCCURRENCES, SCHEDULE_MOVES, Schedule, ScheduleKind, ScheduleStatus
+from jobmaster.model.reasons import MISSED, SCHEDULE_CHANGED
+from jobmaster.model.schedule import (
+    MOST_OCCURRENCES,
+    SCHEDULE_MOVES,
+    Schedule,
+    ScheduleKind,
+    ScheduleStatus,
+    Trigger,
+)
 from jobmaster.rules.storable import LATEST_US, cleaned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from jobmaster.model.schedule import Plan, ScheduleChange, ScheduleKey
+    from jobmaster.model.schedule import Occurrence, Plan, ScheduleChange, ScheduleKey
 
 ASLEEP_US: Final = LATEST_US
 """`plan_at_us` in the row of a static schedule that no worker's code has at present: a planner looks again when one
@@ -188,6 +196,18 @@ def begins_anew(plan: Plan, now_us: int) -> bool:
     """
     is_set_back = plan.cursor_us is None or plan.cursor_us <= now_us
     return is_set_back and plan.version > 1 and not plan.error and len(plan.occurrences) < MOST_OCCURRENCES
+
+
+def replaces(occurrence: Occurrence, now_us: int) -> str | None:
+    """With which reason a Cancelled job of the same moment gives its place to this one's; None: with none.
+
+    A plan makes anew what was dropped, and is still to come, after an edit or a pause; a backfill makes up for what
+    nobody started in time.
+    """
+    if occurrence.trigger is Trigger.BACKFILL:
+        return MISSED
+    ahead = occurrence.trigger is Trigger.SCHEDULE and occurrence.at_us > now_us
+    return SCHEDULE_CHANGED if ahead else None
 
 
 def planned(stored: Schedule, plan: Plan, now_us: int) -> Schedule:

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from jobmaster.model.reasons import SCHEDULE_CHANGED
 from jobmaster.rules import schedule_changes
 from jobmaster.rules.schedule_changes import Changed, Drop
 from jobmaster.stores.memory.schedules import Schedules
@@ -211,13 +212,29 @@ LOCKS = [
 TWICE_CANCELLED = "test_changed_occurrences.test_what_a_person_cancelled_or_what_has_come_is_not_planned_again"
 OLDEST = "test_old_occurrences.test_the_latest_occurrence_that_has_come_stays_with_its_schedule"
 BY_HAND = "test_static_schedules.test_runs_by_hand_are_no_part_of_the_beat"
-CHANGED = "AND j.reason = 'schedule changed'"
+OLDER = "test_schedule_leftovers.test_a_run_by_hand_does_not_take_the_place_that_a_series_goes_on_from"
+BY_HAND_ONLY = "AND (l.trigger_kind <> 3 OR o.trigger_kind = 3)"
 
 REPLANNED = [
-    on_sqlite("a person's cancel stays", TWICE_CANCELLED, text(sqlite_occurrences, "TAKEN_BACK", CHANGED, "")),
-    on_postgresql("a person's cancel stays", TWICE_CANCELLED, text(postgresql_occurrences, "TAKEN_BACK", CHANGED, "")),
-    on_sqlite("runs by hand", BY_HAND, text(sqlite_schedules, "LATEST", "AND trigger_kind = 2", "")),
-    on_postgresql("runs by hand", BY_HAND, text(postgresql_schedules, "LATEST", "AND trigger_kind = 2", "")),
+    on_sqlite(
+        "a person's cancel stays", TWICE_CANCELLED, text(sqlite_occurrences, "TAKEN_BACK", "j.reason = ?", "? <> 'x'")
+    ),
+    on_postgresql(
+        "a person's cancel stays",
+        TWICE_CANCELLED,
+        text(postgresql_occurrences, "TAKEN_BACK", "j.reason = $3", "$3 <> 'x'"),
+    ),
+    rule("what has come is not planned again", TWICE_CANCELLED, "replaces", lambda *_: SCHEDULE_CHANGED),
+    on_sqlite("runs by hand", BY_HAND, text(sqlite_schedules, "LATEST", "AND trigger_kind <> 3", "")),
+    on_postgresql("runs by hand", BY_HAND, text(postgresql_schedules, "LATEST", "AND trigger_kind <> 3", "")),
+    on_sqlite("a series is no run by hand", OLDER, text(sqlite_schedules, "OLD_OCCURRENCES", BY_HAND_ONLY, "")),
+    on_postgresql("a series is no run by hand", OLDER, text(postgresql_schedules, "OLD_OCCURRENCES", BY_HAND_ONLY, "")),
+    rule(
+        "an end that is moved cancels",
+        "test_schedule_leftovers.test_an_end_that_is_moved_takes_what_an_owner_has_beyond_it",
+        "begins_anew",
+        lambda plan, _: plan.cursor_us is None,
+    ),
     on_sqlite("a series goes on", OLDEST, text(sqlite_schedules, "OLD_OCCURRENCES", "l.at_us > o.at_us", "TRUE")),
     on_postgresql(
         "a series goes on", OLDEST, text(postgresql_schedules, "OLD_OCCURRENCES", "l.at_us > o.at_us", "TRUE")

@@ -1,10 +1,11 @@
-"""What stays of a schedule's series: the occurrence it goes on from, and what owners have when its end is moved."""
+"""What stays of a schedule's past: what its series goes on from, what nobody started in time, what is run again."""
 
 from __future__ import annotations
 
 import msgspec
 
-from jobmaster.model.schedule import Trigger, occurrence_key
+from jobmaster.model.job import decode_envelope
+from jobmaster.model.schedule import Schedule, Trigger, occurrence_key, replanned_key
 from jobmaster.model.states import JobStatus
 from tests.conformance.cluster import NOON, SECOND, Cluster
 from tests.conformance.schedule_cases import (
@@ -13,6 +14,7 @@ from tests.conformance.schedule_cases import (
     added,
     apply,
     changed,
+    known,
     moments,
     plan_of,
     planned,
@@ -47,3 +49,56 @@ async def test_an_end_that_is_moved_takes_what_an_owner_has_beyond_it(cluster: C
     assert await apply(cluster, plan_of(edited, stays, status=COMPLETED, plan_at_us=None)) == [True]
     keys = [occurrence_key(schedule.key, at) for at in (stays, goes)]
     assert [await cluster.status(key) for key in keys] == [JobStatus.QUEUED, JobStatus.CANCELLED]
+
+
+async def missed(cluster: Cluster, *moments_us: int) -> Schedule:
+    """A schedule whose planned runs nobody started in time."""
+    schedule = await added(cluster)
+    planned_runs = [run(schedule, at, expires_us=at + SECOND) for at in moments_us]
+    assert await apply(cluster, plan_of(schedule, *moments_us, occurrences=planned_runs)) == [True]
+    cluster.later(MINUTE // SECOND)
+    assert await cluster.store.sweep(overdue_us=SECOND, limit=100) == len(moments_us)
+    return await known(cluster, schedule)
+
+
+async def test_a_backfill_makes_up_for_what_was_planned_and_missed(cluster: Cluster) -> None:
+    schedule = await missed(cluster, NOON, NOON + SECOND)
+    ahead = cluster.now_us + MINUTE
+    schedule = await planned(cluster, schedule, ahead)
+    wanted = [run(schedule, at, trigger=Trigger.BACKFILL) for at in (NOON, NOON + SECOND, NOON + 2 * SECOND)]
+    regular = [run(schedule, NOON), run(schedule, ahead, trigger=Trigger.BACKFILL)]
+    assert await cluster.store.add_occurrences(schedule.key, regular) == [False, False]
+    assert await cluster.store.add_occurrences(schedule.key, wanted) == [True] * 3
+    assert await cluster.store.add_occurrences(schedule.key, wanted) == [False] * 3
+    records = await cluster.store.schedule_occurrences(schedule.key, limit=3, after_us=0)
+    assert [record.trigger for record in records] == [Trigger.BACKFILL] * 3
+    assert [record.key for record in records[:2]] == [replanned_key(one.job.key) for one in wanted[:2]]
+    rows = [await cluster.row(record.key) for record in records]
+    assert [(row.status, row.due_us) for row in rows] == [
+        (JobStatus.HELD_ON_MASTER, at) for at in (NOON, NOON + SECOND, NOON + 2 * SECOND)
+    ]
+    edited = await changed(cluster, schedule, priority=5)
+    assert edited.cursor_us == NOON + 2 * SECOND, "they are moments of its series"
+
+
+async def test_a_person_repeats_what_has_expired(cluster: Cluster) -> None:
+    schedule = await missed(cluster, NOON)
+    key = occurrence_key(schedule.key, NOON)
+    assert await cluster.store.requeue(key)
+    assert await cluster.store.sweep(overdue_us=SECOND, limit=100) == 0
+    row = await cluster.row(key)
+    assert (row.status, row.envelope.expires_us) == (JobStatus.HELD_ON_MASTER, None)
+    bucket = await cluster.bucket(await cluster.worker(lanes=("mail",)), lane="mail", priority=4)
+    (job,) = (await cluster.claim(bucket)).jobs
+    assert decode_envelope(job.payload).expires_us is None
+
+
+async def test_an_expiry_that_is_to_come_counts_when_a_person_repeats_a_job(cluster: Cluster) -> None:
+    schedule = await added(cluster)
+    later_us = NOON + 60 * MINUTE
+    await cluster.store.add_occurrences(schedule.key, [run(schedule, NOON, expires_us=later_us)])
+    key = occurrence_key(schedule.key, NOON)
+    for due_us, expires_us in ((None, later_us), (later_us, None)):
+        await cluster.store.cancel(key)
+        assert await cluster.store.requeue(key, due_us=due_us)
+        assert (await cluster.row(key)).envelope.expires_us == expires_us

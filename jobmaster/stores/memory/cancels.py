@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from jobmaster.model.job import CancelReply, unreadable_envelope
 from jobmaster.model.states import BucketStatus, CancelOutcome, JobStatus
+from jobmaster.rules.expiry import once_more
 from jobmaster.rules.storable import check_key, check_moment
 from jobmaster.stores.memory.rows import JobRow, envelope_of
 from jobmaster.stores.memory.state import MasterState
@@ -121,13 +124,17 @@ class Cancels(MasterState):
         if row is None or not row.status.is_final:
             return False
         self.tombstones.pop(key, None)
+        due = now if due_us is None else due_us
+        payload, expires_us = once_more(row.payload, row.envelope.expires_us, due)
         self.jobs.change(
             row,
             status=JobStatus.HELD_ON_MASTER,
             bucket=None,
             worker=None,
             gen=row.gen + 1,
-            due_us=now if due_us is None else due_us,
+            due_us=due,
+            payload=payload,
+            envelope=replace(row.envelope, expires_us=expires_us),
             touched_us=now,
             failures=0,
             recoveries=0,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from jobmaster.model.reasons import OVERLAP, SCHEDULE_CHANGED, UNROUTABLE
+from jobmaster.model.reasons import OVERLAP, UNROUTABLE
 from jobmaster.model.schedule import DueSchedules, OccurrenceRecord, ScheduleKey, ScheduleKind, Trigger, replanned_key
 from jobmaster.model.states import JobStatus
 from jobmaster.rules import overlap
@@ -72,22 +72,23 @@ class Occurrences(Schedules, Claims):
     def _insert_occurrence(self, key: ScheduleKey, occurrence: Occurrence, now: int) -> bool:
         there = self.schedules.occurrences.setdefault(key, {})
         if occurrence.at_us in there:
-            self._plan_instead(there, occurrence, now)
-            return False
+            return self._make_instead(there, occurrence, now)
         there[occurrence.at_us] = OccurrenceRecord(occurrence.at_us, occurrence.job.key, occurrence.trigger)
         self.schedules.recorded[key, occurrence.at_us] = now
         self._insert_held(occurrence.job, "", now)
         return True
 
-    def _plan_instead(self, there: dict[int, OccurrenceRecord], occurrence: Occurrence, now: int) -> None:
-        """A job takes the place of one that was cancelled because the schedule had changed."""
+    def _make_instead(self, there: dict[int, OccurrenceRecord], occurrence: Occurrence, now: int) -> bool:
+        """A job takes the place of one that never began, where it may."""
         record = there[occurrence.at_us]
         row = self.jobs.get(record.key)
-        dropped = row is not None and row.status is JobStatus.CANCELLED and row.reason == SCHEDULE_CHANGED
-        if dropped and occurrence.trigger is Trigger.SCHEDULE and occurrence.at_us > now:
-            again = replanned_key(record.key)
-            there[occurrence.at_us] = replace(record, key=again)
-            self._insert_held(replace(occurrence.job, key=again), "", now)
+        reason = changes.replaces(occurrence, now)
+        if row is None or row.status is not JobStatus.CANCELLED or row.reason != reason:
+            return False
+        again = replanned_key(record.key)
+        there[occurrence.at_us] = replace(record, key=again, trigger=occurrence.trigger)
+        self._insert_held(replace(occurrence.job, key=again), "", now)
+        return True
 
     async def add_occurrences(self, key: ScheduleKey, occurrences: Sequence[Occurrence]) -> list[bool]:
         now = self._begin()

@@ -128,7 +128,7 @@ class Schedules(Cancels):
     def _latest(self, schedule: Schedule, now: int) -> int | None:
         """The latest occurrence of its series that has come."""
         there = self.schedules.occurrences.get(schedule.key, {}).values()
-        of_series = (one.at_us for one in there if one.trigger is Trigger.SCHEDULE)
+        of_series = (one.at_us for one in there if one.trigger is not Trigger.RUN_NOW)
         return max((at for at in of_series if schedule.since_us < at <= now), default=None)
 
     def _drop_planned(self, key: ScheduleKey, now: int, drops: Drop) -> None:
@@ -167,9 +167,9 @@ class Schedules(Cancels):
         if self.schedules.get(key) is None:
             return True
         there = self.schedules.occurrences[key]
-        of_series = there[at].trigger is Trigger.SCHEDULE
+        by_hand = there[at].trigger is Trigger.RUN_NOW
         later = (one for one in there.values() if at < one.at_us <= now)
-        return any(one.trigger is Trigger.SCHEDULE or not of_series for one in later)
+        return any(by_hand or one.trigger is not Trigger.RUN_NOW for one in later)
 
     def _drop_jittered(self, key: ScheduleKey, now: int) -> None:
         """What had its moment, and begins later."""

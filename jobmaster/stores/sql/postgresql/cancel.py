@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from jobmaster.model.job import CancelReply, unreadable_envelope
 from jobmaster.model.states import CancelOutcome
+from jobmaster.rules.expiry import once_more
 from jobmaster.stores.sql.job_rows import ASSIGNED, CANCELLED, HELD, PROCESSING, QUEUED, State, job_row
 from jobmaster.stores.sql.postgresql.numbering import next_seq
 from jobmaster.stores.sql.postgresql.recover import tell_client, tell_ended
@@ -51,10 +52,11 @@ SELECT {next_seq("bucket")}, bucket, job_id, gen, $2::bigint, CASE WHEN $2::bigi
 """
 
 RESCHEDULE = "UPDATE jm_job SET due_us = $2, touched_us = $3 WHERE id = $1"
+EXPIRY = "SELECT payload, expires_us FROM jm_job WHERE id = $1"
 REQUEUE = """
 UPDATE jm_job SET status = 2, bucket = NULL, worker = NULL, gen = gen + 1, nonce = NULL, due_us = $2, touched_us = $3,
     failures = 0, recoveries = 0, suspect = 0, started_us = NULL, finished_us = NULL, result = NULL,
-    result_until_us = NULL, error = NULL, reason = ''
+    result_until_us = NULL, error = NULL, reason = '', payload = $4, expires_us = $5
 WHERE id = $1
 """
 
@@ -191,6 +193,9 @@ async def requeue(transaction: Transaction, key: JobKey, due_us: int | None) -> 
         return False
     now_us = await transaction.tick()
     await transaction.changed(UNBURY, key)
-    await transaction.changed(REQUEUE, key, now_us if due_us is None else due_us, now_us)
+    due = now_us if due_us is None else due_us
+    stored, expires_us = (await transaction.rows(EXPIRY, key))[0]
+    payload, expires_us = once_more(stored, expires_us, due)
+    await transaction.changed(REQUEUE, key, due, now_us, payload, expires_us)
     transaction.topics.add("held")
     return True

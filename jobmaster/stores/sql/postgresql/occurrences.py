@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from jobmaster.model.schedule import DueSchedules, Trigger, replanned_key
+from jobmaster.model.schedule import DueSchedules, replanned_key
 from jobmaster.rules import schedule_changes as changes
 from jobmaster.stores.sql.postgresql.hold import hold
 from jobmaster.stores.sql.postgresql.schedules import drop_unplanned, some
@@ -14,7 +14,7 @@ from jobmaster.stores.sql.postgresql.transaction import CLOCK
 from jobmaster.stores.sql.schedule_rows import NAMES, NEW_OCCURRENCE, OCCURRENCE, SCHEDULE, occurrence_of, schedule_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from jobmaster.model.job import NewJob
     from jobmaster.model.schedule import Occurrence, OccurrenceRecord, Plan, Schedule, ScheduleKey
@@ -55,11 +55,12 @@ KNOWN = "SELECT id FROM jm_schedule WHERE id = $1 FOR SHARE"
 TAKEN_BACK = """
 SELECT o.schedule, o.at_us, o.job_id FROM unnest($1::uuid[], $2::bigint[]) AS u(schedule, at_us)
 JOIN jm_occurrence o ON o.schedule = u.schedule AND o.at_us = u.at_us
-WHERE (SELECT j.status = 8 AND j.reason = 'schedule changed' FROM jm_job j WHERE j.id = o.job_id)
+WHERE (SELECT j.status = 8 AND j.reason = $3 FROM jm_job j WHERE j.id = o.job_id)
 """
 INSTEAD = """
-UPDATE jm_occurrence o SET job_id = u.job, waits = 0 FROM unnest($1::uuid[], $2::bigint[], $3::uuid[])
-    AS u(schedule, at_us, job) WHERE o.schedule = u.schedule AND o.at_us = u.at_us
+UPDATE jm_occurrence o SET job_id = u.job, trigger_kind = u.kind, waits = 0
+FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::int[]) AS u(schedule, at_us, job, kind)
+WHERE o.schedule = u.schedule AND o.at_us = u.at_us
 """
 BEFORE = f"""
 SELECT {OCCURRENCE} FROM jm_occurrence WHERE schedule = $1 AND at_us < $2 ORDER BY at_us DESC LIMIT $3
@@ -143,24 +144,31 @@ async def _insert(transaction: Transaction, wanted: Sequence[tuple[ScheduleKey, 
         new.append((key, one.at_us) in inserted)
         inserted.discard((key, one.at_us))
     jobs = [one.job for (_, one), is_new in zip(wanted, new, strict=True) if is_new]
-    there = [pair for pair, is_new in zip(wanted, new, strict=True) if not is_new]
-    jobs += await _instead(transaction, [(key, one) for key, one in there if one.trigger is Trigger.SCHEDULE])
-    await hold(transaction, jobs, "")
-    return new
+    there = {(key, one.at_us): one for (key, one), is_new in zip(wanted, new, strict=True) if not is_new}
+    again = await _instead(transaction, there)
+    await hold(transaction, [*jobs, *again.values()], "")
+    return [is_new or (key, one.at_us) in again for (key, one), is_new in zip(wanted, new, strict=True)]
 
 
-async def _instead(transaction: Transaction, wanted: Sequence[tuple[ScheduleKey, Occurrence]]) -> list[NewJob]:
-    """The jobs that take the places of those that were cancelled because the schedule had changed."""
-    ahead = {(key, one.at_us): one for key, one in wanted if one.at_us > transaction.now_us}
-    if not ahead:
-        return []
-    places = list(ahead)
-    rows = await transaction.rows(TAKEN_BACK, [key for key, _ in places], [at_us for _, at_us in places])
-    again = {(key, at_us): replanned_key(job) for key, at_us, job in rows}
+async def _instead(
+    transaction: Transaction, there: Mapping[tuple[ScheduleKey, int], Occurrence]
+) -> dict[tuple[ScheduleKey, int], NewJob]:
+    """The jobs that take the places of those that never began, where they may."""
+    asked: dict[str, list[tuple[ScheduleKey, int]]] = {}
+    for place, one in there.items():
+        reason = changes.replaces(one, transaction.now_us)
+        if reason is not None:
+            asked.setdefault(reason, []).append(place)
+    rows = [
+        row
+        for reason, places in asked.items()
+        for row in await transaction.rows(TAKEN_BACK, *map(list, zip(*places, strict=True)), reason)
+    ]
+    again = {(key, at_us): replace(there[key, at_us].job, key=replanned_key(job)) for key, at_us, job in rows}
     if again:
-        columns = zip(*((key, at_us, job) for (key, at_us), job in again.items()), strict=True)
-        await transaction.changed(INSTEAD, *map(list, columns))
-    return [replace(ahead[place].job, key=job) for place, job in again.items()]
+        changed = ((*place, job.key, there[place].trigger.value) for place, job in again.items())
+        await transaction.changed(INSTEAD, *map(list, zip(*changed, strict=True)))
+    return again
 
 
 async def schedule_occurrences(

@@ -57,7 +57,7 @@ SELECT o.at_us, j.id, j.status, j.attempts FROM jm_occurrence o JOIN jm_job j ON
 WHERE o.schedule = $1 AND o.at_us > $2 AND j.status IN (2, 3, 6) ORDER BY j.id FOR UPDATE OF j
 """
 LATEST = """
-SELECT at_us FROM jm_occurrence WHERE schedule = $1 AND at_us > $2 AND at_us <= $3 AND trigger_kind = 2
+SELECT at_us FROM jm_occurrence WHERE schedule = $1 AND at_us > $2 AND at_us <= $3 AND trigger_kind <> 3
 ORDER BY at_us DESC LIMIT 1
 """
 DROPPED = "UPDATE jm_job SET reason = 'schedule changed' WHERE id = ANY($1::uuid[]) AND status = 8"
@@ -77,7 +77,7 @@ OLD_OCCURRENCES = """
 DELETE FROM jm_occurrence WHERE (schedule, at_us) IN (
     SELECT schedule, at_us FROM jm_occurrence o WHERE at_us < $1 AND created_us < $1 AND (
         EXISTS (SELECT FROM jm_occurrence l WHERE l.schedule = o.schedule AND l.at_us > o.at_us AND l.at_us <= $3
-            AND (l.trigger_kind = 2 OR o.trigger_kind <> 2))
+            AND (l.trigger_kind <> 3 OR o.trigger_kind = 3))
         OR NOT EXISTS (SELECT FROM jm_schedule s WHERE s.id = o.schedule))
     ORDER BY at_us LIMIT $2 FOR UPDATE SKIP LOCKED)
 """

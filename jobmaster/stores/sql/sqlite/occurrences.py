@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from jobmaster.model.schedule import DueSchedules, ScheduleKind, Trigger, replanned_key
+from jobmaster.model.schedule import DueSchedules, ScheduleKind, replanned_key
 from jobmaster.rules import schedule_changes as changes
 from jobmaster.stores.sql.schedule_rows import NEW_OCCURRENCE, OCCURRENCE, SCHEDULE, occurrence_of, schedule_of
 from jobmaster.stores.sql.sqlite.accept import hold
@@ -34,9 +34,9 @@ UNLESS_THERE = " ON CONFLICT (schedule, at_us) DO NOTHING RETURNING schedule, at
 KNOWN = "SELECT 1 FROM jm_schedule WHERE id = ?"
 TAKEN_BACK = """
 SELECT j.id FROM jm_occurrence o JOIN jm_job j ON j.id = o.job_id
-WHERE o.schedule = ? AND o.at_us = ? AND j.status = 8 AND j.reason = 'schedule changed'
+WHERE o.schedule = ? AND o.at_us = ? AND j.status = 8 AND j.reason = ?
 """
-INSTEAD = "UPDATE jm_occurrence SET job_id = ?, waits = 0 WHERE schedule = ? AND at_us = ?"
+INSTEAD = "UPDATE jm_occurrence SET job_id = ?, trigger_kind = ?, waits = 0 WHERE schedule = ? AND at_us = ?"
 BEFORE = f"""
 SELECT {OCCURRENCE} FROM jm_occurrence WHERE schedule = ? AND at_us < ? ORDER BY at_us DESC LIMIT ?
 """
@@ -115,22 +115,22 @@ def _insert(transaction: Transaction, wanted: Sequence[tuple[ScheduleKey, Occurr
         new.append((key, one.at_us) in inserted)
         inserted.discard((key, one.at_us))
     jobs = [one.job for (_, one), is_new in zip(wanted, new, strict=True) if is_new]
-    for (key, one), is_new in zip(wanted, new, strict=True):
+    for place, ((key, one), is_new) in enumerate(zip(wanted, new, strict=True)):
         if not is_new and (job := _instead(transaction, key, one)) is not None:
             jobs.append(job)
+            new[place] = True
     hold(transaction, jobs, "")
     return new
 
 
 def _instead(transaction: Transaction, key: ScheduleKey, occurrence: Occurrence) -> NewJob | None:
-    """The job that takes the place of one that was cancelled because the schedule had changed."""
-    if occurrence.trigger is not Trigger.SCHEDULE or occurrence.at_us <= transaction.now_us:
-        return None
-    row = transaction.row(TAKEN_BACK, (key, occurrence.at_us))
+    """The job that takes the place of one that never began, where it may."""
+    reason = changes.replaces(occurrence, transaction.now_us)
+    row = None if reason is None else transaction.row(TAKEN_BACK, (key, occurrence.at_us, reason))
     if row is None:
         return None
     again = replanned_key(row[0])
-    transaction.execute(INSTEAD, (again, key, occurrence.at_us))
+    transaction.execute(INSTEAD, (again, occurrence.trigger.value, key, occurrence.at_us))
     return replace(occurrence.job, key=again)
 
 

@@ -41,7 +41,7 @@ SELECT o.at_us, j.id, j.status, j.attempts FROM jm_occurrence o JOIN jm_job j ON
 WHERE o.schedule = ? AND o.at_us > ? AND j.status IN (2, 3, 6)
 """
 LATEST = """
-SELECT at_us FROM jm_occurrence WHERE schedule = ? AND at_us > ? AND at_us <= ? AND trigger_kind = 2
+SELECT at_us FROM jm_occurrence WHERE schedule = ? AND at_us > ? AND at_us <= ? AND trigger_kind <> 3
 ORDER BY at_us DESC LIMIT 1
 """
 DROPPED = "UPDATE jm_job SET reason = 'schedule changed' WHERE id = ? AND status = 8"
@@ -60,7 +60,7 @@ OLD_OCCURRENCES = """
 DELETE FROM jm_occurrence WHERE (schedule, at_us) IN (
     SELECT schedule, at_us FROM jm_occurrence o WHERE at_us < ?1 AND created_us < ?1 AND (
         EXISTS (SELECT 1 FROM jm_occurrence l WHERE l.schedule = o.schedule AND l.at_us > o.at_us AND l.at_us <= ?3
-            AND (l.trigger_kind = 2 OR o.trigger_kind <> 2))
+            AND (l.trigger_kind <> 3 OR o.trigger_kind = 3))
         OR NOT EXISTS (SELECT 1 FROM jm_schedule s WHERE s.id = o.schedule))
     ORDER BY at_us LIMIT ?2)
 """
