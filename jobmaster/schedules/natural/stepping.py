@@ -17,10 +17,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from jobmaster.schedules.natural import wall_clock
-from jobmaster.schedules.natural.clauses import Clause, box, parted, single
+from jobmaster.schedules.natural.clauses import Alive, Clause, box, parted, single
 from jobmaster.schedules.natural.matching import Matching
 from jobmaster.schedules.natural.rules import Every, Item, NthWeekday, Part, Point, Range, Rules, Unit
-from jobmaster.schedules.natural.special_days import month_length
+from jobmaster.schedules.natural.special_days import MONTH_KINDS, month_length, year_kind
 from jobmaster.schedules.natural.wall_clock import Wall
 
 LEVELS = (Unit.YEAR, Unit.MONTH, Unit.DAY, Unit.HOUR, Unit.MINUTE, Unit.SECOND)
@@ -48,6 +48,7 @@ class Stepping:
         "_has_items",
         "_keeps",
         "_phase",
+        "_points",
         "_reset",
         "_unit",
         "distance",
@@ -79,6 +80,7 @@ class Stepping:
             any(len(point.items) > 1 for point in points)
             or (self._unit in {Unit.MONTH, Unit.YEAR} and any(Unit.WEEK in point.units for point in points))
         )
+        self._points = _parted(_clauses(points, (), None)) if self._keeps else []
         ranges = [Clause(tuple(box(w.start, w.end, exact=False) for w in each.windows)) for each in rules.ranges]
         dated = [clause for clause in ranges if max(clause.units) >= Unit.DAY]
         self._dates = Matching(_parted(dated)) if dated else None
@@ -198,18 +200,28 @@ class Stepping:
         return found
 
     def _with_phase(self, found: Wall, start: Wall, source: Wall) -> Wall:
-        """`found` with the phase of `source` where that matches, too, and no range of dates was entered anew."""
+        """`found` with the phase of `source` where that matches, too, and no range of dates was entered anew.
+
+        Only what is finer than the unit in which `source` is no match is kept: to come to the Friday moves the day and
+        leaves the hour, to come to 9:00 may move the day.
+        """
+        moved = self._coarsest_unmatched(source)
+        if moved is None or self._unit is None or moved > self._unit:
+            return found
         kept = found
         for level in self._phase:
-            if level is Unit.DAY and self._unit is Unit.WEEK:
-                days = wall_clock.weekday(source) - wall_clock.weekday(kept)
-                kept = wall_clock.moved(kept, days, Unit.DAY) or kept
-            else:
+            if level < moved:
                 kept = wall_clock.with_value(kept, level, wall_clock.value(source, level))
         entered = self._dates is not None and not self._dates.holds(start)
         if kept != found and kept >= start and not entered and self.matching.holds(kept):
             return kept
         return found
+
+    def _coarsest_unmatched(self, wall: Wall) -> Unit | None:
+        """The coarsest unit that a point names and that makes it fail at `wall`; None: all points hold."""
+        kind = MONTH_KINDS[year_kind(wall[0])][wall[1]]
+        failing = (clause for clause in self._points if not _holds(clause, wall, kind))
+        return max((max(clause.units) for clause in failing), default=None)
 
     def _with_lowest(self, wall: Wall) -> Wall:
         """`wall` with the lowest value of each unit below the interval that the points set."""
@@ -318,6 +330,15 @@ def _clauses(points: Iterable[Point], lowest: Iterable[Unit], every: Every | Non
     elif every.count > 1:
         values = range(every.unit.lowest, every.unit.highest + 1)
         yield single(every.unit, [value for value in values if (value - every.anchor) % every.count == 0])
+
+
+def _holds(clause: Clause, wall: Wall, kind: int) -> bool:
+    """Whether a clause holds at `wall`, which lies in a month of `kind`."""
+    alive: Alive | None = clause.begin()
+    for unit in LEVELS:
+        if alive is not None:
+            alive = clause.step(alive, unit, wall_clock.value(wall, unit), kind)
+    return alive is not None
 
 
 def _parted(clauses: Iterable[Clause]) -> list[Clause]:
