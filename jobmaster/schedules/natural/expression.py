@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from datetime import UTC, datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 from zoneinfo import ZoneInfo
 
@@ -80,8 +80,15 @@ class NaturalCron:
         """The first occurrence strictly after `moment`; see `Expression.next_after`."""
         if moment.tzinfo is None:
             raise ValueError(f"{moment} has no zone: write datetime(..., tzinfo=timezone.utc) or give it a ZoneInfo")
-        found = self._computed().next_after(moment.astimezone(self._zone or UTC))
-        return found if found is None or self._zone is not None else found.astimezone(moment.tzinfo)
+        try:
+            found = self._computed().next_after(moment.astimezone(self._zone or UTC))
+            if found is not None and found.year == MAXYEAR:
+                found.astimezone(UTC)
+            return found if found is None or self._zone is not None else found.astimezone(moment.tzinfo)
+        except OverflowError:  # the calendar is over, in UTC or in a zone
+            if moment.year == MINYEAR:
+                raise
+            return None
 
     def latest(self, after: datetime, until: datetime, count: int) -> list[datetime] | None:
         """The last `count` occurrences in (after, until], in order, of the series that goes on from `after`.

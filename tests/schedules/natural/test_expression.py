@@ -122,3 +122,14 @@ def test_what_cannot_be_read_is_refused():
         NaturalCron(5)
     with pytest.raises(ConfigurationError, match="Europe/Berlin"):
         NaturalCron("every day", tz="Berlin")
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Pacific/Kiritimati", "America/New_York"])
+@pytest.mark.parametrize("text", ["every second", "every day at 9:00", "every 3 weeks", "every 30 minutes"])
+def test_after_the_last_moment_of_the_calendar_comes_nothing(text, zone):
+    rule = NaturalCron(text, tz=zone)
+    last = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+
+    assert rule.next_after(last) is None
+    assert rule.has_ended(last)
+    assert NaturalCron("every 12 hours").next_after(datetime(9999, 12, 31, 23, tzinfo=ZoneInfo(zone))) is None
