@@ -1,0 +1,204 @@
+"""`jm.scheduler` and `jm.schedules`: pauses, edits, ends, runs by hand and backfills of stored schedules."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from msgspec.structs import replace
+
+from jobmaster import (
+    ConfigurationError,
+    JobStatus,
+    NotRegistered,
+    Priority,
+    ScheduleConflict,
+    ScheduleQuery,
+    ScheduleState,
+    ScheduleSyntaxError,
+)
+from jobmaster.model.ids import parse_key
+from jobmaster.options import moment_us
+from jobmaster.rules import planning
+from tests.unit.recurring.recurring_app import BERLIN, FAR, MINUTE, YEAR_2000
+
+pytestmark = pytest.mark.backend("memory")
+
+
+class TestChanges:
+    """Edit, pause, resume, run now, backfill."""
+
+    def test_an_edit_changes_what_it_names(self, shop) -> None:
+        app, hello = shop
+        before = app.scheduler.recurring(
+            hello, "every day at 9:00", {"name": "x"}, name="n", tz="Europe/Berlin", jitter=5, lane="bulk", timeout=9
+        )
+        after = app.schedules.edit("n", when="every day at 10:00", max_retries=1, version=before.version)
+
+        assert (after.expression, after.max_retries, after.version) == ("every day at 10:00", 1, 2)
+        assert (after.zone, after.jitter, after.lane, after.timeout, after.kwargs) == (
+            before.zone, before.jitter, before.lane, before.timeout, before.kwargs
+        )  # fmt: skip
+
+    def test_none_takes_an_option_back(self, shop) -> None:
+        app, hello = shop
+        app.scheduler.recurring(
+            hello, "every day at 9:00", name="n", tz="Europe/Berlin", jitter=5, lane="bulk", timeout=9, end_before=FAR
+        )
+        after = app.schedules.edit("n", tz=None, jitter=None, lane=None, timeout=None, end_before=None, name=None)
+
+        assert (after.zone, after.jitter, after.lane, after.timeout) == ("UTC", timedelta(0), "greetings", None)
+        assert (after.end_before, after.name) == (None, "")
+
+    def test_an_edit_of_another_version_is_refused_and_names_the_present_one(self, shop) -> None:
+        app, hello = shop
+        app.scheduler.recurring(hello, MINUTE, name="n")
+        app.schedules.edit("n", jitter=1)
+
+        with pytest.raises(ScheduleConflict, match="it has version 2 now") as caught:
+            app.schedules.edit("n", jitter=2, version=1)
+        with pytest.raises(ScheduleConflict):
+            app.schedules.pause("n", version=1)
+
+        assert caught.value.version == 2
+        assert app.schedules.get("n").jitter == timedelta(seconds=1)
+
+    def test_an_edit_is_checked_as_a_new_one(self, shop) -> None:
+        app, hello = shop
+        app.scheduler.recurring(hello, MINUTE, name="n")
+
+        with pytest.raises(ScheduleSyntaxError):
+            app.schedules.edit("n", when="every dya")
+        with pytest.raises(TypeError):
+            app.schedules.edit("n", data={"nam": 1})
+        with pytest.raises(ConfigurationError, match="never fires"):
+            app.schedules.edit("n", end_before=YEAR_2000)
+        with pytest.raises(NotRegistered, match="no schedule 'm'"):
+            app.schedules.edit("m", jitter=1)
+
+    def test_one_in_code_can_be_paused_and_not_edited(self, shop) -> None:
+        app, hello = shop
+        app.every(MINUTE, name="n")(hello)
+        app.client.ask(lambda gate: gate.store.ensure_schedules(app.static_schedules()))
+
+        assert app.schedules.pause("n").state is ScheduleState.PAUSED
+        for order in (lambda: app.schedules.edit("n", jitter=1), lambda: app.schedules.cancel("n")):
+            with pytest.raises(ConfigurationError, match="Change it there, or pause it"):
+                order()
+
+    def test_one_that_has_ended_is_not_paused(self, shop) -> None:
+        app, hello = shop
+        app.scheduler.recurring(hello, MINUTE, name="n")
+        key = app.schedules.get("n").id
+        app.schedules.cancel("n")
+
+        with pytest.raises(ConfigurationError, match="has ended"):
+            app.schedules.pause(key)
+        with pytest.raises(ConfigurationError, match="Add a new one"):
+            app.schedules.edit(key, jitter=1)
+
+    def test_resuming_tries_a_broken_one_again(self, shop) -> None:
+        app, hello = shop
+        app.scheduler.recurring(hello, MINUTE, name="n")
+        schedule = app.client.ask(lambda gate: gate.store.find_schedule("n"))
+        broken = planning.parked(schedule, RuntimeError("no such thing"))
+        app.client.ask(lambda gate: gate.store.plan_schedules([broken], as_of_us=2**60, max_age_us=0))
+
+        assert app.schedules.get("n").state is ScheduleState.BROKEN
+        assert "no such thing" in app.schedules.get("n").error
+        assert [one.name for one in app.schedules.list(ScheduleQuery(state="broken")).schedules] == ["n"]
+        assert app.schedules.resume("n").state is ScheduleState.ACTIVE
+
+    def test_a_run_now_is_beside_what_is_planned(self, shop) -> None:
+        app, hello = shop
+        info = app.scheduler.recurring(hello, MINUTE, name="n")
+        app.schedules.pause("n")
+
+        first, second = app.schedules.run_now("n"), app.schedules.run_now(info.id)
+
+        assert first.id != second.id
+        assert first.status is JobStatus.HELD_ON_MASTER
+        assert [(run.job_id, run.trigger) for run in app.schedules.runs("n")] == [
+            (second.id, "run now"), (first.id, "run now")
+        ]  # fmt: skip
+
+    def test_who_waits_for_a_run_now_or_a_backfill_is_told_of_its_end(self, shop) -> None:
+        app, hello = shop
+        app.scheduler.recurring(hello, "every day at 9:00", name="n")
+        start = datetime(2026, 3, 1, 9, tzinfo=UTC)
+
+        results = [app.schedules.run_now("n"), *app.schedules.backfill("n", start, start)]
+
+        for result in results:
+            key = parse_key(result.id)[0]
+            job = app.client.ask(lambda gate, key=key: gate.questions.get_job(key))
+            assert job.envelope.reply_to == app.client.token
+
+    def test_a_backfill_makes_each_moment_once(self, shop) -> None:
+        app, hello = shop
+        app.scheduler.recurring(hello, "every day at 9:00", {"name": "x"}, name="n", tz="Europe/Berlin")
+        start, end = datetime(2026, 3, 27, tzinfo=BERLIN), datetime(2026, 3, 30, 9, tzinfo=BERLIN)
+
+        made_now, again = (app.schedules.backfill("n", start, end) for _ in range(2))
+
+        jobs = [app.jobs.get(result.id) for result in made_now]
+        assert again == []
+        assert [job.scheduled_at.astimezone(BERLIN).strftime("%d %H:%M") for job in jobs] == [
+            "27 09:00", "28 09:00", "29 09:00", "30 09:00"
+        ]  # fmt: skip
+        assert {(job.trigger, job.status) for job in jobs} == {("backfill", JobStatus.HELD_ON_MASTER)}
+
+    def test_a_backfill_makes_up_for_what_nobody_started_in_time(self, shop) -> None:
+        app, hello = shop
+        app.scheduler.recurring(hello, "every day at 9:00", name="n")
+        start = datetime(2026, 3, 1, 9, tzinfo=UTC)
+        missed, _ = app.schedules.backfill("n", start, start + timedelta(days=1))
+        row = app.store.jobs.get(parse_key(missed.id)[0])
+        app.store.jobs.change(row, status=JobStatus.CANCELLED, reason="missed")
+
+        (made_up,) = app.schedules.backfill("n", start, start + timedelta(days=1))
+
+        assert made_up.id != missed.id
+        assert app.jobs.get(made_up.id).status is JobStatus.HELD_ON_MASTER
+        assert [run.job_id for run in app.schedules.runs("n")][-1] == made_up.id
+
+    def test_a_backfill_of_a_series_keeps_its_beat(self, shop) -> None:
+        app, hello = shop
+        start = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=5)
+        app.scheduler.recurring(hello, timedelta(hours=1), name="n")
+        made_long_ago = app.client.ask(lambda gate: gate.store.find_schedule("n"))
+        app.store.schedules.put(replace(made_long_ago, since_us=moment_us(start, "start")))
+
+        made_now = app.schedules.backfill("n", start + timedelta(minutes=90), start + timedelta(hours=4))
+
+        moments = [app.jobs.get(result.id).scheduled_at for result in made_now]
+        assert moments == [start + timedelta(hours=hours) for hours in (2, 3, 4)]
+        with pytest.raises(ConfigurationError, match="has no moments before that"):
+            app.schedules.backfill("n", start - timedelta(hours=3), start - timedelta(hours=1))
+
+    @pytest.mark.parametrize(
+        ("start", "end", "limit", "part"),
+        [
+            (FAR - timedelta(days=9), FAR, 10, "still to come"),
+            (YEAR_2000 + timedelta(days=1), YEAR_2000, 10, "nothing lies between"),
+            (YEAR_2000, YEAR_2000 + timedelta(days=9), 5, "more than 5 occurrences"),
+            (YEAR_2000, YEAR_2000 + timedelta(days=9), 0, "1 to 900"),
+            (YEAR_2000.replace(tzinfo=None), YEAR_2000, 5, "no time zone"),
+        ],
+    )
+    def test_a_backfill_that_cannot_be_makes_nothing(self, shop, start, end, limit: int, part: str) -> None:
+        app, hello = shop
+        app.scheduler.recurring(hello, "every day at 9:00", name="n")
+
+        with pytest.raises(ConfigurationError, match=part):
+            app.schedules.backfill("n", start, end, limit=limit)
+        assert app.schedules.runs("n") == []
+
+
+def test_a_schedule_is_edited_through_the_scheduler(shop) -> None:
+    app, hello = shop
+    app.scheduler.recurring(hello, MINUTE, {"name": "x"}, name="n")
+
+    edited = app.scheduler.edit_recurring("n", version=1, when="every day at 9:00", priority="high")
+
+    assert (edited.expression, edited.priority, edited.version) == ("every day at 9:00", Priority.HIGH, 2)

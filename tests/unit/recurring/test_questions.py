@@ -1,0 +1,155 @@
+"""`jm.schedules`: lists, the next runs, the history."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from jobmaster import ConfigurationError, JobStatus, NotRegistered, ScheduleQuery, ScheduleState
+from jobmaster.options import as_moment
+from jobmaster.ports.schedules import ScheduleChange
+from jobmaster.schedules import Cron
+from jobmaster.views import ScheduleRun
+from tests.unit.recurring.recurring_app import BERLIN, FAR, MINUTE, plan_once
+
+pytestmark = pytest.mark.backend("memory")
+
+
+class TestQuestions:
+    """Lists, next runs, history."""
+
+    def test_a_list_is_filtered_and_paged(self, shop) -> None:
+        app, hello = shop
+        for name in ("c", "a", "b"):
+            app.scheduler.recurring(hello, MINUTE, name=name, lane="bulk" if name == "b" else None)
+        app.schedules.pause("c")
+        app.every(MINUTE, name="zeta")(hello)
+        app.client.ask(lambda gate: gate.store.ensure_schedules(app.static_schedules()))
+
+        def names(**query: Any) -> list[str]:
+            return [one.name for one in app.schedules.list(ScheduleQuery(**query)).schedules]
+
+        first = app.schedules.list(limit=2)
+        rest = app.schedules.list(limit=2, after=first.after)
+        assert [[one.name for one in page.schedules] for page in (first, rest)] == [["a", "b"], ["c", "zeta"]]
+        assert names(state="paused") == ["c"]
+        assert names(state=ScheduleState.ACTIVE, kind="dynamic") == ["a", "b"]
+        assert names(kind="static") == ["zeta"]
+        assert names(lane="bulk") == ["b"]
+        assert names(task="hello", text="ZET") == ["zeta"]
+        for wrong in ({"state": "gone"}, {"kind": "x"}):
+            with pytest.raises(ConfigurationError):
+                names(**wrong)
+        with pytest.raises(ConfigurationError):
+            app.schedules.list(limit=0)
+
+    def test_a_list_asks_the_store_once_and_tells_what_one_schedule_tells(self, shop, monkeypatch) -> None:
+        app, hello = shop
+        rules = {"a": timedelta(seconds=90), "b": "every 7 seconds", "c": Cron("* * * * *"), "d": FAR}
+        for name, rule in rules.items():
+            app.scheduler.recurring(hello, rule, name=name)
+            row = app.client.ask(lambda gate, name=name: gate.store.find_schedule(name))
+            app.store.schedules.put(replace(row, since_us=row.since_us - 3_600_000_000))
+            plan_once(app, name)
+        alone = {name: app.schedules.get(name) for name in rules}
+        asked = []
+        monkeypatch.setattr(app.store, "schedule_occurrences", lambda *given, **_more: asked.append(given))
+
+        listed = {one.name: one for one in app.schedules.list().schedules}
+
+        assert asked == []
+        assert {name: one.next_run for name, one in listed.items()} == {n: one.next_run for n, one in alone.items()}
+        assert {name: one.last_run for name, one in listed.items()} == {n: one.last_run for n, one in alone.items()}
+        assert [listed[name].last_run is not None for name in rules] == [True, True, True, False]
+
+    def test_the_next_runs_have_the_zone_and_notes_of_daylight_saving(self, shop) -> None:
+        app, hello = shop
+        around = datetime(2100, 3, 27, tzinfo=BERLIN)
+        app.scheduler.recurring(hello, "every day at 02:30", name="n", tz="Europe/Berlin", start_after=around)
+
+        runs = app.schedules.next("n", 3)
+
+        assert [run.at.strftime("%d %H:%M %z") for run in runs] == [
+            "27 02:30 +0100",
+            "28 03:00 +0200",
+            "29 02:30 +0200",
+        ]
+        assert ["does not exist" in run.note for run in runs] == [False, True, False]
+
+    def test_next_runs_end_with_the_schedule(self, shop) -> None:
+        app, hello = shop
+        end = datetime.now(UTC) + 3.5 * MINUTE
+        app.scheduler.recurring(hello, MINUTE, name="n", end_before=end)
+
+        assert len(app.schedules.next("n")) == 3
+        app.schedules.pause("n")
+        assert app.schedules.next("n") == []
+        assert app.schedules.get("n").next_run is None
+
+    def test_an_interval_that_is_planned_ahead_tells_what_was_planned(self, shop) -> None:
+        app, hello = shop
+        app.scheduler.recurring(hello, timedelta(seconds=90), name="n")
+        planned = plan_once(app, "n")
+
+        runs = app.schedules.next("n", len(planned) + 2)
+
+        assert [run.at for run in runs[: len(planned)]] == [as_moment(at) for at in planned]
+        assert runs[-1].at - runs[-2].at == timedelta(seconds=90)
+        assert app.schedules.get("n").next_run == as_moment(planned[0])
+        assert app.schedules.runs("n") == []
+
+    def test_history_tells_what_became_of_each_moment(self, shop) -> None:
+        app, hello = shop
+        app.scheduler.recurring(hello, "every day at 9:00", name="n")
+        start = datetime(2026, 3, 1, 9, tzinfo=UTC)
+        (result,) = app.schedules.backfill("n", start, start)
+        result.cancel()
+
+        (run,) = app.schedules.runs("n")
+
+        assert run == ScheduleRun(
+            at=start, trigger="backfill", job_id=result.id, status=JobStatus.CANCELLED, finished_at=run.finished_at,
+            reason=run.reason,
+        )  # fmt: skip
+        with pytest.raises(ConfigurationError):
+            app.schedules.runs("n", 0)
+
+    def test_one_whose_language_is_not_known_here_is_shown_all_the_same(self, shop) -> None:
+        app, hello = shop
+        app.scheduler.recurring(hello, MINUTE, name="n")
+        foreign = app.client.ask(lambda gate: gate.store.find_schedule("n"))
+        rule = replace(foreign.rule, type_id="Moon", text="full")
+        app.client.ask(lambda gate: gate.store.change_schedule(foreign.key, ScheduleChange(rule=rule), version=None))
+
+        info = app.schedules.get("n")
+
+        assert (info.type_id, info.expression, info.explanation, info.next_run) == ("Moon", "full", "", None)
+        with pytest.raises(ConfigurationError, match="no schedule language 'Moon'"):
+            app.schedules.next("n")
+
+    def test_the_last_part_of_a_name_is_enough_where_it_is_the_only_one(self, shop) -> None:
+        app, hello = shop
+        for name in ("shop.tick", "shop.tock", "mail.tock"):
+            app.scheduler.recurring(hello, MINUTE, name=name)
+
+        assert app.schedules.get("tick").name == "shop.tick"
+        assert app.schedules.pause("tick").name == "shop.tick"
+        for reference, meant in (
+            ("tock", "'mail.tock' or 'shop.tock'"),
+            ("tikc", "'shop.tick'"),
+            ("shop.tik", "'shop.tick"),
+        ):
+            with pytest.raises(NotRegistered, match=f"Did you mean {meant}"):
+                app.schedules.run_now(reference)
+
+    def test_nobody_knows_it(self, shop) -> None:
+        app, _ = shop
+
+        assert app.schedules.get("n") is None
+        assert app.schedules.get("00000000-0000-0000-0000-000000000000") is None
+        for order in (app.schedules.next, app.schedules.runs, app.schedules.run_now, app.schedules.resume):
+            with pytest.raises(NotRegistered):
+                order("n")
