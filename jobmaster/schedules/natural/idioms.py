@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from jobmaster.schedules.natural.problems import Kind, Problem
 from jobmaster.schedules.natural.rules import Span
-from jobmaster.schedules.natural.vocabulary import UNITS, WEEKDAYS
+from jobmaster.schedules.natural.vocabulary import SHORTCUTS, UNITS, WEEKDAYS
 
 Match = re.Match[str]
 
@@ -81,8 +81,17 @@ def _pattern(source: str) -> re.Pattern[str]:
     return re.compile(rf"(?i)(?<![\w/@]){source}")
 
 
+_WORKING_DAYS = r"(?:weekdays?|work(?:ing\s?)?days?|business\s?days?)"
+_EVERY = _pattern(rf"@?(?:every|{'|'.join(SHORTCUTS)})\b")
+
+
 def _said(meant: str) -> Callable[[Match], str]:
     return lambda _: meant
+
+
+def _repeated(days: str) -> Callable[[Match], str]:
+    """A clause that limits `every ...`; where there is none, with one."""
+    return lambda match: days if _EVERY.search(match.string) else f"every day {days}"
 
 
 def _list_of_days(match: Match) -> str:
@@ -96,12 +105,17 @@ def _range_of_days(match: Match) -> str | None:
     before = match.string[: match.start()].rstrip()
     if before.endswith(("[", ",")) or re.search(r"(?i)\b(?:between|from|and)$", before):
         return None
-    every = "every day " if (match["word"] or "").lower() == "every" else ""
+    every = "" if _EVERY.search(match.string) and (match["word"] or "").lower() != "every" else "every day "
     return f"{every}between {match['first']} and {match['last']}"
 
 
 def _nth_unit(match: Match) -> str:
     return f"{_ORDINALS[match['nth'].lower()]} {match['unit'].lower().removesuffix('s')}s"
+
+
+def _every_so_many_weeks(match: Match) -> str:
+    count = match["count"] if match["count"].isdigit() else "2"
+    return f"every {count} weeks AnchoredOn {match['day']}"
 
 
 def _duration(match: Match) -> str:
@@ -161,9 +175,24 @@ _IDIOMS = (
         _range_of_days,
     ),
     _Idiom(
-        _pattern(r"(?P<here>@?(?:on|at|in)\s+(?:the\s+)?(?:weekdays?|work(?:ing\s?)?days?|business\s?days?))\b"),
+        _pattern(rf"(?P<here>@?(?:on|at|in)\s+(?:the\s+)?{_WORKING_DAYS})\b"),
         "",
-        _said("between Monday and Friday"),
+        _repeated("between Monday and Friday"),
+    ),
+    _Idiom(re.compile(rf"(?i)^\s*(?P<here>{_WORKING_DAYS})\b"), "", _said("every day between Monday and Friday")),
+    _Idiom(re.compile(r"(?i)^\s*(?P<here>weekends?)\b"), "", _said("every week on [Saturday, Sunday]")),
+    _Idiom(
+        re.compile(rf"(?i)^\s*(?P<here>(?P<day>{'|'.join(WEEKDAYS)})s)\b"), "", lambda match: f"every {match['day']}"
+    ),
+    _Idiom(
+        _pattern(rf"(?P<here>@?every\s+(?P<count>\d{{1,3}}|other|second)\s+(?P<day>{'|'.join(WEEKDAYS)})s?)\b"),
+        "`every` counts units, not weekdays",
+        _every_so_many_weeks,
+    ),
+    _Idiom(
+        _pattern(r"@?every\s+(?P<here>\d{1,3}(?P<separator>[,'_])\d{3}(?:(?P=separator)\d{3})*)\b"),
+        "numbers are written with digits alone",
+        lambda match: re.sub(r"\D", "", match["here"]),
     ),
     _Idiom(_pattern(r"(?P<here>@?(?:on|at|in)\s+(?:the\s+)?weekends?)\b"), "", _said("on [Saturday, Sunday]")),
     _Idiom(_pattern(r"@?every\s+(?P<here>(?:working|business)\s?days?)\b"), "", _said("day between Monday and Friday")),

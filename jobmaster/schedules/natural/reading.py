@@ -12,12 +12,14 @@ from collections.abc import Iterable, Sequence
 from jobmaster.errors import ScheduleSyntaxError
 from jobmaster.schedules.natural.checking import Clauses, problems_of_the_whole
 from jobmaster.schedules.natural.phrases import (
+    Atom,
     EveryPhrase,
     Group,
     PairPhrase,
     Phrase,
     PointPhrase,
     RangePhrase,
+    Shape,
     ZonePhrase,
 )
 from jobmaster.schedules.natural.problems import Kind, Problem, Refusal, as_error, refuse
@@ -180,18 +182,26 @@ def _window(pair: PairPhrase, phrase: RangePhrase, problems: list[Problem]) -> W
     if phrase.word is RangeWord.UPTO:
         end = _ordered(read_group(pair.end, Setting(Kind.BAD_RANGE), problems))
         return Window(tuple(Part(part.unit, part.unit.lowest, part.span) for part in end), end)
-    first = read_group(pair.start, Setting(Kind.BAD_RANGE, phrase.unit, meant=pair.end[0].unit), problems)
+    first = read_group(pair.start, Setting(Kind.BAD_RANGE, phrase.unit, meant=_meant_beside(pair.end[0])), problems)
     units = [part.unit for part in first]
     last = read_group(pair.end, Setting(Kind.BAD_RANGE, phrase.unit, units), problems)
     if [part.unit for part in last] != units:
+        better = _with_minutes(pair.start, first, last)
         raise refuse(
             Kind.BAD_CLAUSE,
             f"both ends of a range name the same units in the same order: the start names {_listed(first)}, the end "
             f"{_listed(last)}",
-            pair.end[0].span,
-            _with_minutes(pair.end, last, first) or _with_minutes(pair.start, first, last),
+            (pair.start if better else pair.end)[0].span,
+            better or _with_minutes(pair.end, last, first),
         )
     return Window(_ordered(first), _ordered(last))
+
+
+def _meant_beside(other: Atom) -> str:
+    """What a bare number `{}` at the start of a range means beside this end, or an empty text."""
+    if other.shape is Shape.CLOCK:
+        return "{}:00"
+    return "" if other.unit is None else f"{other.unit.name.lower()} {{}}"
 
 
 def _with_minutes(group: Group, parts: Sequence[Part], other: Sequence[Part]) -> str:

@@ -18,14 +18,14 @@ class Setting(NamedTuple):
         kind: BAD_POINT or BAD_RANGE: the reason if a unit does not have a value.
         unit: the unit before the bracket, that of bare numbers.
         like: units of the start of the range, if the group is its end.
-        meant: the unit that is named at the other end, for suggestions.
+        meant: how a bare number would fit to the other end (`{}:00`), for suggestions; empty: not known.
         word: that of the clause, for suggestions.
     """
 
     kind: Kind
     unit: Unit | None = None
     like: Sequence[Unit] = ()
-    meant: Unit | None = None
+    meant: str = ""
     word: str = ""
 
 
@@ -172,8 +172,8 @@ class _Reader:
             raise refuse(Kind.BAD_CLAUSE, f"`{atom.text}` of what? A unit is missing", atom.span, f"{atom.text} day")
         number = int(atom.text)
         meant = f"{number}{ordinal_suffix(number)}" if 1 <= number <= Unit.DAY.highest else f"year {number}"
-        if self._setting.meant is not None:
-            meant = f"{self._setting.meant.name.lower()} {number}"
+        if self._setting.meant:
+            meant = self._setting.meant.format(number)
         elif self._setting.word == "at" and number <= Unit.HOUR.highest:
             meant = f"{number}:00"
         raise refuse(
