@@ -52,7 +52,7 @@ def test_the_first_three_lines(jm: JobMaster) -> None:
     result = hello.delay(name="John")
     assert result.status is JobStatus.SAVE_PENDING
     with jm:
-        assert result.get(timeout=5) == "Hello John"
+        assert result.get(timeout=30) == "Hello John"
     assert result.status is JobStatus.SUCCEEDED
     assert (result.ready(), result.successful(), result.error) == (True, True, None)
     assert hello("John") == "Hello John"
@@ -67,10 +67,10 @@ def test_async_tasks_and_async_calls(jm: JobMaster) -> None:
     async def scenario() -> None:
         async with jm:
             result = await double.adelay(21)
-            assert await result.aget(timeout=5) == 42
+            assert await result.aget(timeout=30) == 42
             assert await result.astatus() is JobStatus.SUCCEEDED
             many = await jm.aenqueue_many([double.job(number) for number in range(100)])
-            assert [await one.aget(timeout=5) for one in many] == [number * 2 for number in range(100)]
+            assert [await one.aget(timeout=30) for one in many] == [number * 2 for number in range(100)]
 
     asyncio.run(scenario())
 
@@ -83,7 +83,7 @@ def test_what_asks_a_server_has_a_twin_for_event_loops(jm: JobMaster) -> None:
     async def scenario() -> None:
         async with jm:
             result = await hello.adelay()
-            assert await result.aget(timeout=5) == "hi"
+            assert await result.aget(timeout=30) == "hi"
             assert (await result.aready(), await result.asuccessful(), await result.aerror()) == (True, True, None)
             assert await result.aattempts() == 1
             await ask_about(result.id)
@@ -107,12 +107,12 @@ def test_what_asks_a_server_has_a_twin_for_event_loops(jm: JobMaster) -> None:
             await jm.scheduler.aonce_after(hello, 0.01),
             await jm.scheduler.aonce_at(hello, now),
         ]
-        assert [await one.aget(timeout=5) for one in sent] == ["hi"] * 4
+        assert [await one.aget(timeout=30) for one in sent] == ["hi"] * 4
         later = await jm.scheduler.aonce_after(hello, timedelta(hours=1))
         assert await jm.scheduler.areschedule(later.id, now + timedelta(hours=2))
         assert await jm.scheduler.acancel(later.id) is CancelOutcome.CANCELLED
         assert await jm.jobs.aretry(later.id)
-        assert await later.aget(timeout=5) == "hi"
+        assert await later.aget(timeout=30) == "hi"
 
     async def order() -> None:
         (worker,) = await jm.workers.alist()
@@ -136,7 +136,7 @@ def test_lifespan_runs_workers_while_the_application_runs(jm: JobMaster) -> None
 
     async def application() -> None:
         async with jm.lifespan(object()):
-            assert await (await hello.adelay()).aget(timeout=5) == "hi"
+            assert await (await hello.adelay()).aget(timeout=30) == "hi"
         assert jm.workers.list()[0].status.name == "DEAD"
 
     asyncio.run(application())
@@ -153,9 +153,26 @@ def test_values_keep_their_types_on_the_way_there_and_back(jm: JobMaster) -> Non
 
     with jm:
         result = place.delay(Order(1, moment), tags={"a", "b"}, wait=timedelta(hours=1))
-        assert result.get(timeout=5) == Order(2, moment + timedelta(hours=1))
+        assert result.get(timeout=30) == Order(2, moment + timedelta(hours=1))
         again = jm.result(result.id, place)
-        assert again.get(timeout=5) == Order(2, moment + timedelta(hours=1))
+        assert again.get(timeout=30) == Order(2, moment + timedelta(hours=1))
+
+
+def test_a_class_that_was_registered_travels_without_an_annotation(jm: JobMaster) -> None:
+    class Money:
+        def __init__(self, cents: int) -> None:
+            self.cents = cents
+
+    jm.register_type(Order, "order")
+    jm.register_type(Money, "money", dump=lambda money: money.cents, load=Money)
+
+    @jm.task
+    def double(order, money):
+        return [type(order).__name__, Money(2 * money.cents)]
+
+    with jm:
+        kind, doubled = double.delay(Order(1, datetime.now(UTC)), Money(7)).get(timeout=10)
+    assert (kind, type(doubled), doubled.cents) == ("Order", Money, 14)
 
 
 def test_a_bound_task_gets_its_context_and_a_detached_one_in_a_plain_call(jm: JobMaster) -> None:
@@ -176,7 +193,7 @@ def test_a_bound_task_gets_its_context_and_a_detached_one_in_a_plain_call(jm: Jo
     with jm:
         result = resize.options(metadata={"tenant": "a"}).delay(path="a.png")
         expected = [resize.name, {"path": "a.png"}, 1, 7, "bulk", 4, {"team": "images", "tenant": "a"}, result.id]
-        assert result.get(timeout=5) == expected
+        assert result.get(timeout=30) == expected
         assert jm.result(result.id).get() == expected
     assert resize(path="b.png")[-1] == ""
     with pytest.raises(ConfigurationError, match="outside of a job"):
@@ -202,7 +219,7 @@ def test_metadata_is_written_and_read_by_typed_setters_and_getters(jm: JobMaster
     )  # fmt: skip
     with jm:
         result = look.options(metadata=labels).delay()
-        result.get(timeout=5)
+        result.get(timeout=30)
     assert seen == ["a", 3, Decimal("1.10"), moment, number, b"\x00\xff", True, Priority.HIGH, None, ["x"]]
     assert jm.jobs.get(result.id).metadata["raw"] == "AP8="
 
@@ -213,13 +230,19 @@ def test_a_delayed_job_starts_when_it_is_due(jm: JobMaster) -> None:
     def now() -> float:
         return time.time()
 
-    with jm:
-        now.delay().get(timeout=5)
+    def late() -> float:
+        """How much later than they should two jobs have started."""
         before = time.time()
-        late = now.options(delay=0.5).delay()
+        after = now.options(delay=0.5).delay()
         at = now.options(at=datetime.now(UTC) + timedelta(seconds=0.7)).delay()
-        assert 0.5 <= late.get(timeout=5) - before < 0.8
-        assert 0.7 <= at.get(timeout=5) - before < 1.0
+        seconds = after.get(timeout=30) - before - 0.5, at.get(timeout=30) - before - 0.7
+        assert min(seconds) >= 0, "none before its time"
+        return max(seconds)
+
+    with jm:
+        now.delay().get(timeout=30)
+        # A machine that stood still for a moment does so only now and then.
+        assert any(late() < 0.3 for _ in range(5))
 
 
 def test_handlers_are_made_with_their_services(jm: JobMaster) -> None:
@@ -244,12 +267,12 @@ def test_handlers_are_made_with_their_services(jm: JobMaster) -> None:
 
     with jm:
         data = MessageData().set_str("Name", "John")
-        assert jm.scheduler.once_now(HelloJobHandler, data, priority=Priority.LOW).get(timeout=5) == "Dear John!"
-        assert jm.scheduler.once_now("HelloJob").get(timeout=5) == "Dear World!"
-        assert jm.send("HelloJob", Name="Jane").get(timeout=5) == "Dear Jane!"
-        assert jm.scheduler.once_after(Plain, 0.05, {"Count": 3}).get(timeout=5) == 3
-        assert jm.scheduler.once_after(hello, timedelta(milliseconds=50), {"name": "J"}).get(timeout=5) == "J"
-        assert jm.scheduler.once_at(hello, datetime.now(UTC), {"name": "K"}).get(timeout=5) == "K"
+        assert jm.scheduler.once_now(HelloJobHandler, data, priority=Priority.LOW).get(timeout=30) == "Dear John!"
+        assert jm.scheduler.once_now("HelloJob").get(timeout=30) == "Dear World!"
+        assert jm.send("HelloJob", Name="Jane").get(timeout=30) == "Dear Jane!"
+        assert jm.scheduler.once_after(Plain, 0.05, {"Count": 3}).get(timeout=30) == 3
+        assert jm.scheduler.once_after(hello, timedelta(milliseconds=50), {"name": "J"}).get(timeout=30) == "J"
+        assert jm.scheduler.once_at(hello, datetime.now(UTC), {"name": "K"}).get(timeout=30) == "K"
 
 
 def test_a_program_without_the_code_sends_by_name(jm: JobMaster, tmp_path: Path) -> None:
@@ -260,7 +283,7 @@ def test_a_program_without_the_code_sends_by_name(jm: JobMaster, tmp_path: Path)
     other = make_app(tmp_path)
     with jm:
         result = other.send("mail.receipt", order_id=7)
-        assert result.get(timeout=5) == "receipt 7 mail"
+        assert result.get(timeout=30) == "receipt 7 mail"
         assert other.jobs.get(result.id).priority is Priority.HIGH
         with pytest.raises(NotRegistered, match=r"mail\.reciept.*Did you mean 'mail\.receipt'"):
             other.send("mail.reciept", order_id=7)
@@ -275,7 +298,7 @@ def test_a_job_that_waits_is_given_another_moment(jm: JobMaster) -> None:
     with jm:
         result = hello.options(delay=3600).delay()
         assert jm.scheduler.reschedule(result.id, datetime.now(UTC)) is True
-        assert result.get(timeout=5) == "hi"
+        assert result.get(timeout=30) == "hi"
         assert jm.scheduler.reschedule(result.id, datetime.now(UTC)) is False
 
 
@@ -286,10 +309,10 @@ def test_get_inside_a_job_is_refused_with_advice(jm: JobMaster) -> None:
 
     @jm.task(max_retries=0)
     def outer() -> int:
-        return inner.delay().get(timeout=5)
+        return inner.delay().get(timeout=30)
 
     with jm, pytest.raises(JobFailed, match="waits in a slot"):
-        outer.delay().get(timeout=5)
+        outer.delay().get(timeout=30)
 
 
 def test_lists_counts_and_single_jobs(jm: JobMaster) -> None:
@@ -304,10 +327,10 @@ def test_lists_counts_and_single_jobs(jm: JobMaster) -> None:
     with jm:
         results = jm.enqueue_many([send.job(number) for number in range(5)])
         for result in results:
-            result.get(timeout=5)
+            result.get(timeout=30)
         failed = fail.delay()
         with pytest.raises(JobFailed):
-            failed.get(timeout=5)
+            failed.get(timeout=30)
 
         page = jm.jobs.list(JobQuery(task="mail.send"), limit=3)
         assert len(page) == 3

@@ -246,7 +246,8 @@ def test_a_contraction_waits_for_workers_that_it_would_break(place: Place, relea
     assert place.schema == next_release.EXPANDED, "what comes before it is done"
     status = provision.status(place.dsn)
     assert status.next_step == "replace the older workers, then: jobmaster db upgrade"
-    assert status.mixed_versions == "0.1 (schema unknown): unknown; 0.1 (schema 0002): old; 0.1 (schema 0003): new"
+    versions = {one.name: (one.version, one.schema_version) for one in status.workers}
+    assert versions == {"unknown": ("0.1", ""), "old": ("0.1", "0002"), "new": ("0.1", "0003")}
 
     use(place, lambda store: store.end_worker(old))
     with pytest.raises(SchemaError, match="1 such workers live: unknown"):

@@ -85,19 +85,6 @@ class SchemaStatus(msgspec.Struct, frozen=True):
             return "replace the older workers, then: jobmaster db upgrade"
         return "jobmaster db upgrade" + (" --expand" if any(map(self.in_the_way_of, self.steps)) else "")
 
-    @property
-    def mixed_versions(self) -> str:
-        """Which living workers run which version, in words; empty: all run the same."""
-        kinds: dict[tuple[str, str], list[str]] = {}
-        for worker in self.workers:
-            kinds.setdefault((worker.version, worker.schema_version), []).append(worker.name)
-        if len(kinds) < 2:
-            return ""
-        return "; ".join(
-            f"{version or 'unknown'} (schema {schema or 'unknown'}): {', '.join(names)}"
-            for (version, schema), names in sorted(kinds.items())
-        )
-
     def in_the_way_of(self, step: Revision) -> tuple[LivingWorker, ...]:
         """Living workers whose code would not survive a migration."""
         return outdated(self.workers, step) if step.contracts else ()
