@@ -274,7 +274,7 @@ def test_two_apps_have_their_own_tasks(app, tmp_path):
 
 
 def test_every_state_is_either_ready_or_not():
-    assert states.READY_STATES | states.UNREADY_STATES == states.ALL_STATES | {states.REJECTED}
+    assert states.ALL_STATES | {states.REJECTED} == states.READY_STATES | states.UNREADY_STATES
     assert not states.READY_STATES & states.UNREADY_STATES
     assert set(states.STATE_OF.values()) <= states.ALL_STATES
     assert states.PROPAGATE_STATES < states.READY_STATES
