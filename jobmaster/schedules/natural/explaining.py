@@ -13,7 +13,7 @@ from jobmaster.schedules.natural import english
 from jobmaster.schedules.natural.clauses import Value
 from jobmaster.schedules.natural.ranges_in_english import Windows
 from jobmaster.schedules.natural.rules import Every, Item, Rules, Unit
-from jobmaster.schedules.natural.stepping import effective_points, lowest_units
+from jobmaster.schedules.natural.stepping import CYCLES, effective_points, lowest_units
 
 _MOST_TIMES = 24
 
@@ -110,7 +110,13 @@ class _Sentence:
         every = self._every
         if every is None or every.anchor is None or every.count == 1 or every.unit is Unit.WEEK:
             return ""
-        return f", counted from {_anchor_words(every.unit, every.anchor)},"
+        cycle = CYCLES.get(every.unit, 0)
+        if every.count > cycle or (every.unit is not Unit.DAY and cycle % every.count == 0):
+            return f", counted from {_anchor_words(every.unit, every.anchor)},"
+        first = every.unit.lowest + (every.anchor - every.unit.lowest) % every.count
+        words = _anchor_words(every.unit, first)
+        for_each = f"{words} each {'day' if every.unit is Unit.HOUR else 'year'}"
+        return f", counted anew from {words.replace('of the', 'of each') if ' of ' in words else for_each},"
 
     # ------------------------------------------------------------------------------------------------------------- days
 
@@ -190,7 +196,8 @@ class _Sentence:
     def _in_months(self) -> str:
         months, years = self._numbers(Unit.MONTH), self._numbers(Unit.YEAR)
         words = f"in {english.listed([english.month(number) for number in months])}" if months else ""
-        return self._joined(words, (f"of {_years(years)}" if months else f"in {_years(years)}") if years else "")
+        of = "" if len(months) == len(years) == 1 else "of "
+        return self._joined(words, (f"{of}{_years(years)}" if months else f"in {_years(years)}") if years else "")
 
     def _if_weekday(self, weekdays: Sequence[int]) -> str:
         if not weekdays:

@@ -24,7 +24,8 @@ from jobmaster.schedules.natural.special_days import MONTH_KINDS, month_length, 
 from jobmaster.schedules.natural.wall_clock import Wall
 
 LEVELS = (Unit.YEAR, Unit.MONTH, Unit.DAY, Unit.HOUR, Unit.MINUTE, Unit.SECOND)
-_CYCLES = {Unit.SECOND: 60, Unit.MINUTE: 60, Unit.HOUR: 24, Unit.DAY: 31, Unit.MONTH: 12}
+CYCLES = {Unit.SECOND: 60, Unit.MINUTE: 60, Unit.HOUR: 24, Unit.DAY: 31, Unit.MONTH: 12}
+"""How many values of a unit there are before they begin anew; an anchor aligns in each such cycle."""
 _MOST_ITEMS = 1000
 _ANY = (1, 1, 1, 0)
 
@@ -109,7 +110,7 @@ class Stepping:
     def _is_aligned(self) -> bool:
         """Whether an anchor makes the interval begin anew in each minute, hour, day, month or year."""
         every = self._every
-        return every is not None and every.anchor is not None and 1 < every.count <= _CYCLES.get(every.unit, 0)
+        return every is not None and every.anchor is not None and 1 < every.count <= CYCLES.get(every.unit, 0)
 
     @property
     def _every_aligned_year(self) -> bool:
