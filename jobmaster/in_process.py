@@ -9,13 +9,15 @@ import logging
 import os
 import random
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 
 from jobmaster.engine.persistence import Backoff
 from jobmaster.errors import StoreUnavailable
-from jobmaster.event_loop import new_event_loop
+from jobmaster.event_loop import new_event_loop, run_to_the_end
 from jobmaster.observe.debug_log import start_debug_log, stop_debug_log
+from jobmaster.rules.restart import Restarts
 from jobmaster.runtime import (
     SystemClock,
     WorkerPlan,
@@ -49,7 +51,8 @@ class InProcessWorkers:
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._engines: dict[str, Engine] = {}
-        self._stopping = False
+        self._asked = threading.Event()
+        """They are to stop."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._main, name="jobmaster-workers", daemon=True)
 
@@ -70,26 +73,41 @@ class InProcessWorkers:
     def stop(self) -> None:
         """Stop gracefully and wait for the end."""
         atexit.unregister(self.stop)
+        self._asked.set()
         if self._loop is not None and self.running():
             with contextlib.suppress(RuntimeError):  # it has ended by itself just now
                 self._loop.call_soon_threadsafe(self._stop_engines)
         self._thread.join()
 
     def _stop_engines(self) -> None:
-        self._stopping = True
         for engine in self._engines.values():
             engine.stop(self._app.settings.grace)
 
+    @property
+    def _stopping(self) -> bool:
+        return self._asked.is_set()
+
     def _main(self) -> None:
-        try:
-            with asyncio.Runner(loop_factory=new_event_loop) as runner:
-                runner.run(self._run())
-        except BaseException as error:
-            if self._ready.is_set():
-                logger.exception("workers_ended_by_error cluster=%s", self._app.cluster_id)
-            self._failure = _first_cause(error)
-        finally:
-            self._ready.set()
+        restarts = Restarts()
+        while True:
+            began = time.monotonic()
+            try:
+                with asyncio.Runner(loop_factory=new_event_loop) as runner:
+                    loop = runner.get_loop()
+                    run_to_the_end(loop, loop.create_task(self._run()))
+                return
+            except BaseException as error:
+                if not self._ready.is_set():  # who called `start` waits for it
+                    self._failure = _first_cause(error)
+                    self._ready.set()
+                    return
+                now = time.monotonic()
+                restarts.ended(now, lived=now - began, with_jobs=True)
+                wait = restarts.delay(random=1.0)
+                logger.exception("workers_ended_by_error cluster=%s begin_again_after=%.1f", self._app.cluster_id, wait)
+                self._engines.clear()
+                if self._asked.wait(wait):
+                    return
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()

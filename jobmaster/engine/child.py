@@ -28,7 +28,7 @@ from jobmaster.engine.links.memory import SharedMemory
 from jobmaster.engine.links.orphans import die_with_parent
 from jobmaster.engine.links.starting import Launch, heed_signals
 from jobmaster.errors import ConfigurationError, StoreUnavailable
-from jobmaster.event_loop import new_event_loop
+from jobmaster.event_loop import new_event_loop, run_to_the_end
 from jobmaster.ports.link import EXIT_UNREACHABLE
 
 if TYPE_CHECKING:
@@ -73,6 +73,12 @@ class EngineProcess:
             return _FAILED
         except EOFError:  # the supervisor is gone
             return _FAILED
+        except asyncio.CancelledError:
+            logger.error(  # noqa: TRY400 - there is nothing to see in its traceback
+                "engine_cancelled: the code of a job has cancelled the engine itself (asyncio.all_tasks() names its "
+                "tasks, too), so that a new one begins. A job may cancel what it has started, and nothing else"
+            )
+            return _FAILED
         except BaseException as error:  # `sys.exit()` in a user's module, too, is a reason not to start
             if self._engine is None:
                 self._say_why(error)
@@ -95,7 +101,7 @@ class EngineProcess:
         collect_rarely()
         loop = new_event_loop()
         asyncio.set_event_loop(loop)
-        loop.run_until_complete(self._run(prepared))
+        run_to_the_end(loop, loop.create_task(self._run(prepared)))
 
     async def _run(self, prepared: Prepared) -> None:
         loop = asyncio.get_running_loop()

@@ -75,6 +75,7 @@ class Runner:
         self._store_clock = store_clock
         self._lease = lease
         self._link = link
+        self._ended_place = link.ended
         self._waiting = waiting
         self._starter = starter
         self._finisher = finisher
@@ -183,6 +184,13 @@ class Runner:
             entry = self._granted.popleft()
             if entry.alive:
                 self._conclusions.hand_on(entry)
+
+    def keep_evidence(self) -> None:
+        """This engine ends in disorder: whoever runs, or whose outcome is not written yet, stays noted as running."""
+        self._ended_place = _keep
+        for life in self._lease.lives.values():
+            for entry in [entry for entry in life.entries.values() if entry.stage is Stage.ENDED]:
+                self._link.running(entry.key)
 
     def dropped(self, life: Life) -> None:
         """The life is not ours any more: what waits is forgotten, what runs is stopped, outcomes count for nothing."""
@@ -349,7 +357,7 @@ class Runner:
 
     def _finished(self, finished: list[Finished]) -> None:
         """Executions are over: what that means is decided here, and the finisher writes it."""
-        running, ended_place = self.running, self._link.ended
+        running, ended_place = self.running, self._ended_place
         store_us = self._store_clock.at
         succeeded = 0
         for run, ended, at in finished:
@@ -389,6 +397,10 @@ class Runner:
         finally:
             if handle is not None:
                 handle.cancel()
+
+
+def _keep(place: int) -> None:
+    """In place of `EngineLink.ended`."""
 
 
 class _Batch:

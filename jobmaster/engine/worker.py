@@ -280,9 +280,13 @@ class Engine:
             async with asyncio.TaskGroup() as duties:
                 tasks = [duties.create_task(duty) for duty in self._duties()]
                 self.lease.report(soon=True)
-                await self._stopping.wait()
-                self._close()
-                await self.graceful_stop.run(lambda: self._stop_by)
+                try:
+                    await self._stopping.wait()
+                    self._close()
+                    await self.graceful_stop.run(lambda: self._stop_by)
+                except asyncio.CancelledError:  # by the code of a job, or for a duty that has failed
+                    self.runner.keep_evidence()
+                    raise
                 for task in tasks:
                     task.cancel()
         finally:

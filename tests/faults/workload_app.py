@@ -179,6 +179,16 @@ async def crash_async() -> None:
     os.kill(os.getpid(), 11)
 
 
+@jm.task(max_retries=0)
+async def cancel_everything() -> None:
+    """What a clumsy clean-up does: the engine's own tasks are among them."""
+    note("start")
+    for task in asyncio.all_tasks():
+        if task is not asyncio.current_task():
+            task.cancel()
+    await asyncio.sleep(0.05)
+
+
 @jm.task
 async def quiet_until(gate: str) -> None:
     note("start")

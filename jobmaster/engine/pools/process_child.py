@@ -29,6 +29,7 @@ from jobmaster.engine.pools.loop import LoopPool
 from jobmaster.engine.pools.sent import PoolLaunch, SentEnd, SentRun
 from jobmaster.engine.pools.soft_limit import SoftLimit
 from jobmaster.errors import SoftTimeLimitExceeded
+from jobmaster.event_loop import run_to_the_end
 from jobmaster.model.job import decode_envelope
 from jobmaster.model.run import Halt, Run
 
@@ -70,7 +71,8 @@ class PoolProcess:
                 _, payload = framing.receive(self._peer)
                 sent = _decoder.decode(payload)
                 ended = self._execute(workload, sent)
-                self._send(framing.END, _encoder.encode(_told(sent.number, ended)))
+                spoilt = self._coroutines is not None and self._coroutines.spoilt
+                self._send(framing.END, _encoder.encode(_told(sent.number, ended, is_last=spoilt)))
         except (EOFError, OSError):
             return 0
 
@@ -113,12 +115,17 @@ class Coroutines:
         self._loop = self._runner.get_loop()
         self._pool = self._runner.run(self._new_pool(workload))
         self._running: Run | None = None
+        self.spoilt = False
+        """A coroutine may still be on the loop though its run has ended: nothing else may run there."""
 
     def run(self, run: Run) -> Ended:
         """Run to the end."""
         self._running = run
         try:
-            return self._runner.run(self._ended(run))
+            return run_to_the_end(self._loop, self._loop.create_task(self._ended(run)))
+        except BaseException:
+            self.spoilt = True
+            raise
         finally:
             self._running = None
 
@@ -157,7 +164,7 @@ def _run_of(sent: SentRun) -> Run:
     )
 
 
-def _told(number: int, ended: Ended) -> SentEnd:
+def _told(number: int, ended: Ended, *, is_last: bool) -> SentEnd:
     return SentEnd(
         number,
         ended.end.value,
@@ -168,6 +175,7 @@ def _told(number: int, ended: Ended) -> SentEnd:
         ended.countdown,
         ended.max_retries,
         ended.checkpoint,
+        is_last,
     )
 
 

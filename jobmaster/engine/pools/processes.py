@@ -339,8 +339,8 @@ class _Place:
             self._failure = payload.decode(errors="replace")
         elif kind == framing.END and self._entry is not None:
             entry, self._entry = self._entry, None
-            self._go_on()
             told = _ends.decode(payload)
+            self._go_on(is_last=told.is_last)
             self._pool.report(
                 entry,
                 Ended(
@@ -355,11 +355,11 @@ class _Place:
                 ),
             )
 
-    def _go_on(self) -> None:
+    def _go_on(self, *, is_last: bool) -> None:
         """After a run: the next one, or a new process."""
         if self._runs_left is not None:
             self._runs_left -= 1
-        if self._runs_left == 0:
+        if is_last or self._runs_left == 0:
             self.let_go()
         elif not self._retiring and not self._killed:
             self._pool.is_free(self)

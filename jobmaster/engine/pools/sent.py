@@ -38,7 +38,10 @@ class SentRun(msgspec.Struct, frozen=True, array_like=True):
 
 
 class SentEnd(msgspec.Struct, frozen=True, array_like=True):
-    """How a run ended, on its way back; the other fields are those of `Ended`."""
+    """How a run ended, on its way back; the other fields are those of `Ended`.
+
+    `is_last`: something of the run may still be alive in the process, so that no other one may run there.
+    """
 
     number: int
     end: int
@@ -49,3 +52,4 @@ class SentEnd(msgspec.Struct, frozen=True, array_like=True):
     countdown: float | None = None
     max_retries: int | None = None
     checkpoint: bytes | None = None
+    is_last: bool = False
