@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 PROGRAM = str(Path(sys.executable).with_name("jobmaster"))
-PATIENCE = 30.0
+PATIENCE = 60.0
+"""Seconds that a command may take, or something that is waited for: other tests run at the same time."""
 
 APP = """
 import os, threading, time

@@ -17,7 +17,9 @@ import pytest
 from tests.cli.terminal import Terminal, WorkerProcess
 from tests.servers.fault_proxy import FaultProxy
 
-FAST = {"JOBMASTER_LEASE": "1", "JOBMASTER_RENEW_EVERY": "0.3"}
+OFTEN = {"JOBMASTER_RENEW_EVERY": "0.3"}
+FAST = OFTEN | {"JOBMASTER_LEASE": "1"}
+"""Where a lease is to end: on a busy machine it does so by itself."""
 
 
 class Probe:
@@ -45,6 +47,7 @@ def probed(terminal: Terminal, *arguments: str, **environment: str) -> Iterator[
 
 def test_a_signal_makes_it_unready_at_once_and_it_stays_alive_until_its_jobs_have_ended(terminal: Terminal) -> None:
     with probed(terminal) as (worker, probe):
+        terminal.until(lambda: probe.get("readyz")[1].get("buckets") == 10, "all its buckets are there")
         before = probe.get("readyz")
         terminal.enqueue("shop.until_released", n=1)
         terminal.until(lambda: terminal.ran() == ["began 1"], "the job runs")
@@ -120,12 +123,12 @@ def test_an_engine_that_is_frozen_loses_its_readiness_with_its_lease(terminal: T
 
 
 def test_a_paused_worker_says_so(terminal: Terminal) -> None:
-    with probed(terminal, **FAST) as (_, probe):
-        terminal.json("workers", "pause", "alpha")
+    with probed(terminal, **OFTEN) as (_, probe):
+        terminal.json("workers", "pause", "alpha", "--timeout", "30")
         terminal.until(lambda: probe.get("readyz")[0] == 503, "it is not ready")
         paused = probe.get("readyz")
         cluster = terminal.run("-A", "shop", "health"), terminal.run("-A", "shop", "health", "--ready")
-        terminal.json("workers", "resume", "alpha")
+        terminal.json("workers", "resume", "alpha", "--timeout", "30")
         terminal.until(lambda: probe.get("readyz")[0] == 200, "it is ready again")
 
     assert "jobmaster workers resume" in str(paused[1]["why"])
@@ -149,11 +152,11 @@ def test_three_hundred_probes_cost_little_and_touch_no_store(terminal: Terminal)
 def test_the_readiness_of_a_cluster_needs_workers_for_every_lane(terminal: Terminal) -> None:
     terminal.enqueue("shop.hello", name="J")
     nobody = terminal.json("health", "--ready", code=1)
-    with terminal.worker("-A", "shop", "-Q", "default", **FAST) as worker:
+    with terminal.worker("-A", "shop", "-Q", "default", **OFTEN) as worker:
         worker.ready()
         terminal.until(lambda: terminal.run("-A", "shop", "health").returncode == 0, "it is well")
         half = terminal.json("health", "--ready", code=1)
-    with terminal.worker("-A", "shop", **FAST) as worker:
+    with terminal.worker("-A", "shop", **OFTEN) as worker:
         worker.ready()
         terminal.until(lambda: terminal.run("-A", "shop", "health", "--ready").returncode == 0, "it is ready")
 
@@ -185,4 +188,4 @@ def test_a_probe_ends_within_its_timeout_where_the_supervisor_stands_still(termi
 
     assert done.returncode == 3
     assert "timed out" in done.stderr
-    assert took < 10
+    assert took < 20

@@ -15,7 +15,6 @@ from tests.cli.terminal import Terminal
 
 pytestmark = pytest.mark.backend("sqlite")
 
-FAST = {"JOBMASTER_LEASE": "1", "JOBMASTER_RENEW_EVERY": "0.3"}
 ALWAYS = {"time", "level", "logger", "message", "process", "thread", "worker"}
 LEVELS = {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}
 
@@ -39,7 +38,7 @@ def noisy(n: int) -> None:
 def test_the_log_of_a_recovery_is_json_line_by_line_and_tells_the_story(terminal: Terminal) -> None:
     terminal.write("shop.py", (terminal.folder / "shop.py").read_text() + NOISY)
     options = ("-A", "shop", "-n", "alpha", "--log-format", "json", "-l", "debug")
-    with terminal.worker(*options, **FAST) as worker:
+    with terminal.worker(*options) as worker:
         worker.wait_for("worker_ready")
         job = terminal.enqueue("shop.noisy", n=1)
         running = ("jobs", "list", "--status", "running")

@@ -35,7 +35,7 @@ def hello(name: object) -> str:
 
 @jm.task(max_retries=0)
 def waits_inside() -> str:
-    return hello.delay(name="inner").get(timeout=5)
+    return hello.delay(name="inner").get(timeout=30)
 """
 
 # What a program meets: the exception's type, its bases and its text, or the status and error of the job that it was in.

@@ -36,7 +36,7 @@ from tests.cli.terminal import Terminal
 pytestmark = pytest.mark.backend("sqlite")
 
 
-def until(condition: Callable[[], bool], what: str, patience: float = 20) -> None:
+def until(condition: Callable[[], bool], what: str, patience: float = 60) -> None:
     deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, what
@@ -94,7 +94,7 @@ def test_a_passive_cluster_accepts_and_runs_nothing_until_it_is_active_again(pla
     with passive:
         results = [passive.send("hello", name=str(number)) for number in range(3)]
         until(lambda: len(passive.workers.list()) == 1, "its worker lives")
-        assert passive.workers.ping()[0].ok
+        assert passive.workers.ping(timeout=30)[0].ok
         time.sleep(1.0)  # nothing is to happen, and nothing tells of that
         assert [result.status for result in results] == [JobStatus.HELD_ON_MASTER] * 3
         assert [bucket for bucket in passive.buckets.list() if bucket.owner] == []
@@ -102,7 +102,7 @@ def test_a_passive_cluster_accepts_and_runs_nothing_until_it_is_active_again(pla
 
     active = place.app("modes-1", default=False)
     with active:
-        assert [active.result(one.id).get(timeout=10) for one in results] == ["Hello 0", "Hello 1", "Hello 2"]
+        assert [active.result(one.id).get(timeout=30) for one in results] == ["Hello 0", "Hello 1", "Hello 2"]
 
 
 def test_a_cluster_that_becomes_passive_keeps_what_waits_in_buckets(place: Place) -> None:
@@ -113,14 +113,14 @@ def test_a_cluster_that_becomes_passive_keeps_what_waits_in_buckets(place: Place
         time.sleep(1.0)
         assert passive.jobs.get(waiting.id).status is not JobStatus.SUCCEEDED
     with place.app("modes-2") as active:
-        assert active.result(waiting.id).get(timeout=10) == "Hello J"
+        assert active.result(waiting.id).get(timeout=30) == "Hello J"
 
 
 def test_an_archived_cluster_is_read_and_not_changed(place: Place) -> None:
     active = place.app("modes-3")
     with active:
         ended = active.send("hello", name="J")
-        assert ended.get(timeout=10) == "Hello J"
+        assert ended.get(timeout=30) == "Hello J"
     held = active.scheduler.once_after("hello", 7200, {"name": "later"})
     active.close()
 
@@ -141,7 +141,7 @@ def test_an_archived_cluster_is_read_and_not_changed(place: Place) -> None:
         for change in refused:
             with pytest.raises(ClusterArchived, match=r"'modes-3' is archived: it can be read.*cluster_mode to active"):
                 change()
-        assert archive.result(ended.id).get(timeout=5) == "Hello J"
+        assert archive.result(ended.id).get(timeout=30) == "Hello J"
         assert archive.jobs.get(held.id).status is JobStatus.HELD_ON_MASTER
         assert archive.jobs.count(JobQuery()) == {JobStatus.SUCCEEDED: 1, JobStatus.HELD_ON_MASTER: 1}
         assert archive.buckets.list() == () or all(bucket.owner is None for bucket in archive.buckets.list())
@@ -156,9 +156,9 @@ def test_aged_jobs_move_to_the_archive_by_themselves(place: Place) -> None:
     source = place.app("source-9", archive_to="archive-9", retention=timedelta(minutes=10))
     with source:
         result = source.send("hello", name="J")
-        assert result.get(timeout=10) == "Hello J"
+        assert result.get(timeout=30) == "Hello J"
         young = source.send("hello", name="young")
-        assert young.get(timeout=10) == "Hello young"
+        assert young.get(timeout=30) == "Hello young"
         _age(place, "source-9", result.id, minutes=11)
         until(lambda: source.jobs.get(result.id) is None, "the aged job has left its cluster")
         assert source.jobs.get(young.id).status is JobStatus.SUCCEEDED
@@ -172,7 +172,7 @@ def test_aged_jobs_move_to_the_archive_by_themselves(place: Place) -> None:
 def test_jobs_older_than_the_retention_are_deleted(place: Place) -> None:
     with place.app("retention-9", retention=timedelta(minutes=10)) as app:
         old, young = (app.send("hello", name=name) for name in ("old", "young"))
-        assert [result.get(timeout=10) for result in (old, young)] == ["Hello old", "Hello young"]
+        assert [result.get(timeout=30) for result in (old, young)] == ["Hello old", "Hello young"]
         _age(place, "retention-9", old.id, minutes=11)
         until(lambda: app.jobs.get(old.id) is None, "the old job is gone")
         assert app.jobs.get(young.id).status is JobStatus.SUCCEEDED
@@ -182,13 +182,13 @@ def test_jobs_older_than_the_retention_are_deleted(place: Place) -> None:
 def test_a_result_is_kept_as_long_as_its_task_says_and_then_get_says_so(place: Place) -> None:
     with place.app("keep-9") as app:
         brief, kept = app.send("brief", name="J"), app.send("hello", name="J")
-        assert kept.get(timeout=10) == "Hello J"
+        assert kept.get(timeout=30) == "Hello J"
         until(lambda: app.jobs.get(brief.id).reason == "result expired", "its time has passed")
         again = app.result(brief.id)
         with pytest.raises(ResultExpired, match="kept for keep_result only"):
-            again.get(timeout=5)
+            again.get(timeout=30)
         assert (again.status, again.successful(), again.error) == (JobStatus.SUCCEEDED, True, None)
-        assert app.result(kept.id).get(timeout=5) == "Hello J"
+        assert app.result(kept.id).get(timeout=30) == "Hello J"
 
 
 @pytest.mark.usefixtures("frequent_chores")
@@ -218,7 +218,7 @@ def test_going_back_to_standalone_is_refused_until_the_agents_are_drained(place:
 
     agents = with_agent()
     with agents:
-        assert agents.send("hello", name="J").get(timeout=10) == "Hello J"
+        assert agents.send("hello", name="J").get(timeout=30) == "Hello J"
     left = agents.send("hello", name="left")  # into the bucket that its owner has left
     standalone = place.app("agents-9")
     with pytest.raises(ClusterMismatch, match=r"messages may wait in its agents: a .*--mode drain"):
@@ -238,17 +238,17 @@ def test_going_back_to_standalone_is_refused_until_the_agents_are_drained(place:
     asyncio.run(drain())
     agents.close()
     with standalone:
-        assert standalone.result(left.id).get(timeout=10) == "Hello left"
+        assert standalone.result(left.id).get(timeout=30) == "Hello left"
 
 
 def test_an_agents_name_that_points_elsewhere_is_refused_at_the_start(place: Place) -> None:
     with place.app("agents-8", agents=[Agent("a", place.dsn("a"))]) as app:
-        assert app.send("hello", name="J").get(timeout=10) == "Hello J"
+        assert app.send("hello", name="J").get(timeout=30) == "Hello J"
     moved = {"agents": [Agent("a", place.dsn("b"))]}
     with pytest.raises(ClusterMismatch, match="agent 'a' points to another store than before"):
         place.app("agents-8", **moved).start()
     with place.app("agents-8", **moved, protect_agents=False) as app:
-        assert app.send("hello", name="K").get(timeout=10) == "Hello K"
+        assert app.send("hello", name="K").get(timeout=30) == "Hello K"
 
 
 # -- modes of a worker, as typed
@@ -326,9 +326,7 @@ def test_a_third_signal_ends_even_a_worker_whose_job_does_not_listen(tmp_path: P
         for times in (1, 2, 3):
             worker.signal()
             worker.wait_for(f"times={times}")
-        started = time.monotonic()
-        worker.end()
-        assert time.monotonic() - started < 5
+        worker.end(30)  # half of the grace period
     assert "Succeeded" not in terminal.run("-A", "stubborn", "jobs", "list").stdout
 
 
@@ -347,7 +345,7 @@ def test_once_is_refused_where_nothing_runs(
 
 def test_the_files_of_a_cluster_belong_to_its_user_alone(place: Place) -> None:
     with place.app("modes-4", debug_log=str(place.folder / "events")) as app:
-        assert app.send("hello", name="J").get(timeout=10) == "Hello J"
+        assert app.send("hello", name="J").get(timeout=30) == "Hello J"
         made = [path for path in place.folder.rglob("*") if path.is_file()]
         assert len(made) >= 3
         assert [path for path in made if path.stat().st_mode & 0o077] == []

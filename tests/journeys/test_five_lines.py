@@ -24,7 +24,7 @@ MYAPP = """
 
     if __name__ == "__main__":
         result = hello.delay(name="John")
-        print(result.get(timeout=20), os.getpid())
+        print(result.get(timeout=30), os.getpid())
 """
 
 
@@ -39,7 +39,7 @@ WEB = """
     opened.register_blueprint(JobMasterWeb(jm, auth=("admin", "secret-1")).blueprint)
 
     result = hello.delay(name="John")
-    result.get(timeout=20)
+    result.get(timeout=30)
     print(app.test_client().get("/jobs/", follow_redirects=True).status_code)
     print(opened.test_client().get("/jobs/", follow_redirects=True).status_code)
     page = opened.test_client().get("/jobs/", auth=("admin", "secret-1"), follow_redirects=True)
@@ -63,9 +63,9 @@ PROJ = """
         return f"{name} after {self.request.retries} retries"
 
     if __name__ == "__main__":
-        print(add.delay(2, 3).get(timeout=20))
-        print(add.apply_async((4, 5), countdown=0.2).get(timeout=20))
-        print(flaky.delay("done").get(timeout=20))
+        print(add.delay(2, 3).get(timeout=30))
+        print(add.apply_async((4, 5), countdown=0.2).get(timeout=30))
+        print(flaky.delay("done").get(timeout=30))
 """
 
 
@@ -121,7 +121,7 @@ def test_jobs_that_were_enqueued_before_any_worker_ran_are_a_backlog(folder: Pat
     (folder / "reader.py").write_text(
         "import sys\n"
         "from myapp import jm\n"
-        f"print([jm.result(job).get(timeout=20).split()[1] for job in ({first!r}, {last!r})])\n",
+        f"print([jm.result(job).get(timeout=30).split()[1] for job in ({first!r}, {last!r})])\n",
         encoding="utf-8",
     )
     with worker(folder):

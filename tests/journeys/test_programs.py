@@ -56,9 +56,9 @@ def test_an_async_producer_that_forgets_to_close_ends_silently(tmp_path: Path) -
 def test_workers_that_nobody_stops_end_gracefully_with_the_program(tmp_path: Path) -> None:
     body = """
         jm.start()
-        print(hello.delay("J").get(timeout=10))
+        print(hello.delay("J").get(timeout=30))
         started = slow.delay(0.5)
-        while not started.ready() and jm.workers.ping()[0].reply["running"] == 0:
+        while not started.ready() and jm.workers.ping(timeout=30)[0].reply["running"] == 0:
             time.sleep(0.01)
         print(started.id)
     """
@@ -75,6 +75,6 @@ def test_workers_that_nobody_stops_end_gracefully_with_the_program(tmp_path: Pat
 def test_a_program_may_do_everything_from_one_script(tmp_path: Path) -> None:
     body = """
         with jm:
-            print([result.get(timeout=10) for result in jm.enqueue_many([hello.job(n) for n in "abc"])])
+            print([result.get(timeout=30) for result in jm.enqueue_many([hello.job(n) for n in "abc"])])
     """
     assert run(tmp_path, body) == "['a', 'b', 'c']"

