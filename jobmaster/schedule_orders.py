@@ -67,21 +67,31 @@ async def find(gate: Gateway, reference: str) -> Schedule:
 
 async def _by_last_part(gate: Gateway, reference: str) -> Schedule:
     """The only schedule whose name ends so."""
-    names: dict[str, Schedule] = {}
-    after: str | None = None
-    while True:
-        page = await gate.store.list_schedules(_NAMED, limit=1_000, after=after)
-        names |= {one.name: one for one in page.schedules if one.name}
-        after = page.after
-        if after is None or not page.schedules[-1].name:  # those without one come last
-            break
-    meant = [name for name in names if name.rpartition(".")[2] == reference]
+    ending = await _those_that_say(gate, f".{reference}")
+    meant = [name for name in ending if name.rpartition(".")[2] == reference]
     if len(meant) == 1:
-        return names[meant[0]]
-    near = meant or difflib.get_close_matches(reference, names, n=3) or _near_last_parts(reference, names)
+        return ending[meant[0]]
+    near = meant or await _near(gate, reference)
     hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else "`jobmaster schedules list` shows them all."
     unknown = f"There is no schedule {reference!r}, neither by id nor by name. {hint}"
     raise NotRegistered(("" if meant else await _cancelled(gate, reference)) or unknown)
+
+
+async def _those_that_say(gate: Gateway, text: str | None) -> dict[str, Schedule]:
+    """Schedules by their names, as far as one page goes: of very many not all can be looked at for one question."""
+    query = replace(_NAMED, text=text)
+    page = await gate.store.list_schedules(query, limit=_PAGE)
+    return {one.name: one for one in page.schedules if one.name}
+
+
+async def _near(gate: Gateway, reference: str) -> list[str]:
+    """Names that were probably meant."""
+    names = await _those_that_say(gate, None)
+    if len(names) >= _PAGE:  # there are more: those that begin or end alike, too
+        part = max(2, len(reference) // 2)
+        for text in (reference[:part], reference[-part:]):
+            names |= await _those_that_say(gate, text)
+    return difflib.get_close_matches(reference, names, n=3) or _near_last_parts(reference, names)
 
 
 async def _cancelled(gate: Gateway, reference: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from jobmaster import ConfigurationError, JobStatus, NotRegistered, ScheduleQuery, ScheduleState
+from jobmaster import ConfigurationError, JobStatus, NotRegistered, ScheduleQuery, ScheduleState, schedule_orders
 from jobmaster.options import as_moment
 from jobmaster.ports.schedules import ScheduleChange
 from jobmaster.schedules import Cron
@@ -144,6 +144,26 @@ class TestQuestions:
         ):
             with pytest.raises(NotRegistered, match=f"Did you mean {meant}"):
                 app.schedules.run_now(reference)
+
+    def test_of_very_many_not_all_are_looked_at_for_one_name(self, shop, monkeypatch: pytest.MonkeyPatch) -> None:
+        app, hello = shop
+        for name in ("a", "b", "c", "z.tick", "z.tock"):
+            app.scheduler.recurring(hello, MINUTE, name=name)
+        monkeypatch.setattr(schedule_orders, "_PAGE", 2)
+        asked: list[str | None] = []
+        list_schedules = app.store.list_schedules
+
+        async def counted(query: Any, **page: Any) -> Any:
+            asked.append(query.text)
+            return await list_schedules(query, **page)
+
+        monkeypatch.setattr(app.store, "list_schedules", counted)
+
+        assert app.schedules.get("tick").name == "z.tick"
+        assert asked == [".tick"]
+        with pytest.raises(NotRegistered, match="Did you mean 'z.tick'"):
+            app.schedules.run_now("z.tikc")
+        assert len(asked) < 7
 
     def test_nobody_knows_it(self, shop) -> None:
         app, _ = shop
