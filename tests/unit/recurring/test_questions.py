@@ -161,7 +161,7 @@ class TestQuestions:
 
         assert app.schedules.get("tick").name == "z.tick"
         assert asked == [".tick"]
-        with pytest.raises(NotRegistered, match="Did you mean 'z.tick'"):
+        with pytest.raises(NotRegistered, match=r"Did you mean 'z\.tick'"):
             app.schedules.run_now("z.tikc")
         assert len(asked) < 7
 
