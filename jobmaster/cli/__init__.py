@@ -8,9 +8,12 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
+from jobmaster.cli.standard_streams import hold_standard_streams
+
 
 def main() -> NoReturn:
     """Run the command that `sys.argv` asks for, and end the process with its exit code."""
+    hold_standard_streams()
     try:
         from jobmaster.cli.program import program
     except KeyboardInterrupt:  # pressed before anything could have begun

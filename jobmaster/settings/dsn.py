@@ -71,6 +71,9 @@ class Dsn(msgspec.Struct, frozen=True):
 def redacted(text: str) -> str:
     """`text` without the password of an address in it and without values of options such as `password=`."""
     scheme, mark, rest = text.partition("://")
+    login, at, place = ("", "", text) if mark else text.rpartition("@")
+    if ":" in login or "/" in login:  # a mistyped address: anything that stands there may be a password
+        return _SECRET_OPTION.sub(r"\1***", f"***{at}{place}")
     if mark and "@" in rest:
         # The last @: a password that holds an unquoted one is hidden whole.
         login, _, place = rest.rpartition("@")

@@ -192,6 +192,25 @@ def test_text_without_an_address_is_not_changed() -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        f"postgres//shop:{SECRET}@h/d",
+        f"postgresql:/shop:{SECRET}@h/d",
+        f"shop:{SECRET}@h/d",
+        f"shop:a@{SECRET}@h/d",
+        f"nats//{SECRET}@h",
+        f"shop:x@h/d?password={SECRET}",
+    ],
+)
+def test_a_mistyped_address_is_refused_without_its_password(text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_dsn(text)
+
+    assert SECRET not in str(caught.value)
+    assert "@h" in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("address", "extra"),
     [
         ("postgresql://h/d", "postgres"),
