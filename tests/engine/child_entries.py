@@ -63,6 +63,7 @@ class FakeEngine:
         self._link.ended(self._link.running(JobKey(b"e" * 16)))
         self._link.report(Report(self._orders.worker, cut_us=42, soon=True))
         await asyncio.sleep(0.05)
+        self.tell(f"acts {self._orders.act}")
         ACTS.get(self._orders.act, lambda _engine: None)(self)
         await self._stopped.wait()
         if self._orders.act == "finish slowly":

@@ -235,9 +235,11 @@ def test_a_wish_for_a_renewal_survives_the_reports_that_replace_it_on_a_full_soc
 
 
 @pytest.mark.parametrize("act", ["block", "hold the interpreter"])
-def test_stacks_of_a_blocked_process_are_written_and_its_trust_can_still_be_moved(act, capfd):
+def test_stacks_of_a_blocked_process_are_written_and_its_trust_can_still_be_moved(act, capfd, tmp_path):
+    told = tmp_path / "told"
+
     async def story(child, _news):
-        await until(child.reports)
+        await until(lambda: f"acts {act}" in lines(told))
         await until(Still(child))
         child.dump_stacks()
         seen = []
@@ -245,7 +247,7 @@ def test_stacks_of_a_blocked_process_are_written_and_its_trust_can_still_be_move
         child.grant(Grant(1, 1), trust_until_ns=99)
         assert child._memory.trust_until_ns() == 99
 
-    with_child(story, launch(act=act))
+    with_child(story, launch(act=act, told=str(told)))
 
 
 def _errors(capfd, seen):

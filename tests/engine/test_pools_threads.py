@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from jobmaster.engine.pools import threads
 from jobmaster.engine.pools.solo import SoloPool
 from jobmaster.engine.pools.threads import ThreadPool
 from jobmaster.errors import SoftTimeLimitExceeded
@@ -235,7 +236,9 @@ def test_a_handler_that_swallows_everything_counts_as_stuck():
     in_pool(story, deaf)
 
 
-def test_a_cleanup_gets_time_before_the_run_is_told_again():
+def test_a_cleanup_gets_time_before_the_run_is_told_again(monkeypatch):
+    monkeypatch.setattr(threads, "_INSIST_EVERY", 0.05)
+    monkeypatch.setattr(threads, "PATIENCE", 60.0)
     cleaned = []
 
     def tidy(_):
