@@ -13,7 +13,7 @@ from jobmaster.schedules.natural.values import ordinal_suffix
 
 AmPm: TypeAlias = Literal["am", "pm"]
 Value: TypeAlias = str | Weekday | Month | MonthDay | time | date
-"""A text of the language, or what becomes one: a time (`14:30`), a date (`2026-01-31`), a naive datetime (both)."""
+"""A text of the language, or what becomes one: a naive time (`14:30`), a date (`2026-01-31`), a naive datetime."""
 Pair: TypeAlias = tuple[Value, Value]
 Clock: TypeAlias = tuple[int, int] | tuple[int, int, int]
 """Hour and minute, and the second where it counts."""
@@ -186,23 +186,29 @@ class Draft:
                 return self._month(value)
             case MonthDay(month=month, day=day):
                 return f"{_ordinal(day)} {self._month(month)}"
-            case time(hour=hour, minute=minute, second=second):
-                return _clock(hour, minute, second or None, None)
+            case time():
+                return _time(value)
             case datetime():
-                if value.tzinfo is not None:
-                    raise ValueError("a datetime in an expression has no zone of its own; name it by with_time_zone()")
-                return f"{value:%Y-%m-%d} {_clock(value.hour, value.minute, value.second or None, None)}"
+                return f"{value.date().isoformat()} {_time(value.timetz())}"
             case date():
-                return f"{value:%Y-%m-%d}"
+                return value.isoformat()
         raise TypeError(f"{value!r} is no value of an expression")
 
     def _weekday(self, weekday: Weekday) -> str:
-        name = weekday.name.title()
+        name = Weekday(weekday).name.title()
         return name if self.spelling.full_weekdays else name[:3]
 
     def _month(self, month: Month) -> str:
-        name = month.name.title()
+        name = Month(month).name.title()
         return name if self.spelling.full_months else name[:3]
+
+
+def _time(value: time) -> str:
+    if value.tzinfo is not None:
+        raise ValueError(f"{value!r}: a time in an expression has no zone of its own; name it by with_time_zone()")
+    if value.microsecond:
+        raise ValueError(f"{value!r}: times in an expression are whole seconds")
+    return _clock(value.hour, value.minute, value.second or None)
 
 
 def _clock_text(clock: Clock, ampm: AmPm | None) -> str:

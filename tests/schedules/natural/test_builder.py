@@ -205,3 +205,25 @@ def test_numbers_of_weekdays_and_months_are_those_of_the_language():
         assert Every().weekday(weekday).build().rules.every.anchor == weekday
     for month in Month:
         assert Daily().in_(month).build().rules.points[0].items[0][0].value == month
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (time(9, tzinfo=UTC), "no zone of its own"),
+        (time(9, 0, 0, 1), "whole seconds"),
+        (datetime(2026, 1, 31, 9, 0, 0, 1), "whole seconds"),  # noqa: DTZ001 - a wall
+    ],
+)
+def test_no_part_of_a_time_is_dropped(value, why):
+    with pytest.raises(ValueError, match=why):
+        Daily().at(value).text()
+
+
+def test_early_years_have_four_digits():
+    assert Start().on(date(987, 1, 31)).text() == "on 0987-01-31"
+
+
+def test_numbers_of_months_and_weekdays_are_taken():
+    assert Start().on_date(2, 29).text() == "on 29th Feb"
+    assert Start().on_nth_weekday(Nth.FIRST, 2).text() == "on 1stMon"
