@@ -54,7 +54,7 @@ def run(folder: Path, source: str, *arguments: str, ci: bool) -> subprocess.Comp
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=100,
     )
 
 

@@ -48,7 +48,7 @@ def run(folder: Path, *how: str) -> list[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=100,
     )
     assert done.returncode == 0, done.stdout
     return (folder / "story").read_text(encoding="utf-8").splitlines()

@@ -39,7 +39,7 @@ def run(folder: Path, address: str, *how: str, ci: bool = False) -> subprocess.C
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=100,
     )
 
 

@@ -98,7 +98,7 @@ def test_a_server_and_its_folder_end_with_their_starter(end: str, server: Postgr
     if end == "killed":
         starter.send_signal(signal.SIGKILL)
     starter.communicate()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 40
     while psutil.pid_exists(int(pid)) or Path(folder).exists():
         assert time.monotonic() < until, "the server outlived its starter"
         time.sleep(0.02)
@@ -129,7 +129,7 @@ def test_programs_where_the_server_may_not_go_are_copied(
 def test_pgbouncer_gives_each_transaction_a_connection_of_its_own(server: PostgresServer) -> None:
     with started(lambda: PgBouncer(server.dsn(), pool=1)) as bouncer:
         dsn = bouncer.dsn("postgres")
-        options = {"prepare_threshold": None, "connect_timeout": 5}
+        options = {"prepare_threshold": None, "connect_timeout": 20}
         with (
             psycopg.connect(dsn, autocommit=True, **options) as one,
             psycopg.connect(dsn, autocommit=True, **options) as other,
@@ -140,7 +140,7 @@ def test_pgbouncer_gives_each_transaction_a_connection_of_its_own(server: Postgr
 
 def test_nats_keeps_its_streams_over_a_kill() -> None:
     with started(NatsServer) as nats:
-        with socket.create_connection(("127.0.0.1", nats.port), timeout=5) as client:
+        with socket.create_connection(("127.0.0.1", nats.port), timeout=20) as client:
             assert b'"jetstream":true' in client.recv(4096)
         nats.restart(kill=True)
         assert nats.is_ready()
@@ -154,7 +154,7 @@ def test_redis_keeps_what_was_appended() -> None:
 
 
 def say(port: int, command: str) -> str:
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
         client.sendall(f"{command}\r\n".encode())
         return " ".join(client.recv(4096).decode().split())
 
