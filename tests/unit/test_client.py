@@ -33,7 +33,7 @@ class App(JobMaster):
     """An app on a faulty memory store, which lives on the loop of whoever asks first."""
 
     def __init__(self, **settings) -> None:
-        super().__init__("unit", accept_timeout=settings.pop("accept_timeout", 0.5), **settings)
+        super().__init__("unit", accept_timeout=settings.pop("accept_timeout", 10.0), **settings)
         self.store = FaultyStore()
 
         async def opener() -> Connections:
@@ -59,6 +59,14 @@ def shop() -> Iterator[tuple]:
     app.close()
 
 
+@pytest.fixture
+def hurried() -> Iterator[tuple]:
+    """A shop whose callers wait for a second."""
+    app, hello = app_with(accept_timeout=1.0)
+    yield app, hello
+    app.close()
+
+
 def jobs_in(calls) -> list:
     return [job for _, jobs in calls for job in jobs]
 
@@ -79,6 +87,13 @@ def test_calls_of_many_threads_travel_together(shop) -> None:
     hello.delay()  # opens
     barrier = threading.Barrier(20)
     failures = []
+    original = app.store.push
+
+    async def slow(bucket, jobs) -> None:
+        await asyncio.sleep(0.01)  # else a busy machine has one thread call after the other
+        await original(bucket, jobs)
+
+    app.store.push = slow
 
     def produce() -> None:
         try:
@@ -116,19 +131,19 @@ def test_enqueue_many_is_one_call_per_batch_and_keeps_the_order(shop) -> None:
 
 
 @pytest.mark.alone
-def test_a_call_with_many_batches_has_the_accept_timeout_for_each_wave_of_them(shop) -> None:
-    app, hello = shop
+def test_a_call_with_many_batches_has_the_accept_timeout_for_each_wave_of_them(hurried) -> None:
+    app, hello = hurried
     original = app.store.push
 
     async def slow(bucket, jobs) -> None:
-        await asyncio.sleep(0.12)
+        await asyncio.sleep(0.22)
         await original(bucket, jobs)
 
     app.store.push = slow
     started = time.monotonic()
     results = app.enqueue_many([hello.job() for _ in range(20_000)])
 
-    assert time.monotonic() - started > 0.5, "longer than one accept_timeout, and yet no error"
+    assert time.monotonic() - started > 1.0, "longer than one accept_timeout, and yet no error"
     assert app.jobs.count() == {JobStatus.SAVE_PENDING: 20_000}
     assert len({result.id for result in results}) == 20_000
 
@@ -200,8 +215,8 @@ def test_a_lost_reply_is_repeated_unseen_and_the_job_is_there_once(shop, fault) 
     assert app.jobs.count() == {JobStatus.SAVE_PENDING: 1}
 
 
-def test_an_unknown_outcome_names_the_id_to_repeat_with(shop) -> None:
-    app, hello = shop
+def test_an_unknown_outcome_names_the_id_to_repeat_with(hurried) -> None:
+    app, hello = hurried
     app.store.plan["push"] = [SILENT] * 9
     with pytest.raises(OutcomeUnknown) as told:
         hello.delay()
@@ -214,15 +229,15 @@ def test_an_unknown_outcome_names_the_id_to_repeat_with(shop) -> None:
 
 
 @pytest.mark.alone
-def test_down_stores_are_told_within_the_accept_timeout_and_nothing_is_stored(shop) -> None:
-    app, hello = shop
+def test_down_stores_are_told_within_the_accept_timeout_and_nothing_is_stored(hurried) -> None:
+    app, hello = hurried
     for verb in ("push", "hold", "open_buckets"):
-        app.store.plan[verb] = [DOWN] * 100
+        app.store.plan[verb] = [DOWN] * 1000
     started = time.monotonic()
     with pytest.raises(StoreUnavailable) as told:
         hello.delay()
 
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 10
     assert not isinstance(told.value, OutcomeUnknown)
     app.store.plan.clear()
     assert app.jobs.count() == {}
@@ -288,8 +303,10 @@ def test_waiters_share_one_question_and_a_timeout_leaves_the_job_alone(shop) -> 
     results = app.enqueue_many([hello.job() for _ in range(40)])
     app.store.calls.clear()
     outcomes = []
+    together = threading.Barrier(len(results))
 
     def wait(result) -> None:
+        together.wait()
         try:
             result.get(timeout=0.6)
         except Exception as error:  # noqa: BLE001 - looked at below
@@ -302,7 +319,7 @@ def test_waiters_share_one_question_and_a_timeout_leaves_the_job_alone(shop) -> 
         thread.join()
 
     assert outcomes == ["ResultTimeout"] * 40
-    assert len(app.store.calls_of("look_up")) < 80, "one shared poll, not one per waiter"
+    assert len(app.store.calls_of("look_up")) < 120, "one shared poll, not one per waiter, which would be 300"
 
 
 def test_a_wait_without_time_finds_a_job_that_has_ended(shop) -> None:

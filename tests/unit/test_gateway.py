@@ -19,6 +19,8 @@ from tests.unit.faulty_store import CALL_LOST, DOWN, REPLY_LOST, SILENT, FaultyS
 pytestmark = pytest.mark.backend("memory")
 
 ROUTE = Route("", 3, hold=False)
+SHORT = 0.8
+"""Seconds in which a call is under way on a busy machine, too, and which a test can wait for."""
 
 
 def new_job(**fields: Any) -> NewJob:
@@ -56,7 +58,7 @@ def test_a_caller_who_came_earlier_does_not_take_the_time_of_the_others(fault: s
     async def scenario() -> None:
         store = FaultyStore()
         gate = await warmed(store)
-        early, late = promise(within=0.3), promise(within=20)
+        early, late = promise(within=SHORT), promise(within=20)
         store.plan["push"] = [SILENT] if fault == SILENT else [DOWN] * 3
         store.plan["open_buckets"] = [] if fault == SILENT else [DOWN] * 3
         first, second = await sent(gate, early, late)
@@ -73,7 +75,7 @@ def test_what_is_unknown_of_a_batch_stays_marked_for_those_who_have_time_left() 
     async def scenario() -> None:
         store = FaultyStore()
         gate = await warmed(store)
-        early, late = promise(within=0.2), promise(within=20)
+        early, late = promise(within=SHORT), promise(within=20)
         store.plan["push"] = [SILENT]
         first, second = await sent(gate, early, late)
 
@@ -124,7 +126,7 @@ def test_a_hold_of_unknown_outcome_is_not_followed_by_a_push() -> None:
 
         store.push = closed  # type: ignore[method-assign]
         store.plan["hold"] = [SILENT]
-        early, late = promise(within=0.3), promise(within=20)
+        early, late = promise(within=SHORT), promise(within=20)
         pushes = len(store.calls_of("push"))
         first, second = await sent(gate, early, late)
         store.push = original  # type: ignore[method-assign]
@@ -143,7 +145,7 @@ def test_every_caller_of_a_lost_batch_has_an_error_and_an_id_of_their_own(fault:
         store = FaultyStore()
         gate = await warmed(store)
         store.plan["push"] = store.plan["open_buckets"] = [fault] * 50
-        promises = [promise(within=0.2) for _ in range(5)]
+        promises = [promise(within=SHORT) for _ in range(5)]
         errors = await sent(gate, *promises)
 
         assert [type(error) for error in errors] == [expected] * 5
@@ -189,7 +191,7 @@ def test_a_gateway_that_closes_tells_those_who_wait() -> None:
         store = FaultyStore()
         gate = await warmed(store)
         store.plan["push"] = [SILENT] * 9
-        promises = [promise(within=0.3) for _ in range(4)]
+        promises = [promise(within=SHORT) for _ in range(4)]
         for each in promises:
             gate.put(each, here=True)
             await asyncio.sleep(0.01)

@@ -144,6 +144,6 @@ def test_redacting_twice_changes_nothing_more(text: str) -> None:
     "piece", ["a", "a:", "a=", "://", "a://", "password=", "@", "'", "{", "?a=", "token:'", " ", "\\"]
 )
 def test_long_texts_take_no_more_than_linear_time(piece: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     redact_text(piece * 50_000)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

@@ -6,9 +6,11 @@ import asyncio
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
+from jobmaster import waiting as waiting_module
 from jobmaster.model.ids import JobKey, new_job_key
 from jobmaster.model.job import JobState
 from jobmaster.model.states import JobStatus
@@ -69,9 +71,16 @@ async def test_a_crowd_of_waiters_costs_ten_questions_a_second_however_often_job
 
 @in_loop
 async def test_a_few_waiters_are_looked_for_at_every_signal() -> None:
+    with mock.patch.object(waiting_module, "SOONEST", 60.0):  # nothing but a signal makes it look
+        await _each_signal_is_followed_by_a_look()
+
+
+async def _each_signal_is_followed_by_a_look() -> None:
     board = Board()
     waiters = Waiters(board, topic="client:x")  # type: ignore[arg-type]
     keys, waiting = await crowd(waiters, FEW)
+    while not board.looks:
+        await asyncio.sleep(0)
     await asyncio.sleep(0.02)
     for key, task in zip(keys, waiting, strict=True):
         board.ended.add(key)
@@ -86,11 +95,12 @@ async def test_a_few_waiters_are_looked_for_at_every_signal() -> None:
 async def test_a_newcomer_is_no_reason_to_ask_for_everybody_again() -> None:
     board = Board()
     waiters = Waiters(board, topic="client:x")  # type: ignore[arg-type]
-    _, waiting = await crowd(waiters, 5)
-    await asyncio.sleep(0.001)
-    [newcomer], [joined] = await crowd(waiters, 1)
-    board.ended.add(newcomer)
-    await joined
+    with mock.patch.object(waiting_module, "ALL_AGAIN", 60.0):
+        _, waiting = await crowd(waiters, 5)
+        await asyncio.sleep(0.001)
+        [newcomer], [joined] = await crowd(waiters, 1)
+        board.ended.add(newcomer)
+        await joined
     asked = [keys for _, keys in board.looks if newcomer in keys]
     assert asked[0] == [newcomer]
     for task in waiting:
