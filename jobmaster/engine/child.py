@@ -29,7 +29,7 @@ from jobmaster.engine.links.orphans import die_with_parent
 from jobmaster.engine.links.starting import Launch, heed_signals
 from jobmaster.errors import ConfigurationError, StoreUnavailable
 from jobmaster.event_loop import new_event_loop, run_to_the_end
-from jobmaster.ports.link import EXIT_UNREACHABLE
+from jobmaster.ports.link import EXIT_TOLD, EXIT_UNREACHABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,7 @@ class EngineProcess:
             else:
                 logger.exception("engine_failed")
             return _FAILED
-        return 0
+        return EXIT_TOLD if self._asked else 0
 
     def _introduce(self, introduction: Introduction) -> Prepared | None:
         """Send the answer, and wait until the supervisor wants the engine to run."""

@@ -19,6 +19,8 @@ CANNOT_START = "cannot start: "
 """Beginning of the exit reason of a child that could not build its engine (`Child.exit_reason`)."""
 EXIT_UNREACHABLE = 3
 """Exit code of a child whose stores did not answer while it started: worth another try, however often."""
+EXIT_TOLD = 4
+"""Exit code of a child that has stopped gracefully because of a SIGTERM, whoever sent it."""
 
 
 class Report(msgspec.Struct, frozen=True):

@@ -92,6 +92,26 @@ def test_a_signal_stops_all_engines_gracefully_with_exit_code_0(start, tmp_path,
     assert psutil.wait_procs(children, timeout=5)[1] == []
 
 
+def test_an_engine_that_somebody_else_tells_to_stop_is_replaced(start, tmp_path):
+    told = tmp_path / "told"
+    program = start(told=str(told))
+    program.until("renewed")
+    os.kill(program.children()[0].pid, signal.SIGTERM)
+    assert program.until("ended")["ended"] == 1
+    assert program.until("renewed") == {"renewed": 2}
+    assert lines(told).count("stop 3") == 1, "it has stopped gracefully all the same"
+
+
+def test_a_signal_to_the_whole_group_ends_all(start):
+    program = start(engines=2)
+    program.until("renewed")
+    program.until("renewed")
+    for child in program.children():
+        child.send_signal(signal.SIGTERM)
+    program.send(signal.SIGTERM)
+    assert program.until("code") == {"code": 0, "failure": None}
+
+
 def test_the_second_signal_cancels_at_once(start, tmp_path):
     told = tmp_path / "told"
     program = start(act="finish slowly", told=str(told), grace=60)

@@ -10,7 +10,7 @@ import msgspec
 from jobmaster.engine.links import framing
 from jobmaster.engine.links.spawned import SpawnedProcess
 from jobmaster.engine.links.starting import Launch, StartedEngine, start_engine
-from jobmaster.ports.link import CANNOT_START, Report
+from jobmaster.ports.link import CANNOT_START, EXIT_TOLD, Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jobmaster.model.ids import JobKey
     from jobmaster.model.worker import Grant
 
+_TOLD = f"exit {EXIT_TOLD}"
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Report)
 
@@ -111,9 +112,10 @@ class ProcessChild:
 
     def exit_reason(self) -> str | None:
         """See `Child.exit_reason`."""
-        if self._process.word is None or self._failure is None:
-            return self._process.word
-        return CANNOT_START + self._failure
+        word = self._process.word
+        if word == _TOLD:  # its supervisor is the only one whose word ends a worker
+            return "exit 0" if self._terminations else signal.SIGTERM.name
+        return word if word is None or self._failure is None else CANNOT_START + self._failure
 
     def dump_stacks(self) -> None:
         """See `Child.dump_stacks`: faulthandler listens to SIGUSR1 in the child."""
