@@ -219,3 +219,21 @@ def test_a_batch_holds_no_job_twice_and_not_too_many() -> None:
         assert all(parcel.sent for parcel in parcels)
 
     run(scenario)
+
+
+def test_an_answer_that_took_its_time_does_not_decide_how_far_the_clock_is_ahead() -> None:
+    async def scenario() -> None:
+        store = FaultyStore()
+        usual, waits = store.now_us, [0.0, 0.5, 0.5, 0.0, 0.5, 0.5]
+
+        async def now_us() -> int:
+            found = await usual() + 60_000_000
+            await asyncio.sleep(waits.pop())
+            return found
+
+        store.now_us = now_us  # type: ignore[method-assign]
+        first, second = [await gateway(store).clock_ahead_us() for _ in range(2)]
+
+        assert all(abs(ahead - 60_000_000) < 200_000 for ahead in (first, second)), (first, second)
+
+    run(scenario)
