@@ -97,7 +97,7 @@ def _lanes(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
     metavar="PORT",
     help="Answer /healthz and /readyz on 127.0.0.1:PORT (0: any free port).",
 )
-@click.option("--once", is_flag=True, help="End when nothing waits and nothing runs.")
+@click.option("--once", is_flag=True, help="End when nothing waits and nothing runs; schedules keep nobody waiting.")
 @pass_invocation
 @click.pass_context
 def worker(ctx: click.Context, invocation: Invocation, /, **options: Any) -> None:

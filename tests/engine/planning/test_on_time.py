@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from jobmaster.model.schedule import ScheduleStatus
-from jobmaster.model.states import ClusterMode, WorkerMode
+from jobmaster.model.states import ClusterMode, JobStatus, WorkerMode
 from jobmaster.ports.store import Store
 from tests.engine.one_engine import RealClock, running_engine, until
-from tests.engine.planning.quick_schedules import BY_ITSELF, SECOND, Runs, every, until_stored
+from tests.engine.planning.quick_schedules import BY_ITSELF, SECOND, Runs, every, rows_of, until_stored
 from tests.engine.wrapped_store import Wrapped
 
 
@@ -84,6 +84,20 @@ async def test_a_schedule_whose_end_comes_is_completed(store: Store) -> None:
         made = await store.add_schedule(every(end_us=now_us + 500_000))
         await until_stored(store, made, lambda stored: stored.status is ScheduleStatus.COMPLETED)
         await until(lambda: len(runs.started) == 2)
+
+
+async def test_once_is_over_between_two_runs_of_a_schedule(store: Store) -> None:
+    runs = Runs()
+    async with running_engine(store, runs.workload, plan_ahead=10.0) as running:
+        made = await store.add_schedule(every("2"))
+        await until_stored(store, made, lambda stored: stored.last_at_us is not None)
+        await running.stop()
+    before = len(runs.started)
+    async with running_engine(store, runs.workload, name="w2", drain_once=True) as running:
+        async with asyncio.timeout(10):
+            await running.task
+    assert len(runs.started) - before <= 2
+    assert (await rows_of(store, made))[0].status is JobStatus.HELD_ON_MASTER, "what is ahead is left to others"
 
 
 class Wrong(RealClock):
