@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -113,6 +114,34 @@ def test_one_that_closed_its_connection_is_ended_and_what_ran_in_it_is_known():
         assert child.evidence() == [RAN, LATER]
 
     with_child(story, launch(act="close its sockets"))
+
+
+def without_threads(monkeypatch):
+    """From now on the system gives no more threads; the answer is what was asked for."""
+    asked = []
+
+    def start(thread):
+        asked.append(thread.name)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("jobmaster.engine.links.spawned.threading.Thread.start", start)
+    return asked
+
+
+def test_where_no_thread_can_wait_for_it_a_process_is_ended_at_once(monkeypatch):
+    gc.collect()
+    descriptors = psutil.Process().num_fds()
+    asked = without_threads(monkeypatch)
+
+    async def start():
+        with pytest.raises(RuntimeError, match="new thread"):
+            await ProcessSpawner(lambda _engine: launch()).spawn(0)
+
+    asyncio.run(start())
+    (name,) = asked
+    assert not psutil.pid_exists(int(name.rpartition("-")[2]))
+    gc.collect()
+    assert psutil.Process().num_fds() <= descriptors
 
 
 def test_control_c_in_the_terminal_is_left_to_the_supervisor():

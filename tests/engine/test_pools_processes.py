@@ -304,6 +304,20 @@ def test_an_app_that_stays_broken_is_tried_ever_more_slowly(caplog):
     in_pool(story, entry="broken")
 
 
+def test_a_place_goes_on_once_the_system_gives_threads_again(monkeypatch, caplog):
+    async def story(runs):
+        key = runs.submit("twice", 1)
+        await until(lambda: "pool_process_not_started" in caplog.text)
+        monkeypatch.undo()
+        assert value(await runs.end(key)) == 2
+
+    def start(_thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("jobmaster.engine.links.spawned.threading.Thread.start", start)
+    in_pool(story)
+
+
 ENGINE = """
 import asyncio, sys
 from jobmaster.engine.pools.processes import AFTER_KILL, ProcessPool

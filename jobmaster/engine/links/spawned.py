@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import threading
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ DEAF = "SIGKILL (it had closed its connection to its parent)"
 """The word for a process that hears nobody any more, as after a task that closed descriptors which were not its own."""
 _DEAF_AFTER = 1.0
 """Seconds in which a process ends whose connection its own end has closed."""
+_KILLED_WITHIN = 1.0
+"""Seconds in which a process ends after SIGKILL, unless a device holds it."""
 
 
 class SpawnedProcess:
@@ -77,13 +80,26 @@ class SpawnedProcess:
         self.signal(signal.SIGKILL)
 
     async def listen(self) -> None:
-        """Begin to exchange messages, and to wait for the end."""
+        """Begin to exchange messages, and to wait for the end.
+
+        Raises:
+            OSError, RuntimeError: the system gives no connection or no thread; the process has ended.
+        """
         try:
             await self._loop.create_unix_connection(lambda: self.frames, sock=self._peer)
+            threading.Thread(target=self._wait, name=f"jobmaster-wait-{self.pid}", daemon=True).start()
         except BaseException:
-            self.kill()
+            self.frames.close()
+            self._forget()
             raise
-        threading.Thread(target=self._wait, name=f"jobmaster-wait-{self.pid}", daemon=True).start()
+
+    def _forget(self) -> None:
+        """End the process, which nobody would hear of."""
+        self.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_KILLED_WITHIN)
+        own_children.discard(self.pid)
+        os.close(self._lifeline)
 
     def _wait(self) -> None:
         """In a thread of its own: wait for the process."""

@@ -282,7 +282,7 @@ class _Place:
                 await asyncio.sleep(restart_delay(short_lives=failed_starts, random=self._pool.random()))
             try:
                 await self._start()
-            except OSError:
+            except (OSError, RuntimeError):  # no descriptor, no memory, no process, no thread
                 logger.exception("pool_process_not_started place=%d", self._number)
                 failed_starts += 1
                 continue
