@@ -49,6 +49,8 @@ class Cron:
     fields: Fields = field(compare=False, repr=False)
 
     def __init__(self, text: str, tz: str | ZoneInfo | None = None, *, hash_id: str = "") -> None:
+        if not isinstance(text, str):
+            raise TypeError(f"a cron expression is a text, not {type(text).__name__}")
         words = " ".join(text.split())
         may_hash = "h" in words.lower()  # else all schedules with this text share what was read
         object.__setattr__(self, "fields", read_fields(text, (hash_id or words) if may_hash else ""))

@@ -39,6 +39,7 @@ _HASHED_DAY = re.compile(r"^h(?=/|$)", re.ASCII)
 _RANDOM = re.compile(r"^r(\(|/|$)", re.ASCII)
 _WIDE_STEP = re.compile(r"^\*/(\d+)$", re.ASCII)
 _NEAREST = re.compile(r"^(?:(\d+)w|w(\d+))$", re.ASCII)
+_LAST_WEEKDAY = re.compile(r"^([0-7])l$", re.ASCII)
 _LONG_NAME = re.compile(
     "january|february|march|april|june|july|august|september|october|november|december"
     "|sunday|monday|tuesday|wednesday|thursday|friday|saturday"
@@ -203,8 +204,10 @@ def _blame(text: str, fields: Sequence[_Field], hash_id: str) -> NoReturn:
             try:
                 _expand({field.kind.name: rewritten}, hash_id)
             except ValueError:
-                what = f"`{item}` is none; allowed: {field.kind.allowed}"
-                raise _error(text, field, what, item) from None
+                place = field.position + _place_of(field, item)
+                what = f"`{text[place : place + len(item)]}` is none; allowed: {field.kind.allowed}"
+                last = _LAST_WEEKDAY.match(item) if field.kind is _WEEKDAY else None
+                raise _error(text, field, what, item, suggestion=f"L{int(last[1]) % 7}" if last else "") from None
     day, weekday = (field for field in fields if field.kind in (_DAY, _WEEKDAY))
     if "w" in day.written:
         raise _error(text, day, "`W` stands alone, not in a list", kind="nearest-weekday") from None
@@ -219,8 +222,7 @@ def _error(
     """The error for one item of a field, or for all of it."""
     offset, length = 0, len(field.written)
     if item is not None:
-        offset = next(place for place in _item_places(field) if field.written.startswith(item, place))
-        length = len(item)
+        offset, length = _place_of(field, item), len(item)
     return ScheduleSyntaxError(
         f"{field.kind.name}: {message}",
         field.position + offset,
@@ -231,8 +233,10 @@ def _error(
     )
 
 
-def _item_places(field: _Field) -> list[int]:
-    return [0, *(place + 1 for place, letter in enumerate(field.written) if letter == ",")]
+def _place_of(field: _Field, item: str) -> int:
+    """Where the item begins in its field."""
+    places = [0, *(place + 1 for place, letter in enumerate(field.written) if letter == ",")]
+    return next(place for place in places if field.written.startswith(item, place))
 
 
 def _numbers(values: list[int | str], kind: _Kind) -> tuple[int, ...]:

@@ -250,9 +250,10 @@ BAD = [
     ("5- * * * *", 0, "minute: `5-`"),
     ("1.5 * * * *", 0, "minute: `1.5`"),
     ("? * * * *", 0, "minute: `?`"),
-    ("* * L-3 * *", 4, "day of month: `l-3`"),
+    ("* * L-3 * *", 4, "day of month: `L-3`"),
     ("* * 15w,3 * *", 4, "`W` stands alone"),
-    ("* * * * L", 8, "weekday: `l`"),
+    ("* * * * L", 8, "weekday: `L`"),
+    ("* * * * 1#1,7L", 12, "weekday: `7L` is none"),
     ("R * * * *", 0, "another time on each machine"),
     ("0 R(1-5) * * *", 2, "another time on each machine"),
     ("@reboot", 0, "cron knows no `@reboot`"),
@@ -275,6 +276,20 @@ def test_what_cannot_be_read_is_shown_in_its_place(text, position, words):
     assert (caught.value.position, caught.value.text) == (position, text)
     assert words in caught.value.message
     assert not text or "^" in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "meant"), [("0 9 * * 5L", "L5"), ("0 9 * * 7l", "L0"), ("R 9 * * *", "H")])
+def test_what_was_probably_meant_is_said(text, meant):
+    with pytest.raises(ScheduleSyntaxError) as caught:
+        Cron(text)
+    assert caught.value.suggestion == meant
+    error = caught.value
+    Cron(text[: error.position] + meant + text[error.position + error.length :])
+
+
+def test_what_is_no_text_is_refused():
+    with pytest.raises(TypeError, match="not NoneType"):
+        Cron(None)
 
 
 @settings(max_examples=1_000, deadline=None)
