@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobmaster.ports.master import MasterRules
 from jobmaster.stores.memory import MemoryAgent, MemoryMaster, MemoryStore
@@ -14,6 +14,9 @@ from jobmaster.stores.memory.variants import without
 from jobmaster.stores.split import SplitStore
 from tests.conformance.commits import GATE_TRIGGERS, Commits, CommitsInMemory, CommitsOnServer, NeverHeld
 from tests.servers.databases import databases
+
+if TYPE_CHECKING:
+    from jobmaster.stores.sql.postgresql.store import PostgresStore
 
 AGENT = "here"
 """The name of the only agent of the clusters under test."""
@@ -35,6 +38,8 @@ class Place:
     """The case holds commits: databases on a server have what that needs from the beginning, which saves time."""
     databases: list[str] = field(default_factory=list)
     """The addresses of the databases on a server."""
+    on_server: list[PostgresStore] = field(default_factory=list)
+    """The stores that were opened on them."""
     closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     """What is given back when the case has ended and its stores are closed."""
 
@@ -92,13 +97,15 @@ async def _postgresql_database(place: Place, name: str, *, standalone: bool) -> 
     if name not in place.kept:
         place.kept[name] = place.closing.enter_context(databases().lent(more=GATE_TRIGGERS if place.gated else ""))
         place.databases.append(place.kept[name])
-    return await PostgresStore.open(
+    store = await PostgresStore.open(
         place.kept[name],
         rules=place.rules,
         auto_provision=True,
         clock_us=place.clock_us,
         standalone=standalone,
     )
+    place.on_server.append(store)
+    return store
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,11 @@ SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
     AND (classid::bigint << 32 | objid::bigint) = {GATE}
 """
 
-BUSY = """
-SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
-    AND backend_type = 'client backend' AND state <> 'idle'
-    AND (state <> 'active' OR wait_event_type IS DISTINCT FROM 'Lock')
+SESSIONS = """
+SELECT count(*) FILTER (WHERE NOT waits), count(*) FILTER (WHERE waits)
+FROM (SELECT state = 'active' AND wait_event_type IS NOT DISTINCT FROM 'Lock' AS waits
+    FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+        AND backend_type = 'client backend' AND state <> 'idle') AS busy
 """
 
 
@@ -137,22 +138,30 @@ class CommitsOnServer:
 
     async def turn(self) -> None:
         # Our own tasks may still be between two statements, or connect: quiet is what stays quiet while others can do
-        # both, however busy the machine is.
+        # both, however busy the machine is. A session that has not taken up yet what it was asked looks idle, so those
+        # that are in use must all be seen waiting.
         quiet = 0
-        while quiet < 3:
-            await asyncio.sleep(0.005)
-            busy = sum([await self._look(dsn) for dsn in self._place.databases])
-            quiet = 0 if busy else quiet + 1
+        async with asyncio.timeout(30):
+            while quiet < 3:
+                await asyncio.sleep(0.005)
+                looks = [await self._look(dsn) for dsn in self._place.databases]
+                busy, waiting = (sum(counts) for counts in zip(*looks, strict=True))
+                quiet = 0 if busy or waiting < self._in_use() else quiet + 1
 
-    async def _look(self, dsn: str) -> int:
+    def _in_use(self) -> int:
+        pools = [store._pool for store in self._place.on_server]
+        return sum(len(pool._used) + pool._opening for pool in pools)
+
+    async def _look(self, dsn: str) -> tuple[int, int]:
+        """How many sessions do something, and how many wait for a lock."""
         import asyncpg
 
         session = await asyncpg.connect(dsn)
         try:
-            busy: int = await session.fetchval(BUSY)
+            busy, waiting = await session.fetchrow(SESSIONS)
         finally:
             await session.close()
-        return busy
+        return busy, waiting
 
     async def close(self) -> None:
         for session in self._sessions:
