@@ -92,7 +92,7 @@ def test_a_revoked_task_does_not_start(app):
         ran.append(1)
 
     with app.jobmaster:
-        result = work.apply_async(countdown=0.5)
+        result = work.apply_async(countdown=5)
         result.revoke()
         with pytest.raises(TaskRevokedError, match="revoked"):
             result.get(timeout=WAIT)
