@@ -47,6 +47,7 @@ class PoolProcess:
     def __init__(self, peer: socket.socket, soft_limit: SoftLimit) -> None:
         self._peer = peer
         self._soft_limit = soft_limit
+        self._pid = os.getpid()
         self._number = 0
         """The run that is under way, or 0."""
         self._coroutines: Coroutines | None = None
@@ -71,6 +72,8 @@ class PoolProcess:
                 _, payload = framing.receive(self._peer)
                 sent = _decoder.decode(payload)
                 ended = self._execute(workload, sent)
+                if os.getpid() != self._pid:
+                    os._exit(0)  # the run has forked and went on in the copy: the socket is its parent's
                 spoilt = self._coroutines is not None and self._coroutines.spoilt
                 self._send(framing.END, _encoder.encode(_told(sent.number, ended, is_last=spoilt)))
         except (EOFError, OSError):

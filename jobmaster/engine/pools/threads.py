@@ -14,8 +14,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
 import threading
 import time
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -99,6 +101,7 @@ class ThreadPool:
         self._insisting: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Future[None] | None = None
         self._closed = False
+        _living.add(self)
 
     def submit(self, runs: Sequence[Run]) -> None:
         """See `Pool.submit`."""
@@ -155,6 +158,11 @@ class ThreadPool:
             self._idle.pop().permit.release()
         if self._insisting is not None:
             self._insisting.cancel()
+
+    def abandon(self) -> None:
+        """In a forked child: what waits is the parent's, and the thread that has forked ends after its run."""
+        self._closed = True
+        self._queue.clear()
 
     # ---------------------------------------------------------------- on the loop
 
@@ -298,3 +306,15 @@ class ThreadPool:
             self._loop.call_soon_threadsafe(self._collect)
         except RuntimeError:  # the loop is closed, the engine is gone: nobody waits for this end
             self._closed = True
+
+
+_living: weakref.WeakSet[ThreadPool] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for pool in list(_living):
+        pool.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
