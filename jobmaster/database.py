@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jobmaster.errors import ConfigurationError
-
 if TYPE_CHECKING:
     from jobmaster.client import Client
     from jobmaster.model.examination import Examination
@@ -103,23 +101,19 @@ def examine_store(dsn: Dsn, *, timeout: float) -> Examination:
         ConfigurationError: this version has no such store, its driver is missing, or the address is wrong.
         StoreUnavailable: it does not answer, or has no connection left.
     """
-    from jobmaster.settings import require_driver
+    from jobmaster.settings import require_driver, require_store
 
+    require_store(dsn)
     require_driver(dsn)
     if dsn.kind == "sqlite":
         from jobmaster.stores.sql.sqlite.examining import examine as examine_file
 
         return examine_file(dsn, timeout=timeout)
-    if dsn.kind == "postgresql":
-        import asyncio
+    import asyncio
 
-        from jobmaster.stores.sql.postgresql.examining import examine as examine_server
+    from jobmaster.stores.sql.postgresql.examining import examine as examine_server
 
-        return asyncio.run(examine_server(dsn, timeout=timeout))
-    raise ConfigurationError(
-        f"{dsn} names a {dsn.kind} store, and this version of JobMaster has stores for SQLite and PostgreSQL only. "
-        "Use sqlite:///jobmaster.db or postgresql://HOST/DATABASE."
-    )
+    return asyncio.run(examine_server(dsn, timeout=timeout))
 
 
 def settings_skew(client: Client, settings: Settings) -> Sequence[str]:

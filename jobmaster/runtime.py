@@ -20,7 +20,7 @@ from jobmaster.errors import ConfigurationError
 from jobmaster.model.states import Priority, WorkerMode
 from jobmaster.model.worker import Registration
 from jobmaster.ports.master import MasterRules
-from jobmaster.settings import STANDALONE_AGENT, Dsn, Settings, Survives, archive_faults, require_driver
+from jobmaster.settings import STANDALONE_AGENT, Dsn, Settings, Survives, archive_faults, require_driver, require_store
 from jobmaster.stores.sql.version import SCHEMA_VERSION
 from jobmaster.worker_plan import WorkerPlan, plan_workers, unserved_lanes
 
@@ -128,6 +128,7 @@ async def open_database(dsn: Dsn, settings: Settings, *, standalone: bool) -> St
     Raises:
         As `open_connections`.
     """
+    require_store(dsn)
     require_driver(dsn)
     store = await _store_of(dsn, settings, standalone=standalone)
     crash_points.watch(store)
@@ -148,20 +149,15 @@ async def _store_of(dsn: Dsn, settings: Settings, *, standalone: bool) -> Store:
             standalone=standalone,
             timeout=settings.accept_timeout,
         )
-    if dsn.kind == "postgresql":
-        with importing():
-            from jobmaster.stores.sql.postgresql.store import PostgresStore
+    with importing():
+        from jobmaster.stores.sql.postgresql.store import PostgresStore
 
-        return await PostgresStore.open(
-            dsn.url,
-            rules=master_rules(settings),
-            auto_provision=settings.auto_provision,
-            standalone=standalone,
-            timeout=settings.accept_timeout,
-        )
-    raise ConfigurationError(
-        f"{dsn} names a {dsn.kind} store, and this version of JobMaster has stores for SQLite and PostgreSQL only. "
-        "Use sqlite:///jobmaster.db or postgresql://HOST/DATABASE."
+    return await PostgresStore.open(
+        dsn.url,
+        rules=master_rules(settings),
+        auto_provision=settings.auto_provision,
+        standalone=standalone,
+        timeout=settings.accept_timeout,
     )
 
 

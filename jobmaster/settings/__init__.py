@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jobmaster.settings.dsn import parse_dsn as parse_dsn
     from jobmaster.settings.dsn import redacted as redacted
     from jobmaster.settings.dsn import require_driver as require_driver
+    from jobmaster.settings.dsn import require_store as require_store
     from jobmaster.settings.files import app_in_files as app_in_files
     from jobmaster.settings.names import DEFAULT_LANE as DEFAULT_LANE
     from jobmaster.settings.names import STANDALONE_AGENT as STANDALONE_AGENT
@@ -37,7 +38,7 @@ _NAMES_BY_MODULE: dict[str, tuple[str, ...]] = {
     "agreement": ("AGREED",),
     "arguments": ("Duration", "SettingArguments"),
     "declarations": ("Agent", "Worker"),
-    "dsn": ("Dsn", "parse_dsn", "redacted", "require_driver"),
+    "dsn": ("Dsn", "parse_dsn", "redacted", "require_driver", "require_store"),
     "files": ("app_in_files",),
     "names": ("DEFAULT_LANE", "STANDALONE_AGENT", "check_cluster_id", "check_lane", "check_worker_name"),
     "resolution": ("ResolvedSettings", "resolve"),

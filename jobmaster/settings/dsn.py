@@ -34,6 +34,9 @@ DRIVERS = {
 }
 """Kind of store: the module that talks to it, and the extra that installs the module. SQLite needs none."""
 
+STORED = (SQLITE, POSTGRESQL)
+"""The kinds of stores that this version has."""
+
 _KNOWN = "sqlite:///file.db, postgresql://, mysql://, mssql://, nats:// (also as jobmaster+postgresql:// and so on)"
 _PARTS = re.compile(r"(?P<scheme>[A-Za-z0-9+.-]+)://(?P<rest>.*)", re.DOTALL)
 _SECRET_OPTION = re.compile(r"(?i)\b([\w-]*(?:password|passwd|pwd|token|secret)[\w-]*=)[^&;\s]+")
@@ -110,6 +113,19 @@ def parse_dsn(text: object, *, folder: str | None = None, name: str = "address")
     if kind == SQLITE:
         return _sqlite(parts["rest"], text=text, folder=folder, name=name)
     return _server(kind, parts["rest"], text=text, name=name)
+
+
+def require_store(dsn: Dsn) -> None:
+    """Make sure that this version has stores of the kind that `dsn` names.
+
+    Raises:
+        ConfigurationError: it has none.
+    """
+    if dsn.kind not in STORED:
+        raise ConfigurationError(
+            f"{dsn} names a {dsn.kind} store, and this version of JobMaster has stores for SQLite and PostgreSQL only. "
+            "Use sqlite:///jobmaster.db or postgresql://HOST/DATABASE."
+        )
 
 
 def require_driver(dsn: Dsn) -> None:

@@ -31,6 +31,13 @@ EMPTY_APP = "from jobmaster import JobMaster\njm = JobMaster('shop')\n"
 TABLE = [
     # the program
     Bad("nonsense", 2, ("No such command", "nonsense")),
+    Bad("wroker -A shop", 2, ("No such command 'wroker'", "Did you mean 'worker'?")),
+    Bad(
+        "jobs list -A shop",
+        2,
+        ("mysql://shop:***@db/shop", "this version", "SQLite and PostgreSQL only"),
+        {"JOBMASTER_MASTER": "mysql://shop:hidden@db/shop"},
+    ),
     Bad("-A shop jobs list --status sleeping", 2, ("sleeping", "waiting")),
     Bad("-A shop jobs list --since yesterday", 2, ("yesterday", "15m")),
     Bad("-A shop jobs list --limit 0", 2, ("--limit", "1<=x<=1000")),
@@ -207,9 +214,9 @@ def test_a_health_port_that_is_taken_is_told_before_anything_starts(terminal: Te
 
 def test_a_driver_that_is_not_installed_names_the_extra(terminal: Terminal) -> None:
     # The driver's module is hidden by one that does not import.
-    terminal.write("shop.py", "import sys\nsys.modules['aioodbc'] = None\n" + (terminal.folder / "shop.py").read_text())
+    terminal.write("shop.py", "import sys\nsys.modules['asyncpg'] = None\n" + (terminal.folder / "shop.py").read_text())
 
-    done = terminal.run("-A", "shop", "jobs", "list", JOBMASTER_MASTER="mssql://user@127.0.0.1/shop")
+    done = terminal.run("-A", "shop", "jobs", "list", JOBMASTER_MASTER="postgresql://user@127.0.0.1/shop")
 
     assert done.returncode == 2, done.stdout + done.stderr
-    assert "jobmaster[sqlserver]" in done.stderr
+    assert "jobmaster[postgres]" in done.stderr

@@ -33,3 +33,5 @@ async def test_what_is_wrong_is_told_as_workers_tell_it(postgres_database: str) 
             provision.status(address)
     with pytest.raises(StoreUnavailable, match="cannot be reached"):
         provision.status("postgresql://somebody:hidden@127.0.0.1:1/shop")
+    with pytest.raises(StoreUnavailable, match="name of its host is not known here"):
+        provision.status("postgresql://somebody:hidden@no-such-host.invalid/shop")

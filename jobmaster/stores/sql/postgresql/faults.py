@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from typing import TYPE_CHECKING
 
@@ -114,6 +115,8 @@ def _otherwise(error: BaseException) -> tuple[str, str, bool]:
     # Not every error of TLS: one in the middle of a handshake is a server that goes away.
     if isinstance(error, ssl.SSLCertVerificationError) or "rejected SSL" in str(error):
         return "no encrypted connection came about", "Check sslmode and certificates, here and on the server", True
+    if isinstance(error, socket.gaierror):
+        return "the name of its host is not known here", "Check the host of the address, and this network's DNS", False
     if isinstance(error, OSError):
         return "it cannot be reached", "Check that the server runs, and the host and port of the address", False
     if isinstance(error, (asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresConnectionError)):
