@@ -126,6 +126,10 @@ async def add(gate: Gateway, wanted: Schedule) -> Schedule:
         stored = await gate.store.add_schedule(wanted)
         if stored.key == wanted.key or _is_same(stored, wanted):
             return stored
+        if stored.kind is ScheduleKind.STATIC and stored.status is ScheduleStatus.INACTIVE:
+            # It has left the code, and gives its name away.
+            await gate.store.change_schedule(stored.key, ScheduleChange(name=""), version=stored.version)
+            continue
         if stored.kind is ScheduleKind.STATIC:
             raise ConfigurationError(
                 f"The name {wanted.name!r} belongs to a schedule that is defined in code ({stored.source}). "

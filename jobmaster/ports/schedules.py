@@ -76,13 +76,17 @@ class ScheduleStore(Protocol):
         """
         ...
 
-    async def keep_schedules(self, keys: Sequence[ScheduleKey], *, fresh_us: int = 0) -> int:
+    async def keep_schedules(
+        self, schedules: Sequence[Schedule], *, fresh_us: int = 0, lost_us: int
+    ) -> list[ScheduleKey]:
         """`ensured_us` of static ones becomes now; one that is Inactive becomes Active as by `ensure_schedules`.
 
-        What was ensured in the last `fresh_us` is neither written nor held: of many workers one writes.
+        What was ensured in the last `fresh_us` is neither written nor held: of many workers one writes. One that is
+        stored with another definition (rule, task, template, lane, priority) is left to those who have that.
 
         Returns:
-            How many of them there are.
+            Those that this worker is to ensure: nobody knows them, or nobody has had their stored definition for
+            `lost_us`. So a release that has gone does not outlive the other one, whichever started last.
         """
         ...
 

@@ -138,11 +138,14 @@ def rewound(schedule: Schedule, latest_us: int | None, now_us: int) -> Schedule:
     return replace(schedule, cursor_us=latest_us)
 
 
-def kept(stored: Schedule, now_us: int, fresh_us: int = 0) -> Schedule:
-    """A static schedule after a worker said that its code still has it.
+def kept(stored: Schedule, wanted: Schedule, now_us: int, fresh_us: int = 0) -> Schedule:
+    """A static schedule after a worker said that its code still has it, as `wanted`.
 
-    The same where somebody said so in the last `fresh_us`: of many workers one writes.
+    The same where somebody said so in the last `fresh_us`: of many workers one writes. The same, too, where the stored
+    one is another release's: whoever has that says so.
     """
+    if stored.kind is not ScheduleKind.STATIC or _is_defined_otherwise(stored, wanted):
+        return stored
     sleeps = stored.status is ScheduleStatus.INACTIVE or stored.plan_at_us == ASLEEP_US
     if stored.ensured_us > now_us - fresh_us and not sleeps:
         return stored
@@ -151,6 +154,22 @@ def kept(stored: Schedule, now_us: int, fresh_us: int = 0) -> Schedule:
         new = replace(stored, status=ScheduleStatus.ACTIVE, ended_us=None, version=stored.version + 1)
         new = _anew(new, now_us)
     return replace(woken(new, now_us), ensured_us=now_us)
+
+
+def lacks(stored: Schedule | None, wanted: Schedule, now_us: int, lost_us: int) -> bool:
+    """Whether a worker whose code has `wanted` is to ensure it again.
+
+    Nobody knows it (an older backup was restored), or it is as another release has it of which nobody is left: nobody
+    said for `lost_us` that it is still so.
+    """
+    if stored is None:
+        return True
+    is_lost = stored.ensured_us <= now_us - lost_us
+    return is_lost and stored.kind is ScheduleKind.STATIC and _is_defined_otherwise(stored, wanted)
+
+
+def _is_defined_otherwise(stored: Schedule, wanted: Schedule) -> bool:
+    return any(getattr(stored, name) != getattr(wanted, name) for name in _DEFINED)
 
 
 def woken(schedule: Schedule, now_us: int) -> Schedule:

@@ -20,8 +20,10 @@ class ScheduleForward:
     async def ensure_schedules(self, schedules: Sequence[Schedule]) -> list[Schedule]:
         return await self.master.ensure_schedules(schedules)
 
-    async def keep_schedules(self, keys: Sequence[ScheduleKey], *, fresh_us: int = 0) -> int:
-        return await self.master.keep_schedules(keys, fresh_us=fresh_us)
+    async def keep_schedules(
+        self, schedules: Sequence[Schedule], *, fresh_us: int = 0, lost_us: int
+    ) -> list[ScheduleKey]:
+        return await self.master.keep_schedules(schedules, fresh_us=fresh_us, lost_us=lost_us)
 
     async def due_schedules(self, *, limit: int, claim_us: int, idle_us: int) -> DueSchedules:
         return await self.master.due_schedules(limit=limit, claim_us=claim_us, idle_us=idle_us)

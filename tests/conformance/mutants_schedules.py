@@ -111,7 +111,13 @@ RULES = [
         "what is kept comes back without a storm",
         "test_static_schedules.test_what_no_code_has_any_more_becomes_inactive_and_comes_back_without_a_storm",
         "kept",
-        lambda stored, now_us, *_: replace(stored, ensured_us=now_us),
+        lambda stored, _, now_us, *__: replace(stored, ensured_us=now_us),
+    ),
+    rule(
+        "another release's definition is not kept",
+        "test_static_schedules.test_the_release_that_is_left_has_its_definition_again_whichever_started_last",
+        "_is_defined_otherwise",
+        never,
     ),
 ]
 

@@ -28,6 +28,7 @@ from tests.conformance.cluster import NOON, SECOND, Cluster, outcome_of, start_o
 
 MINUTE = 60 * SECOND
 CLAIM, IDLE, AGE = 5 * SECOND, 300 * SECOND, 30 * SECOND
+LOST = 150 * SECOND
 
 EVERY_MINUTE = Rule("NaturalCron", "every minute")
 EVERY_HOUR = Rule("NaturalCron", "every hour")
@@ -125,6 +126,13 @@ async def planned(cluster: Cluster, schedule: Schedule, *moments: int) -> Schedu
     """The schedule after these moments were planned."""
     assert await apply(cluster, plan_of(schedule, *moments)) == [True]
     return await known(cluster, schedule)
+
+
+async def kept(cluster: Cluster, *wanted: Schedule, fresh_us: int = 0) -> list[str]:
+    """A worker says that its code still has them; the names of those that it is to ensure."""
+    lacking = await cluster.store.keep_schedules(list(wanted), fresh_us=fresh_us, lost_us=LOST)
+    names = {one.key: one.name for one in wanted}
+    return [names[key] for key in lacking]
 
 
 async def known(cluster: Cluster, schedule: Schedule) -> Schedule:

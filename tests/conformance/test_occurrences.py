@@ -23,6 +23,7 @@ from tests.conformance.schedule_cases import (
     apply,
     changed,
     due,
+    kept,
     known,
     made,
     moments,
@@ -79,7 +80,7 @@ async def test_what_is_paused_parked_ended_or_in_nobodys_code_is_not_due(cluster
     assert (answer.schedules, answer.next_us) == ([], None), "nobody has it in his code"
     assert (await known(cluster, static())).plan_at_us is None
     cluster.later(3000)
-    assert await cluster.store.keep_schedules([static().key]) == 1
+    assert await kept(cluster, static()) == []
     answer = await cluster.store.due_schedules(limit=10, claim_us=CLAIM, idle_us=IDLE)
     assert [(one.name, one.cursor_us) for one in answer.schedules] == [("report", None)]
     cluster.later(301)
@@ -336,7 +337,7 @@ async def test_planners_are_told_of_what_they_must_look_at(cluster: Cluster, ver
     acts = {
         "add": lambda: added(cluster, "new"),
         "ensure": lambda: cluster.store.ensure_schedules([static("new")]),
-        "keep": lambda: cluster.store.keep_schedules([static("gone").key]),
+        "keep": lambda: kept(cluster, static("gone")),
         "edit": lambda: changed(cluster, schedule, rule=EVERY_HOUR),
         "resume": lambda: changed(cluster, schedule, paused=False),
         "clear": lambda: changed(cluster, schedule, clear_error=True),

@@ -13,6 +13,7 @@ from tests.conformance.schedule_cases import (
     added,
     apply,
     changed,
+    kept,
     known,
     made,
     moments,
@@ -56,7 +57,7 @@ async def test_retention_takes_old_occurrences_and_schedules_that_ended_long_ago
     await cluster.store.expire_schedules(idle_us=SECOND, limit=10)
     await changed(cluster, static("kept"), status=ScheduleStatus.CANCELED)
     cluster.later(10)
-    await cluster.store.keep_schedules([static("kept").key])
+    assert await kept(cluster, static("kept")) == []
     before_us = cluster.now_us
     cluster.later(MINUTE // SECOND)
     assert await cluster.store.purge_schedules(before_us=NOON, limit=10) == 0
@@ -70,8 +71,8 @@ async def test_retention_takes_old_occurrences_and_schedules_that_ended_long_ago
     assert await cluster.store.get_schedule(static("gone").key) is None
     assert await cluster.store.get_schedule(static("kept").key) is not None, "a worker's code has it"
     assert await cluster.store.get_schedule(living.key) is not None
-    kept = [await cluster.status(occurrence_key(living.key, at)) for at in (NOON, NOON + MINUTE)]
-    assert kept == [JobStatus.HELD_ON_MASTER] * 2, "jobs have a retention of their own"
+    jobs = [await cluster.status(occurrence_key(living.key, at)) for at in (NOON, NOON + MINUTE)]
+    assert jobs == [JobStatus.HELD_ON_MASTER] * 2, "jobs have a retention of their own"
 
 
 @case("conflict", "purge_schedules")

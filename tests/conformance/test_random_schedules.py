@@ -132,7 +132,8 @@ class Life:
         await self.both("ensure_schedules", [static(name, **self.wanted()) for name in names])
 
     async def _keep(self) -> None:
-        await self.both("keep_schedules", [key_of(name) for name in self.random.sample(NAMES, 2)])
+        wanted = [static(name, **self.wanted()) for name in self.random.sample(NAMES, 2)]
+        await self.both("keep_schedules", wanted, fresh_us=MINUTE, lost_us=2 * MINUTE)
 
     async def _expire(self) -> None:
         await self.both("expire_schedules", idle_us=3 * MINUTE, limit=10)

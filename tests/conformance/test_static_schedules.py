@@ -15,14 +15,15 @@ from tests.conformance.schedule_cases import (
     CANCELED,
     EVERY_HOUR,
     INACTIVE,
+    LOST,
     MINUTE,
     WHOLE,
     added,
     apply,
     changed,
     due,
+    kept,
     known,
-    made,
     moments,
     plan_of,
     planned,
@@ -101,7 +102,7 @@ async def test_runs_by_hand_are_no_part_of_the_beat(cluster: Cluster) -> None:
 async def test_a_worker_that_has_it_in_its_code_mends_a_parked_one(cluster: Cluster) -> None:
     (first,) = await cluster.store.ensure_schedules([static()])
     assert await apply(cluster, plan_of(first, error="no such language", new_cursor_us=NOON)) == [True]
-    assert await cluster.store.keep_schedules([first.key]) == 1
+    assert await kept(cluster, first) == []
     assert await due(cluster) == []
     (mended,) = await cluster.store.ensure_schedules([static()])
     assert (mended.error, mended.version, mended.cursor_us, mended.plan_at_us) == ("", 1, NOON, NOON)
@@ -133,11 +134,11 @@ async def test_many_workers_that_start_at_once_ensure_the_same(cluster: Cluster)
     stores = [await cluster.other() for _ in range(4)]
     wanted = [static(name) for name in ("one", "two", "three")]
     orders = (wanted, wanted[::-1], wanted[1:] + wanted[:1], wanted)
-    keeps = [store.keep_schedules([one.key for one in wanted]) for store in stores]
+    keeps = [store.keep_schedules(wanted, lost_us=LOST) for store in stores]
     answers = await asyncio.gather(
         *(store.ensure_schedules(order) for store, order in zip(stores, orders, strict=True)), *keeps
     )
-    assert all(kept in {0, 1, 2, 3} for kept in answers[4:])
+    assert all({*lacking} <= {one.key for one in wanted} for lacking in answers[4:])
     assert {one.version for answer in answers[:4] for one in answer} == {1}
     page = await cluster.store.list_schedules(ScheduleQuery(kind=ScheduleKind.STATIC))
     assert [one.name for one in page.schedules] == ["one", "three", "two"]
@@ -148,7 +149,7 @@ async def test_what_no_code_has_any_more_becomes_inactive_and_comes_back_without
     (first, other) = await cluster.store.ensure_schedules([static(), static("other")])
     ahead = await planned(cluster, first, NOON + 3 * 3600 * SECOND)
     cluster.later(3599)
-    assert await cluster.store.keep_schedules([other.key, made("nobody").key]) == 1
+    assert await kept(cluster, other, static("nobody")) == ["nobody"]
     cluster.later(2)
     assert await cluster.store.expire_schedules(idle_us=3600 * SECOND, limit=10) == [first.key]
     gone = await known(cluster, first)
@@ -156,7 +157,7 @@ async def test_what_no_code_has_any_more_becomes_inactive_and_comes_back_without
     assert await moments(cluster, first) == []
     assert (await known(cluster, other)).status is ACTIVE
     cluster.later(3600)
-    assert await cluster.store.keep_schedules([first.key]) == 1
+    assert await kept(cluster, first) == []
     back = await known(cluster, first)
     assert (back.status, back.since_us, back.cursor_us, back.ended_us) == (ACTIVE, cluster.now_us, None, None)
     assert back.version > ahead.version
@@ -166,15 +167,15 @@ async def test_what_no_code_has_any_more_becomes_inactive_and_comes_back_without
 async def test_what_somebody_kept_lately_is_not_written_again(cluster: Cluster) -> None:
     (first, second) = await cluster.store.ensure_schedules([static("one"), static("two")])
     cluster.later(40)
-    both = [first.key, second.key]
-    assert await cluster.store.keep_schedules(both, fresh_us=45 * SECOND) == 2
+    both = (first, second)
+    assert await kept(cluster, *both, fresh_us=45 * SECOND) == []
     assert (await known(cluster, first)).ensured_us == NOON
-    assert await cluster.store.keep_schedules([first.key]) == 1
+    assert await kept(cluster, first) == []
     cluster.later(10)
-    assert await cluster.store.keep_schedules(both, fresh_us=45 * SECOND) == 2
+    assert await kept(cluster, *both, fresh_us=45 * SECOND) == []
     assert [(await known(cluster, one)).ensured_us - NOON for one in (first, second)] == [40 * SECOND, 50 * SECOND]
     await cluster.store.expire_schedules(idle_us=0, limit=10)
-    assert await cluster.store.keep_schedules(both, fresh_us=45 * SECOND) == 2
+    assert await kept(cluster, *both, fresh_us=45 * SECOND) == []
     assert (await known(cluster, first)).status is ACTIVE, "what sleeps is woken in any case"
 
 
@@ -186,7 +187,7 @@ async def test_what_is_inactive_already_is_not_told_again(cluster: Cluster) -> N
     assert await cluster.store.expire_schedules(idle_us=5 * SECOND, limit=10) == []
     (back,) = await cluster.store.ensure_schedules([static()])
     assert (back.status, back.since_us, back.cursor_us) == (ACTIVE, cluster.now_us, None)
-    assert await cluster.store.keep_schedules([first.key]) == await cluster.store.keep_schedules([first.key]) == 1
+    assert await kept(cluster, first) == await kept(cluster, first) == []
     assert await known(cluster, first) == back
 
 
@@ -197,13 +198,32 @@ async def test_only_static_ones_are_kept_and_expire(cluster: Cluster) -> None:
     await changed(cluster, paused, paused=True)
     await changed(cluster, canceled, status=CANCELED)
     cluster.later(10)
-    assert await cluster.store.keep_schedules([dynamic.key]) == 0
+    assert await kept(cluster, dynamic) == []
     assert (await known(cluster, dynamic)).ensured_us == 0
     assert await cluster.store.expire_schedules(idle_us=SECOND, limit=10) == [paused.key]
-    assert await cluster.store.keep_schedules([paused.key, canceled.key]) == 2
+    assert await kept(cluster, paused, canceled) == []
     assert (await known(cluster, canceled)).status is CANCELED
     back = await known(cluster, paused)
     assert (back.status, back.paused, back.plan_at_us) == (ACTIVE, True, None)
+
+
+async def test_the_release_that_is_left_has_its_definition_again_whichever_started_last(cluster: Cluster) -> None:
+    old, new = static(template=b"old"), static(template=b"new")
+    for release in (old, new, old):  # an old worker came back during the rollout
+        await cluster.store.ensure_schedules([release])
+    at = NOON
+    for _ in range(3):
+        cluster.later(60)
+        assert (await kept(cluster, new), await kept(cluster, old)) == ([], []), "both releases live"
+        at += 60 * SECOND
+        assert (await known(cluster, old)).ensured_us == at
+    for lacking in ([], [], ["report"]):
+        cluster.later(60)
+        assert await kept(cluster, new, fresh_us=45 * SECOND) == lacking
+    assert (await known(cluster, old)).ensured_us == at, "nobody has the old one any more"
+    (after,) = await cluster.store.ensure_schedules([new])
+    assert (after.template, after.status) == (b"new", ACTIVE)
+    assert await kept(cluster, new) == []
 
 
 @case("race", "expire_schedules")

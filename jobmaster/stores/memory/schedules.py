@@ -75,16 +75,22 @@ class Schedules(Cancels):
             self.hub.send(("schedules",))
         return changes.seen(new)
 
-    async def keep_schedules(self, keys: Sequence[ScheduleKey], *, fresh_us: int = 0) -> int:
+    async def keep_schedules(
+        self, schedules: Sequence[Schedule], *, fresh_us: int = 0, lost_us: int
+    ) -> list[ScheduleKey]:
         now = self._begin()
-        stored = [one for key in dict.fromkeys(keys) if (one := self.schedules.get(key)) is not None]
-        stored = [one for one in stored if one.kind is ScheduleKind.STATIC]
-        for one in stored:
-            new = changes.kept(one, now, fresh_us)
+        lacking = []
+        for wanted in schedules:
+            stored = self.schedules.get(wanted.key)
+            if changes.lacks(stored, wanted, now, lost_us):
+                lacking.append(wanted.key)
+            if stored is None:
+                continue
+            new = changes.kept(stored, wanted, now, fresh_us)
             self.schedules.put(new)
-            if new.plan_at_us != one.plan_at_us:
+            if new.plan_at_us != stored.plan_at_us:
                 self.hub.send(("schedules",))
-        return len(stored)
+        return lacking
 
     async def expire_schedules(self, *, idle_us: int, limit: int) -> list[ScheduleKey]:
         now = self._begin()

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from jobmaster.errors import StoreUnavailable
-from jobmaster.model.schedule import ScheduleStatus
+from jobmaster.model.schedule import ScheduleKey, ScheduleKind, ScheduleStatus
 from jobmaster.ports.store import Store
 from tests.engine.one_engine import running_engine, until
 from tests.engine.planning.quick_schedules import BY_ITSELF, SECOND, Runs, static, until_stored
@@ -90,6 +90,29 @@ async def test_one_that_no_store_keeps_holds_up_no_other(store: Any, caplog: pyt
 
 
 @BY_ITSELF
+async def test_one_whose_name_is_taken_is_told(store: Any, caplog: pytest.LogCaptureFixture) -> None:
+    bearer = replace(static(name="other"), kind=ScheduleKind.DYNAMIC, name="taken")
+    await store.add_schedule(bearer)
+    mine = static(name="taken")
+    async with running_engine(store, Runs().workload, schedules=lambda: [mine]):
+        await until_stored(store, mine, lambda stored: True)
+        await until(lambda: "schedule_name_taken name=taken" in caplog.text)
+
+
+async def test_the_last_release_alive_has_its_own_definition_though_another_started_later(store: Store) -> None:
+    old, new = static(), replace(static(), priority=5)
+    life = {"static_kept_every": 0.1}
+    async with running_engine(store, Runs().workload, name="new", schedules=lambda: [new], **life):
+        await until_stored(store, new, lambda stored: stored.priority == new.priority)
+        async with running_engine(store, Runs().workload, name="old", schedules=lambda: [old], **life):
+            first = await until_stored(store, old, lambda stored: stored.priority == old.priority)
+            await until_stored(store, old, lambda stored: stored.ensured_us > first.ensured_us + SECOND // 2)
+            stays = await until_stored(store, old, lambda stored: True)
+            assert stays.version == first.version, "while both live they don't take it from each other"
+        await until_stored(store, new, lambda stored: stored.priority == new.priority)
+
+
+@BY_ITSELF
 async def test_those_that_an_older_backup_does_not_have_are_told_anew(store: Any) -> None:
     made, told = static(), []
 
@@ -97,8 +120,8 @@ async def test_those_that_an_older_backup_does_not_have_are_told_anew(store: Any
         told.append(len(schedules))
         return await store.ensure_schedules(schedules)
 
-    async def keep(keys: Any, *, fresh_us: int) -> int:
-        return 0 if len(told) == 1 else len(keys)
+    async def keep(schedules: Any, **_: Any) -> list[ScheduleKey]:
+        return [made.key] if len(told) == 1 else []
 
     async with running_engine(
         Wrapped(store, ensure_schedules=ensure, keep_schedules=keep),

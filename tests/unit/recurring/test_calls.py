@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -261,6 +262,18 @@ class TestNames:
 
         with pytest.raises(ConfigurationError, match=r"defined in code \(.*test_calls.py:\d+\)"):
             app.scheduler.recurring(hello, MINUTE, name="n")
+
+    def test_one_that_has_left_the_code_gives_its_name_away(self, shop) -> None:
+        app, hello = shop
+        app.every(MINUTE, name="n")(hello)
+        (static,) = app.client.ask(lambda gate: gate.store.ensure_schedules(app.static_schedules()))
+        app.client.ask(lambda gate: gate.store.expire_schedules(idle_us=-1, limit=1))
+
+        made = app.scheduler.recurring(hello, MINUTE, name="n")
+
+        assert (app.schedules.get("n").id, made.kind) == (made.id, "dynamic")
+        old = app.schedules.get(str(UUID(bytes=static.key)))
+        assert (old.name, old.state) == ("", ScheduleState.INACTIVE)
 
 
 def test_the_async_twins_do_the_same(shop) -> None:

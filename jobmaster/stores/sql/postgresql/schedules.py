@@ -195,20 +195,23 @@ def _only_kept(before: Schedule, after: Schedule) -> bool:
 
 
 async def stale_schedules(
-    transaction: Transaction, keys: Sequence[ScheduleKey], fresh_us: int
-) -> tuple[int, list[ScheduleKey]]:
-    """How many of these are there and static, and which of them nobody ensured lately."""
-    stored = await some(transaction, keys, hold=False)
+    transaction: Transaction, wanted: Sequence[Schedule], fresh_us: int, lost_us: int
+) -> tuple[list[Schedule], list[ScheduleKey]]:
+    """Those of a worker's code that nobody ensured lately, and those that it is to ensure itself."""
+    stored = await some(transaction, [one.key for one in wanted], hold=False)
     now_us = await transaction.tick()
-    static = [one for one in stored.values() if one.kind is ScheduleKind.STATIC]
-    return len(static), [one.key for one in static if changes.kept(one, now_us, fresh_us) != one]
+    there = [(before, one) for one in wanted if (before := stored.get(one.key)) is not None]
+    stale = [one for before, one in there if changes.kept(before, one, now_us, fresh_us) != before]
+    return stale, [one.key for one in wanted if changes.lacks(stored.get(one.key), one, now_us, lost_us)]
 
 
-async def keep_schedules(transaction: Transaction, keys: Sequence[ScheduleKey], fresh_us: int) -> None:
+async def keep_schedules(transaction: Transaction, wanted: Sequence[Schedule], fresh_us: int) -> None:
     """Static ones that a worker's code still has."""
-    stored = await some(transaction, keys)
+    stored = await some(transaction, [one.key for one in wanted])
     now_us = await transaction.tick()
-    await _write(transaction, [changes.kept(one, now_us, fresh_us) for one in stored.values()], stored.values())
+    asked = {one.key: one for one in wanted}
+    after = [changes.kept(before, asked[key], now_us, fresh_us) for key, before in stored.items()]
+    await _write(transaction, after, stored.values())
 
 
 async def expire_schedules(transaction: Transaction, idle_us: int, limit: int) -> list[ScheduleKey]:

@@ -30,11 +30,11 @@ class ScheduleVerbs(Handle):
             check_schedule(one)
         return await self._write(lambda tx: schedules.ensure_schedules(tx, wanted))
 
-    async def keep_schedules(self, keys: Sequence[ScheduleKey], *, fresh_us: int = 0) -> int:
-        count, stale = await self._read(lambda tx: schedules.stale_schedules(tx, keys, fresh_us))
+    async def keep_schedules(self, wanted: Sequence[Schedule], *, fresh_us: int = 0, lost_us: int) -> list[ScheduleKey]:
+        stale, lacking = await self._read(lambda tx: schedules.stale_schedules(tx, wanted, fresh_us, lost_us))
         if stale:
             await self._write(lambda tx: schedules.keep_schedules(tx, stale, fresh_us))
-        return count
+        return lacking
 
     async def due_schedules(self, *, limit: int, claim_us: int, idle_us: int) -> DueSchedules:
         now_us, next_us = await self._read(occurrences.next_plan)

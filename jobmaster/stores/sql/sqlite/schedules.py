@@ -150,22 +150,23 @@ def _write(transaction: Transaction, new: Schedule, stored: Schedule | None = No
 
 
 def stale_schedules(
-    transaction: Transaction, keys: Sequence[ScheduleKey], fresh_us: int
-) -> tuple[int, list[ScheduleKey]]:
-    """How many of these are there and static, and which of them nobody ensured lately."""
-    static = _static(transaction, keys)
-    now_us = transaction.now_us
-    return len(static), [one.key for one in static if changes.kept(one, now_us, fresh_us) != one]
+    transaction: Transaction, wanted: Sequence[Schedule], fresh_us: int, lost_us: int
+) -> tuple[list[Schedule], list[ScheduleKey]]:
+    """Those of a worker's code that nobody ensured lately, and those that it is to ensure itself."""
+    stored, now_us = some(transaction, [one.key for one in wanted]), transaction.now_us
+    there = [(before, one) for one in wanted if (before := stored.get(one.key)) is not None]
+    stale = [one for before, one in there if changes.kept(before, one, now_us, fresh_us) != before]
+    return stale, [one.key for one in wanted if changes.lacks(stored.get(one.key), one, now_us, lost_us)]
 
 
-def _static(transaction: Transaction, keys: Sequence[ScheduleKey]) -> list[Schedule]:
-    return [one for one in some(transaction, keys).values() if one.kind is ScheduleKind.STATIC]
-
-
-def keep_schedules(transaction: Transaction, keys: Sequence[ScheduleKey], fresh_us: int) -> None:
+def keep_schedules(transaction: Transaction, wanted: Sequence[Schedule], fresh_us: int) -> None:
     """Static ones that a worker's code still has."""
-    for stored in _static(transaction, keys):
-        new = changes.kept(stored, transaction.now_us, fresh_us)
+    there = some(transaction, [one.key for one in wanted])
+    for one in wanted:
+        stored = there.get(one.key)
+        if stored is None:
+            continue
+        new = changes.kept(stored, one, transaction.now_us, fresh_us)
         if (new.status, new.plan_at_us) == (stored.status, stored.plan_at_us):
             transaction.execute(KEEP, (new.ensured_us, new.key))
         else:
