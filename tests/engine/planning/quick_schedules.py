@@ -67,6 +67,31 @@ class Runs:
         return [moment for _, moment in self.started]
 
 
+class StayingRuns:
+    """Runs of which one, by its number, stays until `go_on`."""
+
+    def __init__(self, *, stays: int) -> None:
+        self.moments: list[float] = []
+        self.go_on = asyncio.Event()
+        self._stays = stays
+
+    @property
+    def workload(self) -> FunctionWorkload:
+        async def tick(argument: object, run: Any) -> None:
+            self.moments.append(run.scheduled_us / SECOND)
+            if len(self.moments) == self._stays:
+                await self.go_on.wait()
+
+        return FunctionWorkload(tick)
+
+
+def numbers(runs: Runs, made: Schedule) -> list[int]:
+    """Which occurrences of a schedule of 0.2 s have begun, counted from 1, in the order of their starts."""
+    places = [(moment - made.since_us / SECOND) / 0.2 for moment in runs.moments]
+    assert places == pytest.approx([round(place) for place in places], abs=0.001)
+    return [round(place) for place in places]
+
+
 def every(text: str = "0.2", *, name: str = "tick", type_id: str = "Quick", **rule: Any) -> Schedule:
     """A dynamic schedule of `tick`."""
     return Schedule(
@@ -90,7 +115,7 @@ async def rows_of(store: Any, schedule: Schedule) -> list[Any]:
     return [state for state in found if state is not None]
 
 
-async def until_stored(store: Any, schedule: Schedule, condition: Any, *, timeout: float = 10.0) -> Schedule:
+async def until_stored(store: Any, schedule: Schedule, condition: Any, *, timeout: float = 20.0) -> Schedule:
     """Wait until the schedule is so."""
     async with asyncio.timeout(timeout):
         while True:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
@@ -11,38 +10,19 @@ from jobmaster.model.schedule import Misfire, Overlap
 from jobmaster.model.states import JobStatus
 from jobmaster.ports.store import Store
 from tests.engine.one_engine import running_engine, until
-from tests.engine.planning.quick_schedules import SECOND, every
-from tests.engine.pool_workload import FunctionWorkload
+from tests.engine.planning.quick_schedules import SECOND, StayingRuns, every
 
 pytestmark = pytest.mark.fault("S5")
 
 
-class Runs:
-    """Runs whose number says whether they wait for `go_on`."""
-
-    def __init__(self, *, stays: int) -> None:
-        self.moments: list[float] = []
-        self.go_on = asyncio.Event()
-        self._stays = stays
-
-    @property
-    def workload(self) -> FunctionWorkload:
-        async def tick(argument: object, run: Any) -> None:
-            self.moments.append(run.scheduled_us / SECOND)
-            if len(self.moments) == self._stays:
-                await self.go_on.wait()
-
-        return FunctionWorkload(tick)
-
-
 async def test_a_run_that_a_person_repeats_asks_for_its_turn(store: Store) -> None:
-    runs, made = Runs(stays=2), every(overlap=Overlap.SKIP)
+    runs, made = StayingRuns(stays=2), every(overlap=Overlap.SKIP)
     async with running_engine(store, runs.workload):
         await store.add_schedule(made)
         await until(lambda: len(runs.moments) == 2)
         (first,) = await store.schedule_occurrences(made.key, limit=1, after_us=0)
         assert await store.requeue(first.key)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while ((await store.look_up([first.key]))[0] or made).status is not JobStatus.CANCELLED:
                 await asyncio.sleep(0.01)
         (row,) = await store.look_up([first.key])
@@ -53,12 +33,12 @@ async def test_a_run_that_a_person_repeats_asks_for_its_turn(store: Store) -> No
 
 
 async def test_those_that_wait_do_so_for_as_long_as_it_takes(store: Store) -> None:
-    runs = Runs(stays=1)
-    made = every(overlap=Overlap.QUEUE, misfire=Misfire.SKIP, misfire_grace_us=SECOND // 2)
+    runs = StayingRuns(stays=1)
+    made = every(overlap=Overlap.QUEUE, misfire=Misfire.SKIP, misfire_grace_us=2 * SECOND)
     async with running_engine(store, runs.workload):
         await store.add_schedule(made)
         await until(lambda: len(runs.moments) == 1)
-        await asyncio.sleep(1.2)  # longer than what waits would have by its misfire policy
+        await asyncio.sleep(2.5)  # longer than what waits would have by its misfire policy
         runs.go_on.set()
         await until(lambda: len(runs.moments) >= 4)
     first = runs.moments[0]
