@@ -47,9 +47,15 @@ def run(statement: str) -> tuple[float, float, set[str]]:
 
 
 def within(budget: float, times: list[tuple[float, float]]) -> None:
-    """A busy machine must not decide: the median in processor time, and the fastest by the clock."""
+    """A busy machine must not decide: the median in processor time, and the fastest by the clock.
+
+    The clock is read as if the machine had been idle: a bare interpreter, which waits for nothing, says how much longer
+    than its processor time it lasts here.
+    """
     assert statistics.median(cpu for _, cpu in times) < budget, times
-    assert min(wall for wall, _ in times) < budget, times
+    lasted = [_timed([sys.executable, "-S", "-c", "sum(range(3_000_000))"]) for _ in range(RUNS)]
+    longer = max(1.0, statistics.median(wall / cpu for wall, cpu in lasted))
+    assert min(wall for wall, _ in times) < budget * longer, (times, longer)
 
 
 @pytest.mark.alone
@@ -83,13 +89,16 @@ def test_the_bare_import_does_not_even_load_asyncio() -> None:
 @pytest.mark.alone
 def test_the_command_line_explains_itself_within_200_ms() -> None:
     command = [str(Path(sys.executable).with_name("jobmaster")), "--help"]
-    times = []
-    for _ in range(RUNS):
-        started, cpu = time.perf_counter(), _cpu_of_children()
-        subprocess.run(command, capture_output=True, check=True, timeout=60)
-        times.append(((time.perf_counter() - started) * 1000, (_cpu_of_children() - cpu) * 1000))
+    times = [_timed(command) for _ in range(RUNS)]
 
     within(HELP_BUDGET_MS, times)
+
+
+def _timed(command: list[str]) -> tuple[float, float]:
+    """Wall and processor time of a program in milliseconds."""
+    started, cpu = time.perf_counter(), _cpu_of_children()
+    subprocess.run(command, capture_output=True, check=True, timeout=60)
+    return (time.perf_counter() - started) * 1000, (_cpu_of_children() - cpu) * 1000
 
 
 def _cpu_of_children() -> float:

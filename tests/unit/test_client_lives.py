@@ -71,7 +71,7 @@ def test_a_forked_child_and_its_parent_both_enqueue(tmp_path: Path) -> None:
         textwrap.dedent(f"""
         import os, sys
         from jobmaster import JobMaster
-        jm = JobMaster("forks", master="sqlite:///{tmp_path}/forks.db")
+        jm = JobMaster("forks", master="sqlite:///{tmp_path}/forks.db", accept_timeout=30)
 
         @jm.task
         def hello(name: str) -> str: return name

@@ -129,7 +129,7 @@ INTERRUPTED = """
 import signal, sys, threading, time
 from jobmaster import JobMaster
 
-jm = JobMaster("interrupted", master=sys.argv[1])
+jm = JobMaster("interrupted", master=sys.argv[1], accept_timeout=30)
 
 @jm.task
 def hello(name: str) -> str: return name
@@ -137,16 +137,19 @@ def hello(name: str) -> str: return name
 class Alarm(BaseException): pass
 
 def alarm(*_):
-    if armed: raise Alarm
+    global armed
+    if armed:
+        armed = False
+        raise Alarm
 
-armed, end = False, time.monotonic() + 1.5
+armed, over, begun = False, threading.Event(), time.monotonic()
 signal.signal(signal.SIGALRM, alarm)
 hello.delay("opens")
 counts, errors = [0, 0], []
 
 def produce(number):
     try:
-        while time.monotonic() < end:
+        while not over.is_set():
             hello.delay("thread")
             counts[number] += 1
     except Exception as error:
@@ -156,7 +159,7 @@ threads = [threading.Thread(target=produce, args=(number,)) for number in range(
 for thread in threads: thread.start()
 signal.setitimer(signal.ITIMER_REAL, 0.005, 0.0041)
 returned = interrupted = 0
-while time.monotonic() < end:
+while time.monotonic() < begun + 1.5 or (interrupted <= 5 and time.monotonic() < begun + 30):
     try:
         armed = True
         hello.delay("main")
@@ -167,6 +170,7 @@ while time.monotonic() < end:
     finally:
         armed = False
 signal.setitimer(signal.ITIMER_REAL, 0)
+over.set()
 for thread in threads: thread.join()
 stored, certain = sum(jm.jobs.count().values()) - 1, returned + sum(counts)
 print(errors, certain <= stored <= certain + interrupted, interrupted > 5)
