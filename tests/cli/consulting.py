@@ -56,6 +56,7 @@ def consult(
         change: what is done with the app before.
         settings: of the app.
     """
+    settings = {"accept_timeout": PATIENCE} | settings
     with closing(JobMaster(cluster, folder=str(folder), **settings)) as app, ExitStack() as patient:
         for name, usual in LIMITS.items():
             if getattr(checkups, name) == usual:  # else the test has set its own
@@ -83,5 +84,5 @@ def len_of(text: str) -> int:
 
 def provisioned(folder: Path, **settings: Any) -> None:
     """Make the master of `consult`."""
-    with closing(JobMaster("visited", folder=str(folder), **settings)) as app:
+    with closing(JobMaster("visited", folder=str(folder), accept_timeout=PATIENCE, **settings)) as app:
         app.jobs.count()

@@ -32,7 +32,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     terminal = Terminal(tmp_path_factory.mktemp("cluster"))
     with terminal.worker("-A", "shop", "-n", "alpha", "-c", "3") as worker:
         worker.ready()
-        good = terminal.json("run", "shop.hello", '{"name": "John"}', "--wait", "--timeout", "20")["id"]
+        good = terminal.json("run", "shop.hello", '{"name": "John"}', "--wait", "--timeout", "50")["id"]
         bad = terminal.enqueue("shop.broken")
         assert terminal.run("-A", "shop", "jobs", "tail", bad).returncode == 1
         yield Cluster(terminal, worker, good, bad)
@@ -63,7 +63,7 @@ def test_run_takes_the_options_of_a_call(cluster: Cluster) -> None:
 
 
 def test_a_failed_job_ends_run_with_1_and_its_own_traceback(cluster: Cluster) -> None:
-    done = cluster.terminal.run("-A", "shop", "run", "shop.broken", "--wait", "--timeout", "20")
+    done = cluster.terminal.run("-A", "shop", "run", "shop.broken", "--wait", "--timeout", "50")
 
     assert done.returncode == 1
     assert "ValueError: no stock left" in done.stderr
@@ -87,9 +87,23 @@ def test_jobs_list_is_a_table_for_people(cluster: Cluster) -> None:
     done = cluster.terminal.run("-A", "shop", "jobs", "list", "--status", "ended")
 
     head, *rows = done.stdout.splitlines()
-    assert head.split()[:4] == ["ID", "STATUS", "TASK", "LANE"]
+    assert head.split() == [
+        "ID", "STATUS", "TASK", "LANE", "PRIORITY", "ATTEMPTS", "CREATED", "DUE", "ENDED", "REASON"
+    ]  # fmt: skip
     assert any(cluster.good in row and "Succeeded" in row and "shop.hello" in row for row in rows)
     assert "\x1b[" not in done.stdout  # no colour without a terminal
+
+
+def test_jobs_list_says_when_a_job_is_due(cluster: Cluster) -> None:
+    cluster.terminal.run("-A", "shop", "run", "shop.hello", '{"name": "J"}', "--delay", "7200.5", "--job-id", "in-2-h")
+
+    done = cluster.terminal.run("-A", "shop", "jobs", "list", "--text", "in-2-h")
+
+    (row,) = done.stdout.splitlines()[1:]
+    assert "HeldOnMaster" in row
+    assert " in 2 h" in row
+    assert cluster.terminal.json("jobs", "cancel", "in-2-h") == {"in-2-h": "cancelled"}
+    assert " in 2 h" not in cluster.terminal.run("-A", "shop", "jobs", "list", "--text", "in-2-h").stdout
 
 
 def test_jobs_show_has_arguments_result_and_error(cluster: Cluster) -> None:
@@ -267,7 +281,7 @@ def test_passwords_are_never_printed(terminal: Terminal) -> None:
 
 def test_a_job_cannot_steer_the_terminal(cluster: Cluster) -> None:
     evil = "\x1b]0;owned\x07\x1b[2J\nnext"
-    job = cluster.terminal.json("run", "shop.hello", json.dumps({"name": evil}), "--wait", "--timeout", "20")["id"]
+    job = cluster.terminal.json("run", "shop.hello", json.dumps({"name": evil}), "--wait", "--timeout", "50")["id"]
 
     shown = cluster.terminal.run("-A", "shop", "jobs", "show", job).stdout
 

@@ -71,14 +71,14 @@ def test_an_import_that_never_ends_is_interrupted(terminal: Terminal, monkeypatc
     terminal.write("waiting_shop.py", "import time\nprint('I wait')\ntime.sleep(60)\n")
     monkeypatch.chdir(terminal.folder)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(installation, "IMPORT_WITHIN", 0.2)
+    monkeypatch.setattr(installation, "IMPORT_WITHIN", 2.0)
 
     done = CliRunner().invoke(program, ["-A", "waiting_shop", "--json", "doctor"])
 
     told = json.loads(done.stdout)
     (app,) = [check for check in told["checks"] if check["check"] == "app"]
     assert done.exit_code == 1
-    assert "longer than 0.2 s (at waiting_shop.py, line 3)" in app["fact"]
+    assert "longer than 2 s (at waiting_shop.py, line 3)" in app["fact"]
     assert "when it is imported" in app["advice"]
 
 
@@ -259,19 +259,19 @@ def hurried(terminal: Terminal, change: str, **environment: str) -> subprocess.C
     )
     return subprocess.run(
         [sys.executable, "-c", program], cwd=terminal.folder, env=terminal.environment | environment,
-        capture_output=True, text=True, check=False, timeout=30,
+        capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
 
 
 def test_a_server_that_takes_connections_and_says_nothing(terminal: Terminal) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         master = f"postgresql://shop@127.0.0.1:{silent.getsockname()[1]}/shop"
-        given_up = hurried(terminal, "checkup.QUESTION_WITHIN = 0.5", JOBMASTER_MASTER=master)
-        left = hurried(terminal, "checkup.CHECK_WITHIN = 0.5", JOBMASTER_MASTER=master)
+        given_up = hurried(terminal, "checkup.QUESTION_WITHIN, checkup.CHECK_WITHIN = 0.5, 30", JOBMASTER_MASTER=master)
+        left = hurried(terminal, "checkup.QUESTION_WITHIN, checkup.CHECK_WITHIN = 30, 3.0", JOBMASTER_MASTER=master)
 
     assert (given_up.returncode, left.returncode) == (3, 3), left.stderr
     assert "did not answer in time" in given_up.stdout
-    assert "no answer within 0.5 s" in left.stdout
+    assert "no answer within 3 s" in left.stdout
     assert "1 faults" in left.stdout
     assert "Traceback" not in given_up.stderr + left.stderr
 
@@ -280,8 +280,8 @@ def test_an_import_that_cannot_be_interrupted_ends_with_the_whole(terminal: Term
     program = "import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])\ntime.sleep(60)\n"
     terminal.write("shop.py", program)
 
-    done = hurried(terminal, "installation.IMPORT_WITHIN = 0.2; doctor.ALL_WITHIN = 1.0")
+    done = hurried(terminal, "installation.IMPORT_WITHIN = 0.2; doctor.ALL_WITHIN = 4.0")
 
     assert done.returncode == 1
-    assert "FAIL  doctor         not done within 1 s" in done.stdout
+    assert "FAIL  doctor         not done within 4 s" in done.stdout
     assert "ok    python" in done.stdout

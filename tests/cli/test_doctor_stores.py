@@ -46,7 +46,7 @@ def database(server: PostgresServer, request: pytest.FixtureRequest) -> Iterator
 
 def wait_for(step: Callable[[], object]) -> None:
     """Until it is true; a server that has no connection left yet is asked again."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         with contextlib.suppress(psycopg.OperationalError):
             if step():
@@ -241,11 +241,11 @@ class TestPostgresql:
     def test_a_table_that_is_locked_leaves_the_rest_known(
         self, tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("jobmaster.cli.checkup.QUESTION_WITHIN", 1.0)
-        monkeypatch.setattr("jobmaster.cli.checkup.CHECK_WITHIN", 2.0)
+        monkeypatch.setattr("jobmaster.cli.checkup.QUESTION_WITHIN", 1.5)
+        monkeypatch.setattr("jobmaster.cli.checkup.CHECK_WITHIN", 15.0)
         with psycopg.connect(database) as session:
             session.execute("LOCK TABLE jm_job IN ACCESS EXCLUSIVE MODE")
-            visit = consult(tmp_path, master=database, accept_timeout=0.5)
+            visit = consult(tmp_path, master=database, accept_timeout=1.5)
 
         troubles = visit.troubles()
         assert troubles.keys() == {"workers", "unroutable", "quarantined", "waiting", "jobs"}

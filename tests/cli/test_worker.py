@@ -20,7 +20,7 @@ pytestmark = pytest.mark.backend("sqlite")
 def test_a_job_of_another_process_runs_and_sigterm_ends_with_0(terminal: Terminal) -> None:
     with terminal.worker() as worker:
         banner = worker.ready()
-        done = terminal.run("-A", "shop", "run", "shop.hello", '{"name": "John"}', "--wait", "--timeout", "20")
+        done = terminal.run("-A", "shop", "run", "shop.hello", '{"name": "John"}', "--wait", "--timeout", "50")
         worker.signal()
         code = worker.end()
 
@@ -70,7 +70,7 @@ def pid() -> int:
     )
     with terminal.worker() as worker:
         worker.ready()
-        told = terminal.json("run", "shop.pid", "--wait", "--timeout", "20")
+        told = terminal.json("run", "shop.pid", "--wait", "--timeout", "50")
         supervisor = worker.process.pid
         children = {child.pid for child in psutil.Process(supervisor).children()}
         worker.signal()

@@ -16,7 +16,7 @@ def test_reload_keeps_the_old_code_until_the_new_one_can_be_imported(terminal: T
     terminal.write("client.py", 'from jobmaster import JobMaster\njm = JobMaster("shop")\n')
 
     def answer() -> object:
-        done = terminal.run("-A", "client", "run", "shop.hello", '{"name": "J"}', "--wait", "--timeout", "20")
+        done = terminal.run("-A", "client", "run", "shop.hello", '{"name": "J"}', "--wait", "--timeout", "50")
         return json.loads(done.stdout)
 
     good = (terminal.folder / "shop.py").read_text()

@@ -110,7 +110,7 @@ def test_of_two_workers_of_one_name_the_newer_stays_and_both_say_so(terminal: Te
         banner = new.wait_for("another with --name")
         code = old.end()
         told = terminal.json("workers", "list")
-        done = terminal.run("-A", "shop", "run", "shop.hello", '{"name": "J"}', "--wait", "--timeout", "20")
+        done = terminal.run("-A", "shop", "run", "shop.hello", '{"name": "J"}', "--wait", "--timeout", "50")
         newer = psutil.Process(new.process.pid).children()[0].pid
         new.signal()
         assert new.end() == 0
