@@ -150,6 +150,8 @@ class MasterStore(ScheduleStore, Protocol):
     async def reschedule(self, key: JobKey, due_us: int) -> bool:
         """Give a HeldOnMaster job (in standalone also an unread message) a new due time.
 
+        An occurrence that would expire before is not bound to that any more.
+
         False: it is too late for that.
         """
         ...

@@ -42,6 +42,14 @@ def once_more(payload: bytes, expires_us: int | None, due_us: int) -> tuple[byte
     return with_expiry(payload, None), None
 
 
+def put_off(payload: bytes, expires_us: int | None, trigger: int, due_us: int) -> tuple[bytes, int | None]:
+    """The same of one that waits, and that a person gives another time.
+
+    An occurrence's misfire policy is done with; what somebody has called expires when they said.
+    """
+    return (payload, expires_us) if trigger == Trigger.CALL else once_more(payload, expires_us, due_us)
+
+
 def own_expiry_us(template: Envelope, at_us: int, made_us: int, trigger: int) -> int | None:
     """When an occurrence expires as its schedule's user said it, whatever its misfire policy says; None: never.
 

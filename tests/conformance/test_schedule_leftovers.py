@@ -93,6 +93,25 @@ async def test_a_person_repeats_what_has_expired(cluster: Cluster) -> None:
     assert decode_envelope(job.payload).expires_us is None
 
 
+async def test_a_run_that_a_person_put_off_is_not_missed(cluster: Cluster) -> None:
+    schedule = await added(cluster)
+    at = [NOON + number * SECOND for number in range(3)]
+    runs = [run(schedule, moment, expires_us=moment + MINUTE) for moment in at]
+    await cluster.store.add_occurrences(schedule.key, runs)
+    (called,) = await cluster.held(expires_us=NOON + MINUTE)
+    for job, later in ((runs[0].job, 60), (runs[1].job, 0), (called, 60)):
+        assert await cluster.store.reschedule(job.key, NOON + later * MINUTE)
+    cluster.later(90)
+    assert await cluster.store.sweep(overdue_us=MINUTE, limit=10) == 3
+    rows = [await cluster.row(job.key) for job in (*(one.job for one in runs), called)]
+    assert [(row.status, row.reason) for row in rows] == [
+        (JobStatus.HELD_ON_MASTER, ""),
+        (JobStatus.CANCELLED, "missed"),
+        (JobStatus.CANCELLED, "missed"),
+        (JobStatus.FAILED, "expired"),
+    ]
+
+
 async def test_an_expiry_that_is_to_come_counts_when_a_person_repeats_a_job(cluster: Cluster) -> None:
     schedule = await added(cluster)
     later_us = NOON + 60 * MINUTE

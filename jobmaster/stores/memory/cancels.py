@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from jobmaster.model.job import CancelReply, unreadable_envelope
 from jobmaster.model.states import BucketStatus, CancelOutcome, JobStatus
-from jobmaster.rules.expiry import once_more
+from jobmaster.rules.expiry import once_more, put_off
 from jobmaster.rules.storable import check_key, check_moment
 from jobmaster.stores.memory.rows import JobRow, envelope_of
 from jobmaster.stores.memory.state import MasterState
@@ -105,7 +105,10 @@ class Cancels(MasterState):
         if row is not None:
             if row.status is not JobStatus.HELD_ON_MASTER:
                 return False
-            self.jobs.change(row, due_us=due_us, touched_us=now)
+            said = row.envelope
+            payload, expires_us = put_off(row.payload, said.expires_us, said.trigger, due_us)
+            envelope = replace(said, expires_us=expires_us)
+            self.jobs.change(row, due_us=due_us, touched_us=now, payload=payload, envelope=envelope)
             self._tell(row)
             return True
         messages = self._messages_of(key)

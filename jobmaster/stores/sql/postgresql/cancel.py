@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from jobmaster.model.job import CancelReply, unreadable_envelope
 from jobmaster.model.states import CancelOutcome
-from jobmaster.rules.expiry import once_more
+from jobmaster.rules.expiry import once_more, put_off
 from jobmaster.stores.sql.job_rows import ASSIGNED, CANCELLED, HELD, PROCESSING, QUEUED, State, job_row
 from jobmaster.stores.sql.postgresql.numbering import next_seq
 from jobmaster.stores.sql.postgresql.recover import tell_client, tell_ended
@@ -51,8 +51,8 @@ SELECT {next_seq("bucket")}, bucket, job_id, gen, $2::bigint, CASE WHEN $2::bigi
     verify, at_most_once, task, custom_id, created_us, payload FROM old
 """
 
-RESCHEDULE = "UPDATE jm_job SET due_us = $2, touched_us = $3 WHERE id = $1"
-EXPIRY = "SELECT payload, expires_us FROM jm_job WHERE id = $1"
+RESCHEDULE = "UPDATE jm_job SET due_us = $2, touched_us = $3, payload = $4, expires_us = $5 WHERE id = $1"
+EXPIRY = "SELECT payload, expires_us, trigger_kind FROM jm_job WHERE id = $1"
 REQUEUE = """
 UPDATE jm_job SET status = 2, bucket = NULL, worker = NULL, gen = gen + 1, nonce = NULL, due_us = $2, touched_us = $3,
     failures = 0, recoveries = 0, suspect = 0, started_us = NULL, finished_us = NULL, result = NULL,
@@ -174,7 +174,9 @@ async def reschedule(transaction: Transaction, key: JobKey, due_us: int) -> bool
     if row is not None:
         if row.status != HELD:
             return False
-        await transaction.changed(RESCHEDULE, key, due_us, transaction.now_us)
+        stored, expires_us, trigger = (await transaction.rows(EXPIRY, key))[0]
+        payload, expires_us = put_off(stored, expires_us, trigger, due_us)
+        await transaction.changed(RESCHEDULE, key, due_us, transaction.now_us, payload, expires_us)
         transaction.topics.add("held")
         return True
     if not messages or not all(message.unread(transaction) for message in messages):
@@ -194,7 +196,7 @@ async def requeue(transaction: Transaction, key: JobKey, due_us: int | None) -> 
     now_us = await transaction.tick()
     await transaction.changed(UNBURY, key)
     due = now_us if due_us is None else due_us
-    stored, expires_us = (await transaction.rows(EXPIRY, key))[0]
+    stored, expires_us, _ = (await transaction.rows(EXPIRY, key))[0]
     payload, expires_us = once_more(stored, expires_us, due)
     await transaction.changed(REQUEUE, key, due, now_us, payload, expires_us)
     transaction.topics.add("held")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from jobmaster.model.job import CancelReply, unreadable_envelope
 from jobmaster.model.states import CancelOutcome
-from jobmaster.rules.expiry import once_more
+from jobmaster.rules.expiry import once_more, put_off
 from jobmaster.stores.sql.job_rows import ASSIGNED, CANCELLED, HELD, PROCESSING, QUEUED, State, job_row
 from jobmaster.stores.sql.records import readable
 from jobmaster.stores.sql.sqlite.accept import INSERT_MESSAGES
@@ -33,8 +33,8 @@ FROM jm_message m LEFT JOIN jm_bucket b ON b.id = m.bucket WHERE m.job_id = ?
 TAKE_AWAY = "DELETE FROM jm_message WHERE job_id = ?"
 TAKE_OUT = "DELETE FROM jm_message WHERE seq = ?"
 
-RESCHEDULE = "UPDATE jm_job SET due_us = ?, touched_us = ? WHERE id = ?"
-EXPIRY = "SELECT payload, expires_us FROM jm_job WHERE id = ?"
+RESCHEDULE = "UPDATE jm_job SET due_us = ?, touched_us = ?, payload = ?, expires_us = ? WHERE id = ?"
+EXPIRY = "SELECT payload, expires_us, trigger_kind FROM jm_job WHERE id = ?"
 REQUEUE = """
 UPDATE jm_job SET status = 2, bucket = NULL, worker = NULL, gen = gen + 1, nonce = NULL, due_us = ?, touched_us = ?,
     failures = 0, recoveries = 0, suspect = 0, started_us = NULL, finished_us = NULL, result = NULL,
@@ -149,7 +149,9 @@ def reschedule(transaction: Transaction, key: JobKey, due_us: int) -> bool:
     if row is not None:
         if row.status != HELD:
             return False
-        transaction.execute(RESCHEDULE, (due_us, transaction.now_us, key))
+        stored, expires_us, trigger = transaction.rows(EXPIRY, (key,))[0]
+        payload, expires_us = put_off(stored, expires_us, trigger, due_us)
+        transaction.execute(RESCHEDULE, (due_us, transaction.now_us, payload, expires_us, key))
         transaction.topics.add("held")
         return True
     messages = waiting_messages(transaction, key)
@@ -178,7 +180,7 @@ def requeue(transaction: Transaction, key: JobKey, due_us: int | None) -> bool:
         return False
     transaction.execute(UNBURY, (key,))
     due = transaction.now_us if due_us is None else due_us
-    stored, expires_us = transaction.rows(EXPIRY, (key,))[0]
+    stored, expires_us, _ = transaction.rows(EXPIRY, (key,))[0]
     payload, expires_us = once_more(stored, expires_us, due)
     transaction.execute(REQUEUE, (due, transaction.now_us, payload, expires_us, key))
     transaction.topics.add("held")
