@@ -27,7 +27,7 @@ _LAST_WEEKDAY: Final = re.compile(r"\b([0-6])L\b")
 """Elsewhere the last Friday is `5L`, in our cron `L5`."""
 
 
-@click.command("explain")
+@click.command("explain", short_help="Say an expression in plain English, with its next runs; needs no app.")
 @common_options
 @click.argument("words", metavar="EXPRESSION", nargs=-1, required=True)
 @click.option("--tz", metavar="ZONE", help="Where the times are meant: Europe/Berlin. Default: UTC, or the zone of -A.")

@@ -94,10 +94,10 @@ def list_jobs(invocation: Invocation, /, limit: int, after: str | None, **given:
         show_json({"jobs": [_short(job) for job in page.jobs], "after": page.after, "unlisted": page.unlisted})
         return
     show_table(
-        ["id", "status", "task", "lane", "priority", "attempts", "created", "ended", "reason"],
+        ["id", "status", "task", "lane", "priority", "attempts", "created", "due", "ended", "reason"],
         [
             (job.id, str(job.status), job.task, job.lane, job.priority, job.attempts, age(job.created_at),
-             age(job.finished_at), job.reason or (job.error.type if job.error else ""))
+             _due(job), age(job.finished_at), job.reason or (job.error.type if job.error else ""))
             for job in page.jobs
         ],
         empty="No such jobs.",
@@ -106,6 +106,12 @@ def list_jobs(invocation: Invocation, /, limit: int, after: str | None, **given:
         click.echo(f"{page.unlisted:,} more wait in agents and have no row in the master yet.")
     if page.after:
         click.echo(f"More: --after {page.after}")
+
+
+def _due(job: JobInfo) -> str:
+    """When a job that waits for its moment begins; empty: it waits for no moment."""
+    waits = not job.status.is_final and job.due_at > datetime.now(UTC)
+    return age(job.due_at) if waits else ""
 
 
 @jobs.command("show")

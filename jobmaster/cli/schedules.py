@@ -17,6 +17,7 @@ from jobmaster.cli.schedule_writing import add, edit
 from jobmaster.errors import ConfigurationError, NotRegistered
 
 if TYPE_CHECKING:
+    from jobmaster.app import JobMaster
     from jobmaster.views import ScheduleInfo, ScheduleRun, UpcomingRun
 
 STATES: Final = ("active", "paused", "broken", "inactive", "completed", "canceled")
@@ -49,7 +50,8 @@ def list_schedules(invocation: Invocation, /, limit: int, after: str | None, **g
     """List schedules by name."""
     from jobmaster.views import ScheduleQuery
 
-    page = invocation.app().schedules.list(ScheduleQuery(**given), limit=limit, after=after)
+    app = invocation.app()
+    page = app.schedules.list(ScheduleQuery(**given), limit=limit, after=after)
     if invocation.as_json:
         show_json({"schedules": [_short(schedule) for schedule in page.schedules], "after": page.after})
         return
@@ -60,10 +62,18 @@ def list_schedules(invocation: Invocation, /, limit: int, after: str | None, **g
              age(one.last_run), one.task, one.kind, one.error.partition("\n")[0])
             for one in page.schedules
         ],
-        empty="No such schedules. Put @jm.every('every day at 02:30') on a task, or: jobmaster schedules add --help",
+        empty=_none(app, filtered=any(value is not None for value in given.values())),
     )  # fmt: skip
     if page.after:
         click.echo(f"More: --after {page.after}")
+
+
+def _none(app: JobMaster, *, filtered: bool) -> str:
+    """Why a list is empty, and what to do."""
+    declared = [] if filtered else sorted(one.name for one in app.static_schedules())
+    if declared:
+        return f"None is stored yet. In code and files: {', '.join(declared)}; a worker stores them when it starts."
+    return "No such schedules. Put @jm.every('every day at 02:30') on a task, or: jobmaster schedules add --help"
 
 
 @schedules.command("show")

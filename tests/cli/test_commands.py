@@ -95,15 +95,15 @@ def test_jobs_list_is_a_table_for_people(cluster: Cluster) -> None:
 
 
 def test_jobs_list_says_when_a_job_is_due(cluster: Cluster) -> None:
-    cluster.terminal.run("-A", "shop", "run", "shop.hello", '{"name": "J"}', "--delay", "7200.5", "--job-id", "in-2-h")
+    cluster.terminal.run("-A", "shop", "run", "shop.hello", '{"name": "J"}', "--delay", "10800", "--job-id", "in-3-h")
 
-    done = cluster.terminal.run("-A", "shop", "jobs", "list", "--text", "in-2-h")
+    done = cluster.terminal.run("-A", "shop", "jobs", "list", "--text", "in-3-h")
 
     (row,) = done.stdout.splitlines()[1:]
     assert "HeldOnMaster" in row
-    assert " in 2 h" in row
-    assert cluster.terminal.json("jobs", "cancel", "in-2-h") == {"in-2-h": "cancelled"}
-    assert " in 2 h" not in cluster.terminal.run("-A", "shop", "jobs", "list", "--text", "in-2-h").stdout
+    assert " in 3 h" in row
+    assert cluster.terminal.json("jobs", "cancel", "in-3-h") == {"in-3-h": "cancelled"}
+    assert " in 3 h" not in cluster.terminal.run("-A", "shop", "jobs", "list", "--text", "in-3-h").stdout
 
 
 def test_jobs_show_has_arguments_result_and_error(cluster: Cluster) -> None:

@@ -111,6 +111,17 @@ def test_list_filters_and_pages(cluster: Cluster) -> None:
     assert "No such schedules" in cluster.run("list", "--state", "broken")
 
 
+def test_an_empty_list_says_what_a_worker_would_store(terminal: Terminal) -> None:
+    nothing = terminal.run("-A", "shop", "schedules", "list").stdout
+    terminal.write("shop.py", SCHEDULED)
+    declared = terminal.run("-A", "shop", "schedules", "list").stdout
+    filtered = terminal.run("-A", "shop", "schedules", "list", "--task", "shop.nightly").stdout
+
+    assert "No such schedules. Put @jm.every" in nothing
+    assert "None is stored yet. In code and files: shop.nightly, ticks; a worker stores them" in declared
+    assert "No such schedules" in filtered
+
+
 def test_add_edit_pause_resume_run_cancel(cluster: Cluster) -> None:
     said = cluster.run("add", "shop.hello", "every day at 9:00", '{"name": "Ann"}', "-n", "daily", "--tz", "Asia/Tokyo")
     again = cluster.json(
