@@ -78,11 +78,20 @@ def after_commit(error: sqlite3.Error, path: str, *, rolled_back: bool) -> JobMa
 
 
 def moved_away(path: str) -> JobMasterError:
-    """The error for a file that was removed or replaced under an open store."""
+    """The error for files that were removed or replaced under an open store."""
     return StoreReplaced(
-        f"The database {path} was removed or replaced while it was in use, so that what is written to the old file "
-        "would be lost. Nothing was stored. Workers go on with the new file by themselves when their lease is over; "
-        "restart other programs that use it, or put the file back."
+        f"The database {path}, or its write-ahead log ({path}-wal), was removed or replaced while it was in use, so "
+        "that what is written to the old file would be lost. Nothing was stored. Workers go on with the new file by "
+        "themselves when their lease is over; restart other programs that use it, or put the file back. A program that "
+        "uses the database must not copy its file by itself: `VACUUM INTO` makes a copy."
+    )
+
+
+def log_removed(path: str) -> JobMasterError:
+    """The error where this process cannot open the database again."""
+    return StoreUnavailable(
+        f"The write-ahead log of the database {path} was removed while this process used it, and it cannot use the "
+        "database any more. Nothing was stored. Restart this program."
     )
 
 

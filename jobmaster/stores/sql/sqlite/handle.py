@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 from jobmaster.errors import StoreUnavailable
 from jobmaster.rules.storable import check_jobs
 from jobmaster.stores.sql.sqlite.connection import READER_SETTINGS, WRITER_SETTINGS, connect, make_file
-from jobmaster.stores.sql.sqlite.faults import translated
+from jobmaster.stores.sql.sqlite.faults import log_removed, translated
 from jobmaster.stores.sql.sqlite.forks import watch_forks
+from jobmaster.stores.sql.sqlite.place import Place
 from jobmaster.stores.sql.sqlite.presence import Presence, forget_presence, hold_presence, is_gone
 from jobmaster.stores.sql.sqlite.provisioning import provide
 from jobmaster.stores.sql.sqlite.reader import Reader
@@ -52,6 +53,7 @@ class Handle:
         self._auto_provision = auto_provision
         self._patience = patience
         self._setting = Setting(rules, clock_us or wall_us, standalone, lambda worker: is_gone(self._path, worker))
+        self._place = Place(self._path)
         self._presences: dict[int, Presence] = {}
         self._wake = Wake(self._path, loop, listening=self._begin_to_watch)
         self._writer = Writer(
@@ -60,6 +62,7 @@ class Handle:
             setting=self._setting,
             path=self._path,
             patience=patience,
+            place=self._place,
             published=self._wake.send,
             watch=self._wake.watch,
         )
@@ -70,7 +73,12 @@ class Handle:
 
     def _new_reader(self) -> Reader:
         return Reader(
-            self._connect_reader, loop=self._loop, setting=self._setting, path=self._path, patience=self._patience
+            self._connect_reader,
+            loop=self._loop,
+            setting=self._setting,
+            path=self._path,
+            patience=self._patience,
+            place=self._place,
         )
 
     async def _open(self) -> None:
@@ -90,13 +98,15 @@ class Handle:
         except BaseException as error:
             connection.close()
             raise translated(error, self._path, opening=True) from error
-        self._writer.remember_file()
+        self._place.remember()
         return connection
 
     def _connect_reader(self) -> sqlite3.Connection:
         return self._connect(READER_SETTINGS)
 
     def _connect(self, settings: tuple[str, ...]) -> sqlite3.Connection:
+        if self._place.was_left():
+            raise log_removed(self._path)
         try:
             return connect(self._path, settings, patience=self._patience)
         except Exception as error:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from jobmaster.stores.sql.sqlite.place import Place
     from jobmaster.stores.sql.sqlite.transaction import Setting
 
 
@@ -28,8 +29,9 @@ class Reader(ConnectionThread):
         setting: Setting,
         path: str,
         patience: float,
+        place: Place,
     ) -> None:
-        super().__init__(connect, loop=loop, name="jobmaster-sqlite-reader")
+        super().__init__(connect, loop=loop, name="jobmaster-sqlite-reader", place=place)
         self._setting = setting
         self._path = path
         self._patience = patience

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from jobmaster.ports.direct import Handed
+    from jobmaster.stores.sql.sqlite.place import Place
     from jobmaster.stores.sql.sqlite.transaction import Transaction
 
 LARGEST_GROUP = 500
@@ -43,14 +44,21 @@ class ConnectionThread:
         connect: makes the connection, in the thread.
         loop: the loop whose futures are answered, with one wake-up per group.
         name: the thread's name, for people.
+        place: the files of the database.
     """
 
     def __init__(
-        self, connect: Callable[[], sqlite3.Connection], *, loop: asyncio.AbstractEventLoop, name: str
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        *,
+        loop: asyncio.AbstractEventLoop,
+        name: str,
+        place: Place,
     ) -> None:
         self.gate = threading.Lock()
         """Held while the thread is inside SQLite: a fork takes it first, so that no lock of SQLite is copied locked."""
         self._connect = connect
+        self._place = place
         self._loop = loop
         self._queue: deque[Request | Handed] = deque()
         self._bell = threading.Lock()
@@ -161,7 +169,7 @@ class ConnectionThread:
         finally:
             with self.gate:
                 self._connection = None
-                connection.close()
+                self._place.close(connection)
             self._refuse_the_rest()
             self._post([Answer(self._ended, None, None)])
 

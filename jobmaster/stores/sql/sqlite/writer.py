@@ -7,7 +7,6 @@ sync of the disk.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from jobmaster.ports.direct import Handed
+    from jobmaster.stores.sql.sqlite.place import Place
     from jobmaster.stores.sql.sqlite.transaction import Setting
 
 
@@ -34,6 +34,7 @@ class Writer(ConnectionThread):
         setting: rules, clock and role of the store.
         path: the database, for the texts of errors.
         patience: seconds to wait for the write lock of another process.
+        place: its files.
         published: told the signals' topics after each durable group, in the thread.
         watch: called between groups with the connection; returns the seconds to sleep at most.
     """
@@ -46,17 +47,17 @@ class Writer(ConnectionThread):
         setting: Setting,
         path: str,
         patience: float,
+        place: Place,
         published: Callable[[Collection[str]], None],
         watch: Callable[[sqlite3.Connection], float | None],
     ) -> None:
-        super().__init__(connect, loop=loop, name="jobmaster-sqlite-writer")
+        super().__init__(connect, loop=loop, name="jobmaster-sqlite-writer", place=place)
         self._setting = setting
         self._path = path
         self._patience = patience
         self._published = published
         self._watch = watch
         self._unfinished: Group | None = None
-        self._file: tuple[int, int] | None = None
 
     def _idle(self, connection: sqlite3.Connection) -> float | None:
         return self._watch(connection)
@@ -73,7 +74,7 @@ class Writer(ConnectionThread):
         self._unfinished = None
 
     def _run_and_commit(self, connection: sqlite3.Connection, group: Group) -> None:
-        if not self._is_in_place():
+        if not self._place.is_kept():
             return self._fail(*self._take_into(group), lambda: moved_away(self._path), group)
         try:
             self._begin(connection)
@@ -118,14 +119,6 @@ class Writer(ConnectionThread):
     def _begin(self, connection: sqlite3.Connection) -> None:
         _roll_back(connection)  # what an interrupted thread has left
         with_patience(lambda: connection.execute("BEGIN IMMEDIATE"), self._patience)
-
-    def _is_in_place(self) -> bool:
-        """Whether the path still names the file that was opened: what is written to a removed one is lost."""
-        return self._file is not None and file_at(self._path) == self._file
-
-    def remember_file(self) -> None:
-        """From now on this is the file that is written to; called when it is open."""
-        self._file = file_at(self._path)
 
     def _run_verbs(self, connection: sqlite3.Connection, requests: list[Request], group: Group) -> None:
         for request in requests:
@@ -248,15 +241,6 @@ class Group:
         """Nothing of it is certain to be stored: whoever has no error of their own gets one of these."""
         self.answers = [each if each.error else each._replace(value=None, error=error()) for each in self.answers]
         self.pushes = [(handed, own or error()) for handed, own in self.pushes]
-
-
-def file_at(path: str) -> tuple[int, int] | None:
-    """Which file the path names now, or None."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _roll_back(connection: sqlite3.Connection) -> bool:
