@@ -193,12 +193,18 @@ def read_name(value: object) -> str:
     """A schedule's name.
 
     Raises:
-        ConfigurationError: it is no text, empty, too long, or holds control characters.
+        ConfigurationError: it is no text, empty, too long, or holds control characters or spaces around it.
     """
-    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_NAME or not value.isprintable():
+    if (
+        not isinstance(value, str)
+        or not value
+        or value != value.strip()
+        or not value.isprintable()
+        or len(value) > LONGEST_NAME
+    ):
         raise ConfigurationError(
-            f"A schedule's name is {value!r:.80}, but it is text of 1 to {LONGEST_NAME} printable characters, such as "
-            "'nightly-report'."
+            f"A schedule's name is {value!r:.80}, but it is text of 1 to {LONGEST_NAME} printable characters, without "
+            "spaces around it, such as 'nightly-report'."
         )
     return value
 

@@ -87,6 +87,7 @@ class TestWhen:
             ("every day", {"priority": 9}, "Priority.HIGH"),
             ("every day", {"max_retry": 9}, "Did you mean 'max_retries'?"),
             ("every day", {"name": " "}, "printable characters"),
+            ("every day", {"name": "nightly "}, "without spaces around it"),
             ("every day", {"lane": "a b"}, "lane 'a b'"),
             (timedelta(milliseconds=1), {}, "at least one second"),
         ],
