@@ -57,6 +57,8 @@ class Server:
 
     def __init__(self, *, settings: Mapping[str, str] | None = None, within: Path | None = None) -> None:
         self.settings = dict(settings or {})
+        self.environment: dict[str, str] = {}
+        """Variables of its process beside our own."""
         self._within = within
         self.port = free_port()
         self.folder = Path()
@@ -100,7 +102,11 @@ class Server:
         """Start the process on the folder as it is, as after a crash, and wait until it is ready."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [str(part) for part in self.command()], stdout=log, stderr=subprocess.STDOUT, **self.run_as()
+                [str(part) for part in self.command()],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self.environment},
+                **self.run_as(),
             )
         (self.folder / "server.pid").write_text(f"{self.process.pid}\n")
         self._await(self.is_ready, timeout)

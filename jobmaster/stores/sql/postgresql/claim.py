@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 WAITS = "status = 2 AND reason <> 'unroutable'"
 
 # One statement a request, a transaction by itself: rows that somebody else holds are skipped, so nobody waits here.
-# The bounds of the keys let the server leave out the partitions of other weeks. What is due next is read behind as
-# many rows as were taken, because this statement still sees them as held. A row that was inserted beside its cancel (in
-# a transaction that the cancel could not see) is made suspect: its start is guarded, and the guard sees the tombstone.
+# What is due next is read behind as many rows as were taken, because this statement still sees them as held. A row that
+# was inserted beside its cancel (in a transaction that the cancel could not see) is made suspect: its start is guarded,
+# and the guard sees the tombstone.
 CLAIM = f"""
 WITH own AS MATERIALIZED (
     SELECT id, owner, lane, priority, status FROM jm_bucket WHERE id = $1 AND owner = $2 AND epoch = $3 FOR SHARE
@@ -38,8 +38,6 @@ WITH own AS MATERIALIZED (
     UPDATE jm_job SET status = {QUEUED}, bucket = $1, worker = $2, gen = gen + 1, nonce = NULL,
         touched_us = (SELECT us FROM now), reason = ''
     WHERE id = ANY(ARRAY(SELECT id FROM picked))
-        AND id >= (SELECT id FROM picked ORDER BY id LIMIT 1)
-        AND id <= (SELECT id FROM picked ORDER BY id DESC LIMIT 1)
     RETURNING id, gen, payload, due_us, attempts, failures, recoveries,
         suspect + (SELECT count(*) FROM jm_tombstone t WHERE t.job_id = jm_job.id) AS suspect, checkpoint
 )
