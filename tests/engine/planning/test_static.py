@@ -35,7 +35,7 @@ async def test_one_that_left_the_code_becomes_inactive_and_comes_back_without_wh
         await until(lambda: runs.started)
     async with running_engine(store, runs.workload, name="new code", **life):
         gone = await until_stored(store, old, lambda stored: stored.status is ScheduleStatus.INACTIVE)
-        before = len(runs.started)
+    before = len(runs.started)  # what was planned is taken from its owner a moment later
     assert gone.ended_us is not None
     async with running_engine(store, runs.workload, name="old code", schedules=lambda: [old], **life):
         back = await until_stored(store, old, lambda stored: stored.status is ScheduleStatus.ACTIVE)
