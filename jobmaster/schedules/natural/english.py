@@ -17,6 +17,7 @@ from jobmaster.schedules.natural.vocabulary import MONTHS, WEEKDAYS
 
 _NTH = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth", LAST: "last"}
 _TEENS = (11, 12, 13)
+_SHORTEST_MONTH, _LONGEST_MONTH = 28, 31
 
 
 def ordinal(number: int) -> str:
@@ -61,17 +62,30 @@ def day(value: int | SpecialDay) -> str:
         case int():
             return f"the {ordinal(value)}"
         case MonthEdge(last=last, shift=shift):
-            return _shifted("the last day" if last else "the first day", shift)
-        case WeekdayEdge(last=last, shift=shift):
-            return _shifted("the last weekday" if last else "the first weekday", shift)
+            if abs(shift) >= _LONGEST_MONTH - 1 or (shift > 0) == last:  # cut to the month
+                return "the last day" if shift > 0 or (last and shift == 0) else "the first day"
+            first, words = (_LONGEST_MONTH, "the last day") if last else (1, "the first day")
+            return _shifted(words, shift, min(first, _SHORTEST_MONTH), first)
+        case WeekdayEdge(last=True, shift=shift):
+            return _shifted("the last weekday", shift, _SHORTEST_MONTH - 2, _LONGEST_MONTH)
+        case WeekdayEdge(shift=shift):
+            return _shifted("the first weekday", shift, 1, 3)
         case NthWeekday(nth=nth, weekday=number, shift=shift):
-            return _shifted(f"the {_NTH[nth]} {weekday(number)}", shift)
+            lowest = 7 * nth - 6 if nth != LAST else _SHORTEST_MONTH - 6
+            return _shifted(
+                f"the {_NTH[nth]} {weekday(number)}", shift, lowest, lowest + 6 if nth > 0 else _LONGEST_MONTH
+            )
         case ClosestWeekday(day=number):
             return f"the weekday closest to the {ordinal(number)}"
 
 
-def _shifted(words: str, shift: int) -> str:
+def _shifted(words: str, shift: int, lowest: int, highest: int) -> str:
+    """`2 days before words`, a day of the month from `lowest` to `highest`; and that it never leaves the month."""
     if shift == 0:
         return words
     distance = "the day" if abs(shift) == 1 else f"{abs(shift)} days"
-    return f"{distance} {'after' if shift > 0 else 'before'} {words}"
+    if lowest + shift < 1:
+        limit = " (at least the 1st)"
+    else:
+        limit = " (at most the last day)" if highest + shift > _SHORTEST_MONTH and shift > 0 else ""
+    return f"{distance} {'after' if shift > 0 else 'before'} {words}{limit}"
