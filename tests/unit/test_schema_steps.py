@@ -303,7 +303,7 @@ def upgrade_until(statement: int, dsn: str) -> None:
 
 
 @pytest.mark.fault("H13")
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_a_kill_before_any_statement_leaves_what_the_next_migrator_completes(place: Place, released: None) -> None:
     other = place.another()
     provision.upgrade(other.dsn)
