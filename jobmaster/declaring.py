@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
+from jobmaster.enqueuing import task_behind
 from jobmaster.errors import ConfigurationError
 from jobmaster.task import Task
 
@@ -47,11 +48,12 @@ class SchedulesInCode:
         file, line = caller.f_code.co_filename, caller.f_lineno
 
         def declare(target: Any) -> Any:
-            what = target
-            if not isinstance(target, (Task, type)):
-                what = self._static.task_of(target)
+            what = task_behind(target)
+            returned = target
+            if not isinstance(what, (Task, type)):
+                what = returned = self._static.task_of(target)
             self._static.declare(what, when, data, dict(options), file=file, line=line)
-            return what
+            return returned
 
         return declare
 

@@ -25,6 +25,22 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
+def task_behind(what: object) -> object:
+    """`what`, or the task that it carries as its attribute `jobmaster_task`, as the tasks of `jobmaster.compat` do."""
+    return what if isinstance(what, (Task, str, type)) else getattr(what, "jobmaster_task", what)
+
+
+def arguments_of(data: Data) -> dict[str, Any]:
+    """Arguments by name, or the entries of message data, as a dict.
+
+    Raises:
+        TypeError: they have no names.
+    """
+    if data is not None and not hasattr(data, "keys"):
+        raise TypeError(f"arguments are given by name, as in {{'name': 'John'}}, and this is a {type(data).__name__}")
+    return dict(data or {})
+
+
 class Enqueuer:
     """Prepares calls and hands them to the client. Methods with the prefix `a` are for a running event loop."""
 
@@ -86,17 +102,17 @@ class Enqueuer:
         """Enqueue a task, a handler or a name with data by name; see `Scheduler`."""
         definition = self.definition_of(what)
         if definition is not None and definition.handler is None:
-            return self.call(definition, (), dict(data or {}), plan)
+            return self.call(definition, (), arguments_of(data), plan)
         target = definition.target if definition is not None else self._target(str(what))
-        return self._one(target, self.encode(target, (), dict(data or {})), plan, definition)
+        return self._one(target, self.encode(target, (), arguments_of(data)), plan, definition)
 
     async def anamed(self, what: What, data: Data, plan: CallPlan) -> Result[Any]:
         """`named` on the running loop."""
         definition = self.definition_of(what)
         if definition is not None and definition.handler is None:
-            return await self.acall(definition, (), dict(data or {}), plan)
+            return await self.acall(definition, (), arguments_of(data), plan)
         target = definition.target if definition is not None else await self._atarget(str(what))
-        return await self._aone(target, self.encode(target, (), dict(data or {})), plan, definition)
+        return await self._aone(target, self.encode(target, (), arguments_of(data)), plan, definition)
 
     def _one(self, target: Target, call: bytes, plan: CallPlan, definition: TaskDefinition | None) -> Result[Any]:
         client = self._client(plan)
@@ -155,8 +171,9 @@ class Enqueuer:
         Raises:
             NotRegistered: it is a class that is no handler.
         """
-        if isinstance(what, Task):
-            return what.definition
+        behind = task_behind(what)
+        if isinstance(behind, Task):
+            return behind.definition
         if isinstance(what, str):
             return self._app.registry.find(what)
         for definition in self._app.registry:

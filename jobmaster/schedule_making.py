@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from jobmaster.enqueuing import arguments_of
 from jobmaster.model.job import Envelope, decode_envelope, encode_envelope
 from jobmaster.model.schedule import Rule, Schedule, ScheduleKey, ScheduleKind
 from jobmaster.options import CallPlan
@@ -61,7 +62,7 @@ class ScheduleMaker:
         if not may_have_ended:
             check_fires(rule, expression, datetime.now(UTC))
         definition = self._app.enqueuer.definition_of(what)
-        arguments = dict(data or {})
+        arguments = arguments_of(data)
         if definition is not None and definition.handler is None:
             definition.check_call((), arguments)
         task = definition.name if definition is not None else str(what)
@@ -120,7 +121,7 @@ class ScheduleMaker:
             target = await self.target(gate, stored.task)
             definition = self._app.registry.find(stored.task)
             if data is not None and definition is not None and definition.handler is None:
-                definition.check_call((), dict(data))
+                definition.check_call((), arguments_of(data))
             envelope = self._changed(envelope, target, data, terms)
         name = terms.name if "name" in terms.given else stored.name
         return msgspec.structs.replace(
@@ -134,7 +135,7 @@ class ScheduleMaker:
 
     def _changed(self, envelope: Envelope, target: Target, data: Data, terms: Terms) -> Envelope:
         plan, given = terms.plan, terms.given
-        fresh = self._mould(target, dict(data) if data is not None else {}, plan)
+        fresh = self._mould(target, arguments_of(data), plan)
         names = given & {"lane", "priority", "max_retries", "timeout", "metadata"}
         if data is not None:
             names |= {"call"}

@@ -23,6 +23,7 @@ from jobmaster.errors import Retry as NativeRetry
 if TYPE_CHECKING:
     from jobmaster.compat.app import Celery
     from jobmaster.compat.task_options import TaskOptions
+    from jobmaster.task import Task as NativeTask
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -73,6 +74,11 @@ class Task(Generic[P, R_co]):
         """The run of this task that goes on here; an empty one with `called_directly` outside of a run."""
         current = running.get()
         return current[1] if current is not None and current[0] == self.name else Context()
+
+    @property
+    def jobmaster_task(self) -> NativeTask[..., Any]:
+        """The JobMaster task behind it: with it this task can be put into schedules and `jm.scheduler`."""
+        return self.app.native_task(self)
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R_co]:
         """Send the task with these arguments.

@@ -273,6 +273,28 @@ def test_two_apps_have_their_own_tasks(app, tmp_path):
     other.close()
 
 
+def test_a_task_is_put_into_schedules_as_it_is(app):
+    ran = []
+
+    @app.jobmaster.every("every 1 second", {"step": 7}, name="ticks")
+    @app.task(bind=True, max_retries=1, queue="mail")
+    def tick(self, step):
+        ran.append((self.request.retries, step))
+        if not self.request.retries:
+            raise self.retry(countdown=0.01)
+
+    with app.jobmaster:
+        info = app.jobmaster.scheduler.recurring(tick, "every day at 9:00", {"step": 8}, name="daily")
+        assert app.jobmaster.scheduler.once_now(tick, {"step": 9}).get(timeout=WAIT) is None
+        app.jobmaster.scheduler.run_now("daily").get(timeout=WAIT)
+        stop_by = time.monotonic() + WAIT
+        while (1, 7) not in ran and time.monotonic() < stop_by:
+            time.sleep(0.01)
+
+    assert {(0, 7), (1, 7), (1, 8), (1, 9)} <= set(ran)
+    assert (tick.name, info.task, info.lane) == (info.task, tick.name, "mail")
+
+
 def test_every_state_is_either_ready_or_not():
     assert states.ALL_STATES | {states.REJECTED} == states.READY_STATES | states.UNREADY_STATES
     assert not states.READY_STATES & states.UNREADY_STATES

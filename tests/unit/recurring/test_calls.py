@@ -107,6 +107,17 @@ class TestWhen:
         with pytest.raises(TypeError, match="nam"):
             app.scheduler.recurring(hello, MINUTE, {"nam": "x"})
 
+    def test_arguments_without_names_are_refused_in_words(self, shop) -> None:
+        app, hello = shop
+        for call in (app.scheduler.recurring, app.schedules.add):
+            with pytest.raises(TypeError, match=r"given by name, as in \{'name': 'John'\}, and this is a tuple"):
+                call(hello, "every day at 9:00", ("John",))
+        with pytest.raises(TypeError, match="given by name"):
+            app.scheduler.once_now(hello, ["John"])
+        app.scheduler.recurring(hello, "every day at 9:00", name="n")
+        with pytest.raises(TypeError, match="given by name"):
+            app.schedules.edit("n", data=["John"])
+
     def test_a_name_that_nobody_registered_is_refused_with_the_nearest(self, shop) -> None:
         app, _ = shop
 
