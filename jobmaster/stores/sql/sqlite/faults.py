@@ -90,8 +90,8 @@ def moved_away(path: str) -> JobMasterError:
 def log_removed(path: str) -> JobMasterError:
     """The error where this process cannot open the database again."""
     return StoreUnavailable(
-        f"The write-ahead log of the database {path} was removed while this process used it, and it cannot use the "
-        "database any more. Nothing was stored. Restart this program."
+        f"The write-ahead log of the database {path} was removed while this process used it, and a part of it still "
+        "has the old one open. Nothing was stored. Restart this program."
     )
 
 

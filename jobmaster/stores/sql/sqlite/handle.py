@@ -96,7 +96,7 @@ class Handle:
         try:
             provide(connection, self._path, allowed=self._auto_provision, patience=self._patience)
         except BaseException as error:
-            connection.close()
+            self._place.close(connection)
             raise translated(error, self._path, opening=True) from error
         self._place.remember()
         return connection
@@ -105,12 +105,14 @@ class Handle:
         return self._connect(READER_SETTINGS)
 
     def _connect(self, settings: tuple[str, ...]) -> sqlite3.Connection:
-        if self._place.was_left():
+        if not self._place.may_open():
             raise log_removed(self._path)
         try:
-            return connect(self._path, settings, patience=self._patience)
+            connection = connect(self._path, settings, patience=self._patience)
         except Exception as error:
             raise translated(error, self._path, opening=True) from error
+        self._place.opened()
+        return connection
 
     # -- verbs
 
