@@ -287,3 +287,11 @@ def test_ages_look_back_and_ahead() -> None:
     assert age(now - timedelta(minutes=5, seconds=1)) == "5 min ago"
     assert age(now + timedelta(minutes=5, seconds=1)) == "in 5 min"
     assert age(None) == ""
+
+
+def test_python_m_jobmaster_is_the_same_command(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "jobmaster", "--version"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.startswith("jobmaster, version ")
