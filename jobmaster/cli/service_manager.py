@@ -18,6 +18,8 @@ logger = logging.getLogger("jobmaster.supervisor")
 
 LOOK_EVERY: Final = 5.0
 """Seconds between two looks at what there is to tell; more often where the watchdog wants it."""
+OWED_EVERY: Final = 0.5
+"""Seconds between two tries to say that the worker is ready."""
 VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 EXTENSION: Final = 3 * LOOK_EVERY
 """While the worker stops, it asks again and again for so many seconds more."""
@@ -37,6 +39,8 @@ class ServiceManager:
         self._status = ""
         self._stopping = False
         self._silent = False
+        self._owed = False
+        """It has not taken the word that the worker is ready, and would end it for that."""
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> ServiceManager:
@@ -48,7 +52,7 @@ class ServiceManager:
 
     def ready(self) -> None:
         """Jobs run."""
-        self._tell("READY=1")
+        self._owed = not self._tell("READY=1")
 
     def reloading(self) -> None:
         """The worker begins anew with changed files; `ready` follows."""
@@ -61,9 +65,8 @@ class ServiceManager:
 
     def status(self, text: str) -> None:
         """A line for people, where it is a new one."""
-        if text != self._status:
+        if text != self._status and self._tell(f"STATUS={text}"):
             self._status = text
-            self._tell(f"STATUS={text}")
 
     async def attend(self, *, alive: Callable[[], bool], status: Callable[[], str]) -> None:
         """Tell again and again, until cancelled.
@@ -75,12 +78,19 @@ class ServiceManager:
         if not self._address:
             return
         while True:
+            if self._owed and not self._stopping:
+                self.ready()
             self.status(status())
             if self._stopping:
                 self._tell(*self._more_time())
             if self._watchdog is not None:
                 self._feed_watchdog(alive=alive())
-            await asyncio.sleep(LOOK_EVERY if self._watchdog is None else min(self._watchdog / 2, LOOK_EVERY))
+            await asyncio.sleep(self._until_next())
+
+    def _until_next(self) -> float:
+        if self._owed:
+            return OWED_EVERY
+        return LOOK_EVERY if self._watchdog is None else min(self._watchdog / 2, LOOK_EVERY)
 
     def _feed_watchdog(self, *, alive: bool) -> None:
         if alive:
@@ -92,9 +102,12 @@ class ServiceManager:
     def _more_time(self) -> tuple[str, ...]:
         return (f"EXTEND_TIMEOUT_USEC={EXTENSION * 1e6:.0f}",)
 
-    def _tell(self, *lines: str) -> None:
+    def _tell(self, *lines: str) -> bool:
+        """False: it does not take anything now, because it has much to read."""
         if not self._address:
-            return
+            return True
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
             line.setblocking(False)
             line.sendto("\n".join(lines).encode(), self._address)
+            return True
+        return False
