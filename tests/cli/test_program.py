@@ -68,6 +68,9 @@ def test_the_list_of_commands_says_what_each_command_says_of_itself(name: str) -
     assert command.help
 
 
+NEEDED = ("program", "failures", "output", "invocation", "standard_streams")
+
+
 def test_no_command_is_imported_to_list_them() -> None:
     code = """
 import sys
@@ -80,7 +83,7 @@ finally:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
 
     loaded = set(done.stdout.rpartition("[")[2].strip("]\n").replace("'", "").split(", "))
-    assert loaded == {f"jobmaster.cli.{name}" for name in ("program", "failures", "output", "invocation")}
+    assert loaded == {f"jobmaster.cli.{name}" for name in NEEDED}
 
 
 @pytest.mark.parametrize(
