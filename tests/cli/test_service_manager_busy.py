@@ -31,8 +31,4 @@ async def _hears(address: str) -> None:
                 with contextlib.suppress(BlockingIOError):
                     heard.add(manager.recv(1000))
                 await asyncio.sleep(0.001)
-            while b"STATUS=Running" not in heard:
-                with contextlib.suppress(BlockingIOError):
-                    heard.add(manager.recv(1000))
-                await asyncio.sleep(0.001)
         attending.cancel()
