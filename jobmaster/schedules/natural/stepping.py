@@ -76,7 +76,7 @@ class Stepping:
         self.has_free_clock = any(level < Unit.DAY for level in self._phase)
         self._reset = tuple(level for level in finer if level in is_set)
         # Points within a day or coarser: a match that is not in the next period keeps the phase where it can.
-        self._keeps = bool(named) and self._unit is not None and min(named) <= self._unit >= Unit.DAY
+        self._keeps = bool(named and self._phase) and self._unit is not None and min(named) <= self._unit >= Unit.DAY
         self._has_items = any(level < (self._unit or 0) for level in named) and (
             any(len(point.items) > 1 for point in points)
             or (self._unit in {Unit.MONTH, Unit.YEAR} and any(Unit.WEEK in point.units for point in points))
