@@ -154,6 +154,6 @@ async def flags_up(connection: asyncpg.Connection[Any]) -> int:
 
 async def asleep(connection: asyncpg.Connection[Any], owner: Owner, *, number: int = 1) -> None:
     """Until so many flags are up, and the read after that is done."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while await flags_up(connection) != number or not owner.asleep:
             await asyncio.sleep(0.005)

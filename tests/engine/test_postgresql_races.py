@@ -179,6 +179,6 @@ async def test_pushes_beside_closes_and_fences_are_stored_or_refused(postgres_da
 async def blocked(connection: asyncpg.Connection[Any]) -> None:
     """Until somebody waits for a lock of this connection's transaction."""
     waiting = f"SELECT count(*) FROM pg_stat_activity WHERE {await connection.fetchval('SELECT pg_backend_pid()')}"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not await connection.fetchval(waiting + " = ANY(pg_blocking_pids(pid))"):
             await asyncio.sleep(0.005)
