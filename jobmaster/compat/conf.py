@@ -47,6 +47,10 @@ ALWAYS_SO: Final[dict[str, tuple[Any, ...]]] = {
     "worker_prefetch_multiplier": (1,),
 }
 
+_EVERY: Final = "Put @app.jobmaster.every(...) on the task instead: docs/migration.md, step 5."
+INSTEAD: Final = {"beat_schedule": _EVERY, "CELERYBEAT_SCHEDULE": _EVERY}
+"""What is written in another way: the settings, and what takes their place."""
+
 _NEW_NAME: Final = {old: new for new, (_, old) in SUPPORTED.items()}
 
 
@@ -186,6 +190,8 @@ def _loaded(source: object) -> object:
 def _no_effect(name: str, value: Any) -> str:
     if name in ALWAYS_SO:
         return f"{name} = {value!r} has no effect: JobMaster always works as with {ALWAYS_SO[name][0]!r}."
+    if name in INSTEAD:
+        return f"The setting {name} has no effect in JobMaster. {INSTEAD[name]}"
     close = difflib.get_close_matches(name, SUPPORTED, n=1, cutoff=0.8)
     hint = f" Did you mean {close[0]!r}?" if close else " See docs/migration.md for those that have one."
     return f"The setting {name} has no effect in JobMaster.{hint}"

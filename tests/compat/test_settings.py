@@ -104,6 +104,12 @@ def test_a_setting_without_effect_is_named_and_kept(app, name):
     assert app.conf[name] == {"a": 1}
 
 
+@pytest.mark.parametrize("name", ["beat_schedule", "CELERYBEAT_SCHEDULE"])
+def test_what_is_written_in_another_way_says_how(app, name):
+    with pytest.warns(NoEffectWarning, match=rf"{name} has no effect .*@app\.jobmaster\.every"):
+        app.conf[name] = {}
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("task_serializer", "pickle"), ("enable_utc", False), ("task_protocol", 1)]
 )
