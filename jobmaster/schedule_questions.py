@@ -159,7 +159,9 @@ class Schedules:
         return await self._client.aask(self._edit(schedule, version, when, data, options))
 
     def pause(self, schedule: str, *, version: int | None = None) -> ScheduleInfo:
-        """Let it make no more runs until `resume`; what runs goes on, what is planned ahead goes.
+        """Let it make no more runs until `resume`; what is planned ahead goes.
+
+        What runs goes on, and what is late, or waits for its turn, still runs: its moment had come.
 
         Raises:
             ScheduleConflict: `version` is given, and it has another one.
@@ -188,7 +190,9 @@ class Schedules:
         return await self._client.aask(lambda gate: self._change(gate, schedule, _RESUME, version))
 
     def cancel(self, schedule: str) -> bool:
-        """End it for good: no run comes any more. False: it was cancelled before.
+        """End it for good: no further moment becomes a run. False: it was cancelled before.
+
+        What runs, is late or waits for its turn is left as by `pause`; `jm.jobs.cancel` ends it.
 
         Raises:
             ConfigurationError: it is defined in code; remove it there, or pause it.
