@@ -166,8 +166,9 @@ class Result(Generic[R_co]):
     def _value(self, timeout: float | timedelta | None) -> R_co:
         state = self._final
         if state is None:
+            goes_on = "It goes on" if self._accepted else "It goes on, unless nobody knows it: then its status is None"
             raise ResultTimeout(
-                f"Job {self.id} has not ended within {_seconds(timeout):g} s. It goes on; ask again, or cancel() it."
+                f"Job {self.id} has not ended within {_seconds(timeout):g} s. {goes_on}; ask again, or cancel() it."
             )
         error = error_of(state, self.id)
         if error is not None:

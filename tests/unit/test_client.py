@@ -19,6 +19,7 @@ from jobmaster import (
     MessageTooLarge,
     OutcomeUnknown,
     Priority,
+    ResultTimeout,
     SchemaError,
     StoreUnavailable,
 )
@@ -320,6 +321,14 @@ def test_waiters_share_one_question_and_a_timeout_leaves_the_job_alone(shop) -> 
 
     assert outcomes == ["ResultTimeout"] * 40
     assert len(app.store.calls_of("look_up")) < 120, "one shared poll, not one per waiter, which would be 300"
+
+
+def test_a_wait_for_an_id_that_may_be_nobodys_says_so(shop) -> None:
+    app, hello = shop
+    with pytest.raises(ResultTimeout, match="It goes on; ask again"):
+        hello.delay().get(timeout=0.01)
+    with pytest.raises(ResultTimeout, match="unless nobody knows it: then its status is None; ask again"):
+        app.result("nobodys").get(timeout=0.01)
 
 
 def test_a_wait_without_time_finds_a_job_that_has_ended(shop) -> None:
