@@ -32,6 +32,8 @@ Item = tuple["Entry", "Outcome"]
 
 logger = logging.getLogger("jobmaster.engine")
 
+MOST_BYTES = 4 << 20
+"""Of results in one batch, where it has more than one outcome: a renewal of the lease must not wait long for it."""
 _TRIES = 3
 """A batch that failed so often for an unexpected reason is divided, until the outcome is alone that is at fault."""
 
@@ -49,6 +51,8 @@ class Finisher:
         self._wake = asyncio.Event()
         self._in_flight = 0
         self._waiting = 0
+        self._waiting_bytes = 0
+        """Of the results that wait."""
         self.settled: Callable[[Life, list[Message]], None] = lambda _life, _twins: None
         """Told of each batch that was answered, with second copies of its jobs."""
 
@@ -59,6 +63,8 @@ class Finisher:
             items = self._outcomes[entry.life] = []
         items.append((entry, outcome))
         self._waiting += 1
+        if outcome.result is not None:
+            self._waiting_bytes += len(outcome.result)
 
     def flush(self) -> None:
         """Outcomes were added: write them when a flusher is free."""
@@ -73,6 +79,10 @@ class Finisher:
     def pending(self) -> int:
         """Outcomes that are not settled yet."""
         return self._waiting + self._in_flight
+
+    def is_behind(self, *, most: int, most_bytes: int) -> bool:
+        """Whether so many outcomes, or so many bytes of results, wait that nothing more should start."""
+        return self._waiting + self._in_flight >= most or self._waiting_bytes >= most_bytes
 
     def idle(self) -> bool:
         """True when every outcome is settled."""
@@ -96,18 +106,23 @@ class Finisher:
         """One life's batch; a job comes only once in it."""
         for life in list(queues):
             if life.dropped:
-                late = len(queues.pop(life))
+                items = queues.pop(life)
+                late = len(items)
                 self._waiting -= late
+                self._waiting_bytes -= _size(items)
                 logger.warning("outcomes_dropped bucket=%d epoch=%d count=%d", life.bucket.id, life.bucket.epoch, late)
                 continue
             items = queues.pop(life)
-            batch, rest = items[: self._batch], items[self._batch :]
+            most = self._batch if self._waiting_bytes <= MOST_BYTES else min(self._batch, _light(items))
+            batch, rest = items[:most], items[most:]
             if len({entry.key for entry, _ in batch}) < len(batch):
                 batch, again = _each_once(batch)
                 rest = again + rest
             if rest:
                 queues[life] = rest
             self._waiting -= len(batch)
+            if self._waiting_bytes:
+                self._waiting_bytes -= _size(batch)
             return life, batch
         return None
 
@@ -171,6 +186,21 @@ class Finisher:
                 self._pause.succeeded()
                 return True
         return False
+
+
+def _size(items: Sequence[Item]) -> int:
+    """Bytes of results."""
+    return sum(len(outcome.result) for _, outcome in items if outcome.result is not None)
+
+
+def _light(items: Sequence[Item]) -> int:
+    """How many of the first are one batch by their results' size; one at the least."""
+    size = 0
+    for count, (_, outcome) in enumerate(items):
+        size += len(outcome.result or b"")
+        if size > MOST_BYTES:
+            return max(count, 1)
+    return len(items)
 
 
 def _each_once(items: list[Item]) -> tuple[list[Item], list[Item]]:

@@ -253,7 +253,12 @@ class Runner:
 
     def _start_waiting(self, batch: _Batch) -> int:
         """Begin entries in the order of their turns; how many were begun."""
-        if self.closed or self.paused or self._finisher.pending() >= self._tuning.backlog_of_outcomes:
+        tuning = self._tuning
+        if (
+            self.closed
+            or self.paused
+            or self._finisher.is_behind(most=tuning.backlog_of_outcomes, most_bytes=tuning.backlog_of_results)
+        ):
             return 0
         running, cancelled, slots, policy_of = self.running, self.cancelled, self.slots, self._workload.policy
         take, fits = self._waiting.take, self._fits
