@@ -159,6 +159,7 @@ class InProcessWorkers:
                 if reason is not None and not self._stopping:
                     logger.error("engine_replaced name=%s reason=%s", plan.name, reason)
             if reason is None or self._stopping:
+                ready.set()  # stopped before it was: nobody is to wait for that any longer
                 return
 
     async def _run_next(self, plan: WorkerPlan, ready: asyncio.Event, *, is_first: bool) -> str | None:

@@ -56,6 +56,20 @@ async def test_a_store_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatc
     assert await replaced_once(monkeypatch, Away(2, 3), is_ready=True) == [1, 4]
 
 
+async def test_one_that_is_stopped_before_it_is_ready_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stop of a program may come just after its workers had to begin again."""
+
+    async def run_one(*_: object) -> None: ...
+
+    workers = in_process.InProcessWorkers(JobMaster("shop", folder="/"))
+    monkeypatch.setattr(in_process, "open_for_worker", Away())
+    monkeypatch.setattr(workers, "_run_one", run_one)
+    ready = asyncio.Event()
+    plan: Any = SimpleNamespace(agent="", name="w")
+    await workers._keep_running(plan, ready)
+    assert ready.is_set()
+
+
 async def test_at_the_first_start_the_caller_hears_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StoreUnavailable):
         await replaced_once(monkeypatch, Away(1), is_ready=False)

@@ -101,7 +101,7 @@ async def test_one_whose_name_is_taken_is_told(store: Any, caplog: pytest.LogCap
 
 async def test_the_last_release_alive_has_its_own_definition_though_another_started_later(store: Store) -> None:
     old, new = static(), replace(static(), priority=5)
-    life = {"static_kept_every": 0.5}  # one that is held up for 1.25 s has lost it to the other
+    life = {"static_kept_every": 1.0}  # one that is held up for 2.5 s has lost it to the other
     async with running_engine(store, Runs().workload, name="new", schedules=lambda: [new], **life):
         await until_stored(store, new, lambda stored: stored.priority == new.priority)
         async with running_engine(store, Runs().workload, name="old", schedules=lambda: [old], **life):
