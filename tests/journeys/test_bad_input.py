@@ -27,7 +27,7 @@ from jobmaster import JobMaster
 
 jm = JobMaster("shop")
 if "HIDE_DRIVER" in os.environ:
-    sys.modules["aioodbc"] = None
+    sys.modules["asyncpg"] = None
 
 @jm.task
 def hello(name: object) -> str:
@@ -149,8 +149,8 @@ TABLE = {
     ),
     "missing driver extra": Bad(
         "hello.delay(name='J')", HELLO,
-        "ConfigurationError", ("jobmaster[sqlserver]", "pip install"), 2,
-        {"JOBMASTER_MASTER": "mssql://user@127.0.0.1/shop", "HIDE_DRIVER": "1"},
+        "ConfigurationError", ("jobmaster[postgres]", "pip install"), 2,
+        {"JOBMASTER_MASTER": "postgresql://user@127.0.0.1/shop", "HIDE_DRIVER": "1"},
     ),
     "database without rights": Bad(
         "hello.delay(name='J')", HELLO,
