@@ -109,8 +109,9 @@ class ScheduleSyntaxError(JobMasterError, ValueError):
         return "\n".join([*lines, *(f"also: {other}" for other in others)])
 
     def sentence(self) -> str:
-        """What is wrong and what was meant, in one line."""
-        return f"{self.message}; did you mean `{self.suggestion}`?" if self.suggestion else self.message
+        """What is wrong and what was meant, in one line; control characters of the expression are told by number."""
+        said = f"{self.message}; did you mean `{self.suggestion}`?" if self.suggestion else self.message
+        return "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in said)
 
 
 _SHOWN = 100

@@ -219,3 +219,13 @@ def read_or_refuse(text: str) -> None:
         assert error.kind in set(Kind)
         assert "\n" not in error.message
         assert str(error)
+
+
+@pytest.mark.parametrize(
+    "text", ["every day tz Berlin\x1b[31m", "every day\x1b[2J", "every day at 9:00\x00", "every \u202eday"]
+)
+def test_control_characters_of_a_text_do_not_reach_the_terminal(text):
+    with pytest.raises(ScheduleSyntaxError) as caught:
+        parse_rules(text)
+
+    assert str(caught.value).replace("\n", "").isprintable()
