@@ -194,7 +194,7 @@ def test_no_search_takes_long(text, days):
     rule.next_after(moment_of(SINCE))
     begun = time.thread_time()
     rule.latest(moment_of(SINCE), moment_of(SINCE + days * DAY), 100)
-    assert time.thread_time() - begun < 0.5
+    assert time.thread_time() - begun < 2.0
 
 
 def test_what_cannot_be_leapt_is_followed_to_the_end_in_pieces():
