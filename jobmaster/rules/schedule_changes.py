@@ -19,12 +19,14 @@ from jobmaster.model.schedule import (
     ScheduleKind,
     ScheduleStatus,
     Trigger,
+    occurrence_key,
 )
 from jobmaster.rules.storable import LATEST_US, cleaned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from jobmaster.model.ids import JobKey
     from jobmaster.model.schedule import Occurrence, Plan, ScheduleChange, ScheduleKey
 
 ASLEEP_US: Final = LATEST_US
@@ -215,6 +217,14 @@ def begins_anew(plan: Plan, now_us: int) -> bool:
     """
     is_set_back = plan.cursor_us is None or plan.cursor_us <= now_us
     return is_set_back and plan.version > 1 and not plan.error and len(plan.occurrences) < MOST_OCCURRENCES
+
+
+def is_forgotten(schedule: ScheduleKey, at_us: int, job: JobKey) -> bool:
+    """Whether a held job that is dropped is deleted with its occurrence, as if it had never been planned.
+
+    One that took the place of another is cancelled, and remembered: planned again it would have that one's key.
+    """
+    return job in (occurrence_key(schedule, at_us), occurrence_key(schedule, at_us, Trigger.RUN_NOW))
 
 
 def replaces(occurrence: Occurrence, now_us: int) -> str | None:

@@ -219,6 +219,7 @@ TWICE_CANCELLED = "test_changed_occurrences.test_what_a_person_cancelled_or_what
 OLDEST = "test_old_occurrences.test_the_latest_occurrence_that_has_come_stays_with_its_schedule"
 BY_HAND = "test_static_schedules.test_runs_by_hand_are_no_part_of_the_beat"
 OLDER = "test_schedule_leftovers.test_a_run_by_hand_does_not_take_the_place_that_a_series_goes_on_from"
+ANEW = "test_schedule_leftovers.test_what_was_dropped_is_no_moment_of_the_series_that_began_anew"
 BY_HAND_ONLY = "AND (l.trigger_kind <> 3 OR o.trigger_kind = 3)"
 
 REPLANNED = [
@@ -235,6 +236,14 @@ REPLANNED = [
     on_postgresql("runs by hand", BY_HAND, text(postgresql_schedules, "LATEST", "AND trigger_kind <> 3", "")),
     on_sqlite("a series is no run by hand", OLDER, text(sqlite_schedules, "OLD_OCCURRENCES", BY_HAND_ONLY, "")),
     on_postgresql("a series is no run by hand", OLDER, text(postgresql_schedules, "OLD_OCCURRENCES", BY_HAND_ONLY, "")),
+    rule(
+        "one that took another's place is remembered",
+        "test_schedule_leftovers.test_a_moment_that_came_back_and_is_planned_once_more_runs",
+        "is_forgotten",
+        always,
+    ),
+    on_sqlite("of this series", ANEW, text(sqlite_schedules, "LATEST", "j.status = 8", "FALSE")),
+    on_postgresql("of this series", ANEW, text(postgresql_schedules, "LATEST", "j.status = 8", "FALSE")),
     rule(
         "an end that is moved cancels",
         "test_schedule_leftovers.test_an_end_that_is_moved_takes_what_an_owner_has_beyond_it",

@@ -121,3 +121,32 @@ async def test_an_expiry_that_is_to_come_counts_when_a_person_repeats_a_job(clus
         await cluster.store.cancel(key)
         assert await cluster.store.requeue(key, due_us=due_us)
         assert (await cluster.row(key)).envelope.expires_us == expires_us
+
+
+async def test_a_moment_that_came_back_and_is_planned_once_more_runs(cluster: Cluster) -> None:
+    """A pause took it from its owner, a plan made another job for it, and an edit drops that one before it begins."""
+    at = NOON + 10 * SECOND
+    schedule = await planned(cluster, await added(cluster), at)
+    bucket = await cluster.bucket(await cluster.worker(lanes=("mail",)), lane="mail", priority=4)
+    assert len((await cluster.claim(bucket, window=15)).jobs) == 1
+    await changed(cluster, schedule, paused=True)
+    schedule = await planned(cluster, await changed(cluster, schedule, paused=False), at)
+    schedule = await changed(cluster, schedule, lane="mail", task="other")
+    assert await moments(cluster, schedule) == [at], "it is remembered"
+    schedule = await planned(cluster, schedule, at)
+    (record,) = await cluster.store.schedule_occurrences(schedule.key, limit=2, after_us=0)
+    assert record.key == replanned_key(replanned_key(occurrence_key(schedule.key, at)))
+    (again,) = (await cluster.claim(bucket, window=15)).jobs
+    assert (again.key, decode_envelope(again.payload).task) == (record.key, "other")
+
+
+async def test_what_was_dropped_is_no_moment_of_the_series_that_began_anew(cluster: Cluster) -> None:
+    old, new = NOON + 10 * SECOND, NOON + 5 * SECOND
+    schedule = await planned(cluster, await added(cluster), old)
+    bucket = await cluster.bucket(await cluster.worker(lanes=("mail",)), lane="mail", priority=4)
+    assert len((await cluster.claim(bucket, window=15)).jobs) == 1
+    await changed(cluster, schedule, paused=True)
+    schedule = await planned(cluster, await changed(cluster, schedule, paused=False), new, new + MINUTE)
+    cluster.later(20)
+    edited = await changed(cluster, schedule, priority=5)
+    assert edited.cursor_us == new

@@ -19,6 +19,7 @@ from jobmaster.stores.memory.cancels import Cancels
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from jobmaster.model.ids import JobKey
     from jobmaster.model.schedule import ScheduleKey
     from jobmaster.ports.schedules import ScheduleChange, ScheduleQuery
     from jobmaster.stores.memory.rows import JobRow
@@ -134,8 +135,15 @@ class Schedules(Cancels):
     def _latest(self, schedule: Schedule, now: int) -> int | None:
         """The latest occurrence of its series that has come."""
         there = self.schedules.occurrences.get(schedule.key, {}).values()
-        of_series = (one.at_us for one in there if one.trigger is not Trigger.RUN_NOW)
+        of_series = (
+            one.at_us for one in there if one.trigger is not Trigger.RUN_NOW and not self._was_dropped(one.key)
+        )
         return max((at for at in of_series if schedule.since_us < at <= now), default=None)
+
+    def _was_dropped(self, key: JobKey) -> bool:
+        """It may be of another series, before the schedule began anew."""
+        row = self.jobs.get(key)
+        return row is not None and row.status is JobStatus.CANCELLED and row.reason == SCHEDULE_CHANGED
 
     def _drop_planned(self, key: ScheduleKey, now: int, drops: Drop) -> None:
         """*drop*: what is planned for later and has not begun goes."""
@@ -145,8 +153,11 @@ class Schedules(Cancels):
             if row is None:
                 continue
             if row.status is JobStatus.HELD_ON_MASTER and not row.attempts:
-                self.jobs.delete([row.key])
-                del occurrences[at], self.schedules.recorded[key, at]
+                if changes.is_forgotten(key, at, row.key):
+                    self.jobs.delete([row.key])
+                    del occurrences[at], self.schedules.recorded[key, at]
+                else:
+                    self._take_back(row, now)
             elif drops is Drop.ALL and row.status in OWNED:
                 self._take_back(row, now)
         if drops is Drop.ALL:

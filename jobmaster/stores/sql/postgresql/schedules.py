@@ -56,8 +56,10 @@ PLANNED_AHEAD = """
 SELECT o.at_us, j.id, j.status, j.attempts FROM jm_occurrence o JOIN jm_job j ON j.id = o.job_id
 WHERE o.schedule = $1 AND o.at_us > $2 AND j.status IN (2, 3, 6) ORDER BY j.id FOR UPDATE OF j
 """
+# What was dropped may be of another series, before the schedule began anew.
 LATEST = """
-SELECT at_us FROM jm_occurrence WHERE schedule = $1 AND at_us > $2 AND at_us <= $3 AND trigger_kind <> 3
+SELECT at_us FROM jm_occurrence o WHERE schedule = $1 AND at_us > $2 AND at_us <= $3 AND trigger_kind <> 3
+    AND (SELECT j.status = 8 AND j.reason = 'schedule changed' FROM jm_job j WHERE j.id = o.job_id) IS NOT TRUE
 ORDER BY at_us DESC LIMIT 1
 """
 DROPPED = "UPDATE jm_job SET reason = 'schedule changed' WHERE id = ANY($1::uuid[]) AND status = 8"
@@ -254,14 +256,16 @@ async def drop(transaction: Transaction, schedule: Schedule, drops: Drop) -> Non
     key, jitter_us = schedule.key, schedule.rule.jitter_us
     ahead = await transaction.rows(PLANNED_AHEAD, key, transaction.now_us)
     held = [(at_us, job) for at_us, job, status, attempts in ahead if status == HELD and not attempts]
-    if held:
-        await delete_jobs(transaction, [job for _, job in held])
-        await transaction.changed(FORGET, key, [at_us for at_us, _ in held])
+    gone = [(at_us, job) for at_us, job in held if changes.is_forgotten(key, at_us, job)]
+    if gone:
+        await delete_jobs(transaction, [job for _, job in gone])
+        await transaction.changed(FORGET, key, [at_us for at_us, _ in gone])
+    taken = [job for at_us, job in held if not changes.is_forgotten(key, at_us, job)]
     if drops is Drop.ALL:
-        owned = [job for _, job, status, _ in ahead if status != HELD]
+        taken += [job for _, job, status, _ in ahead if status != HELD]
         if jitter_us:
-            owned += [row[0] for row in await transaction.rows(JITTERED, key, transaction.now_us, jitter_us)]
-        await _take_back(transaction, owned)
+            taken += [row[0] for row in await transaction.rows(JITTERED, key, transaction.now_us, jitter_us)]
+    await _take_back(transaction, taken)
 
 
 async def drop_unplanned(transaction: Transaction, plans: Sequence[Plan]) -> None:

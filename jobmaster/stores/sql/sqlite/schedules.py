@@ -40,8 +40,10 @@ PLANNED_AHEAD = """
 SELECT o.at_us, j.id, j.status, j.attempts FROM jm_occurrence o JOIN jm_job j ON j.id = o.job_id
 WHERE o.schedule = ? AND o.at_us > ? AND j.status IN (2, 3, 6)
 """
+# What was dropped may be of another series, before the schedule began anew.
 LATEST = """
-SELECT at_us FROM jm_occurrence WHERE schedule = ? AND at_us > ? AND at_us <= ? AND trigger_kind <> 3
+SELECT at_us FROM jm_occurrence o WHERE schedule = ? AND at_us > ? AND at_us <= ? AND trigger_kind <> 3
+    AND NOT EXISTS (SELECT 1 FROM jm_job j WHERE j.id = o.job_id AND j.status = 8 AND j.reason = 'schedule changed')
 ORDER BY at_us DESC LIMIT 1
 """
 DROPPED = "UPDATE jm_job SET reason = 'schedule changed' WHERE id = ? AND status = 8"
@@ -208,9 +210,13 @@ def drop(transaction: Transaction, schedule: Schedule, drops: Drop) -> None:
     key, jitter_us = schedule.key, schedule.rule.jitter_us
     ahead = transaction.rows(PLANNED_AHEAD, (key, transaction.now_us))
     held = [(at_us, job) for at_us, job, status, attempts in ahead if status == HELD and not attempts]
-    delete_jobs(transaction, [job for _, job in held])
-    for at_us, _ in held:
+    gone = [(at_us, job) for at_us, job in held if changes.is_forgotten(key, at_us, job)]
+    delete_jobs(transaction, [job for _, job in gone])
+    for at_us, _ in gone:
         transaction.execute(FORGET, (key, at_us))
+    for at_us, job in held:
+        if not changes.is_forgotten(key, at_us, job):
+            _take_back(transaction, job)
     for _, job, status, _ in ahead:
         if status != HELD and drops is Drop.ALL:
             _take_back(transaction, job)
