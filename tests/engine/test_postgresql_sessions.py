@@ -47,7 +47,7 @@ async def test_a_statement_that_waits_too_long_is_ended_by_the_server_and_certai
         began = time.monotonic()
         with pytest.raises(StoreUnavailable, match="took too long"):
             await store.push(bucket.id, [job()])
-        assert 0.8 < time.monotonic() - began < 5
+        assert 0.8 < time.monotonic() - began < 20
         await other.commit()
         await store.push(bucket.id, [job()])
         assert await store.depths([bucket.id]) == {bucket.id: 1}
