@@ -53,7 +53,7 @@ def test_a_task_whose_worker_is_killed(tmp_path: Path, task: str, told: str, run
     (tmp_path / "kills.py").write_text(APP, encoding="utf-8")
     (tmp_path / "client.py").write_text(CLIENT, encoding="utf-8")
     log = tmp_path / "worker.log"
-    lease = {"JOBMASTER_LEASE": "1", "JOBMASTER_RENEW_EVERY": "0.3"}
+    lease = {"JOBMASTER_LEASE": "3", "JOBMASTER_RENEW_EVERY": "0.5"}
 
     with program("jobmaster", "worker", "-A", "kills", folder=tmp_path, log=log, **lease):
         done = subprocess.run(

@@ -15,7 +15,7 @@ from pathlib import Path
 from jobmaster import JobMaster
 
 role, folder = sys.argv[1], Path(sys.argv[2])
-jm = JobMaster("shop", master=f"sqlite:///{folder}/shop.db", lease=1, renew_every=0.3, max_block=1)
+jm = JobMaster("shop", master=f"sqlite:///{folder}/shop.db", lease=2, renew_every=0.4, max_block=1)
 START = time.monotonic()
 
 def tell(text):
