@@ -327,8 +327,7 @@ class Runner:
                         key_text(entry.key), entry.attempts, entry.recoveries)  # fmt: skip
         if entry.recoveries and self._isolation.must(entry):
             starting = self._set_apart(entry, starting, batch)
-        else:
-            entry.place = self._link.running(entry.key)
+        entry.place = self._link.running(entry.key)
         self.running[entry.key] = entry
         envelope = entry.envelope
         timeout = policy.timeout if envelope.timeout is None else envelope.timeout or None
@@ -350,13 +349,10 @@ class Runner:
         starting.append(entry)
 
     def _set_apart(self, entry: Entry, starting: list[Entry], batch: _Batch) -> list[Entry]:
-        """Where it starts. A process of its own is no concern of this one's death, so that it is not noted."""
+        """Where it starts. It is noted like all others: this process may die of it, too (its parent, its machine)."""
         self._isolation.began(entry, batch.now)
         asyncio.get_running_loop().call_later(PAROLE_S, self.wake)
-        if self._isolation.pool is not None:
-            return batch.apart
-        entry.place = self._link.running(entry.key)
-        return starting
+        return starting if self._isolation.pool is None else batch.apart
 
     # ---------------------------------------------------------------- ending
 
