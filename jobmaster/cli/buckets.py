@@ -25,5 +25,6 @@ def buckets(invocation: Invocation, /, lane: str | None) -> None:
              bucket.owner or "-", bucket.depth)
             for bucket in found
         ],
-        empty="There are no buckets: no worker has run, and nothing was enqueued.",
+        empty="There are no buckets: no worker has run, and nothing was enqueued." if lane is None
+        else f"There are no buckets of the lane {lane!r}: no worker has served it, and nothing was enqueued there.",
     )  # fmt: skip

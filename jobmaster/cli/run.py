@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobmaster.cli.awaiting import value_of
 from jobmaster.cli.invocation import Invocation, common_options, pass_invocation
 from jobmaster.cli.output import compact_json, printable, show_json
 from jobmaster.model.states import Priority
@@ -57,7 +58,7 @@ def run(invocation: Invocation, /, task: str, arguments: str, wait: bool, timeou
         return
     if not invocation.as_json:
         click.echo(f"job {result.id}", err=True)
-    value = result.get(timeout=timeout)
+    value = value_of(app, result, timeout=timeout, as_json=invocation.as_json)
     if invocation.as_json:
         show_json({"id": result.id, "task": task, "status": str(result.status), "result": value})
     else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
+from jobmaster.cli.awaiting import value_of
 from jobmaster.cli.explaining import explain, show_runs
 from jobmaster.cli.failures import FAILED, Failure
 from jobmaster.cli.invocation import Invocation, common_options, pass_invocation
@@ -172,11 +173,12 @@ def run(invocation: Invocation, /, *, schedule: str, wait: bool, timeout: float 
     """Make one run more, due now, and print its job's id."""
     if timeout is not None and not wait:
         raise click.UsageError("--timeout says how long to --wait: give both, or neither.")
-    result = invocation.app().schedules.run_now(schedule)
+    app = invocation.app()
+    result = app.schedules.run_now(schedule)
     if not wait:
         show_json({"id": result.id, "schedule": schedule}) if invocation.as_json else click.echo(result.id)
         return
-    value = result.get(timeout=timeout)
+    value = value_of(app, result, timeout=timeout, as_json=invocation.as_json)
     if invocation.as_json:
         show_json({"id": result.id, "schedule": schedule, "status": str(result.status), "result": value})
     else:

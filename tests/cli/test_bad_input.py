@@ -88,7 +88,11 @@ TABLE = [
     Bad("-A shop run shop.hello {} --at tomorrow", 2, ("tomorrow", "2026-")),
     Bad("-A shop run shop.hello {} --at 2026-01-01T00:00:00", 2, ("time zone",)),
     Bad("-A shop run shop.hello {} --delay 5 --at 2036-01-01T00:00:00Z", 2, ("--delay", "--at", "one of them")),
-    Bad('-A shop run shop.hello {"name":"J"} --wait --timeout 0.2', 1, ("not ended within 0.2 s", "goes on")),
+    Bad(
+        '-A shop run shop.hello {"name":"J"} --wait --timeout 0.2',
+        1,
+        ("not ended within 0.2 s", "goes on", "No worker lives", "jobs show"),
+    ),
     Bad('-A shop run shop.hello {"name":"J"}', 1, ("archived",), {"JOBMASTER_CLUSTER_MODE": "archived"}),
     Bad("-A shop jobs show 01a20054-285f-712d-baa0-8128c6f45ca9", 1, ("Nobody knows a job", "cluster 'shop'")),
     Bad("-A shop jobs retry", 2, ("Missing argument",)),

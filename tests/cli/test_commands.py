@@ -187,6 +187,10 @@ def test_workers_are_listed_and_take_orders(cluster: Cluster) -> None:
     assert "alpha" in table
 
 
+def test_a_lane_without_buckets_is_told_as_such(cluster: Cluster) -> None:
+    assert "no buckets of the lane 'nope'" in cluster.terminal.run("-A", "shop", "buckets", "--lane", "nope").stdout
+
+
 def test_buckets_have_owner_and_depth(cluster: Cluster) -> None:
     found = cluster.terminal.json("buckets", "--lane", "mail")
     table = cluster.terminal.run("-A", "shop", "buckets").stdout
