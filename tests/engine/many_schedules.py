@@ -65,14 +65,23 @@ class LoopLags:
     """How long the loop was held by what this thread computed, in seconds: what other processes took does not count."""
 
     def __init__(self) -> None:
-        self.longest = 0.0
+        self._held: list[float] = [0.0]
+
+    @property
+    def longest(self) -> float:
+        return max(self._held)
+
+    @property
+    def third(self) -> float:
+        """The third longest: what one collection of garbage takes does not decide."""
+        return sorted(self._held)[-3:][0]
 
     async def watch(self) -> None:
         before, used = time.perf_counter(), time.thread_time()
         while True:
             await asyncio.sleep(0.001)
             now, uses = time.perf_counter(), time.thread_time()
-            self.longest = max(self.longest, min(now - before, uses - used))
+            self._held.append(min(now - before, uses - used))
             before, used = now, uses
 
 
