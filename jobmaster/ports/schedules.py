@@ -10,8 +10,8 @@ occurrence's row; one that an owner has (Queued) is cancelled as R19 does, and i
 but where the schedule stops (a pause, an end) what its jitter has put off until later is cancelled, too.
 Where the schedule goes on (an edit, a definition that changed), Queued ones are left to the first plan after it: one
 whose moment that plan has, too, runs as it was planned, the others are cancelled by it. What is cancelled so has the
-reason "schedule changed". A plan that has its moment again, and in time, makes another job for it, whose key the
-occurrence gets: so no moment is lost.
+reason "schedule changed". A plan that has its moment again makes another job for it, whose key the occurrence gets: so
+no moment is lost. A job that took another's place so is cancelled and remembered, whoever has it.
 
 *turn*: an occurrence whose overlap is not ALLOW begins by a guarded start (`start`, `take_over`), which decides under
 the schedule's row (`rules.overlap.turn`). The run that has the turn is `current_job`, where that is another job that

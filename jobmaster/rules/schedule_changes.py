@@ -227,16 +227,13 @@ def is_forgotten(schedule: ScheduleKey, at_us: int, job: JobKey) -> bool:
     return job in (occurrence_key(schedule, at_us), occurrence_key(schedule, at_us, Trigger.RUN_NOW))
 
 
-def replaces(occurrence: Occurrence, now_us: int) -> str | None:
+def replaces(occurrence: Occurrence) -> str | None:
     """With which reason a Cancelled job of the same moment gives its place to this one's; None: with none.
 
-    A plan makes anew what was dropped, and is still to come, after an edit or a pause; a backfill makes up for what
-    nobody started in time.
+    A plan makes anew what was dropped before an edit or a resumption, and has not come before that; a backfill makes up
+    for what nobody started in time.
     """
-    if occurrence.trigger is Trigger.BACKFILL:
-        return MISSED
-    ahead = occurrence.trigger is Trigger.SCHEDULE and occurrence.at_us > now_us
-    return SCHEDULE_CHANGED if ahead else None
+    return {Trigger.SCHEDULE: SCHEDULE_CHANGED, Trigger.BACKFILL: MISSED}.get(occurrence.trigger)
 
 
 def planned(stored: Schedule, plan: Plan, now_us: int) -> Schedule:

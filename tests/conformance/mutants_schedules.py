@@ -6,7 +6,6 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from jobmaster.model.reasons import SCHEDULE_CHANGED
 from jobmaster.rules import schedule_changes
 from jobmaster.rules.schedule_changes import Changed, Drop
 from jobmaster.stores.memory.schedules import Schedules
@@ -215,7 +214,7 @@ LOCKS = [
     ),
 ]
 
-TWICE_CANCELLED = "test_changed_occurrences.test_what_a_person_cancelled_or_what_has_come_is_not_planned_again"
+TWICE_CANCELLED = "test_changed_occurrences.test_what_a_person_cancelled_is_not_planned_again"
 OLDEST = "test_old_occurrences.test_the_latest_occurrence_that_has_come_stays_with_its_schedule"
 BY_HAND = "test_static_schedules.test_runs_by_hand_are_no_part_of_the_beat"
 OLDER = "test_schedule_leftovers.test_a_run_by_hand_does_not_take_the_place_that_a_series_goes_on_from"
@@ -231,7 +230,6 @@ REPLANNED = [
         TWICE_CANCELLED,
         text(postgresql_occurrences, "TAKEN_BACK", "j.reason = $3", "$3 <> 'x'"),
     ),
-    rule("what has come is not planned again", TWICE_CANCELLED, "replaces", lambda *_: SCHEDULE_CHANGED),
     on_sqlite("runs by hand", BY_HAND, text(sqlite_schedules, "LATEST", "AND trigger_kind <> 3", "")),
     on_postgresql("runs by hand", BY_HAND, text(postgresql_schedules, "LATEST", "AND trigger_kind <> 3", "")),
     on_sqlite("a series is no run by hand", OLDER, text(sqlite_schedules, "OLD_OCCURRENCES", BY_HAND_ONLY, "")),

@@ -82,7 +82,7 @@ class Occurrences(Schedules, Claims):
         """A job takes the place of one that never began, where it may."""
         record = there[occurrence.at_us]
         row = self.jobs.get(record.key)
-        reason = changes.replaces(occurrence, now)
+        reason = changes.replaces(occurrence)
         if row is None or row.status is not JobStatus.CANCELLED or row.reason != reason:
             return False
         again = replanned_key(record.key)

@@ -156,7 +156,7 @@ async def _instead(
     """The jobs that take the places of those that never began, where they may."""
     asked: dict[str, list[tuple[ScheduleKey, int]]] = {}
     for place, one in there.items():
-        reason = changes.replaces(one, transaction.now_us)
+        reason = changes.replaces(one)
         if reason is not None:
             asked.setdefault(reason, []).append(place)
     rows = [

@@ -125,7 +125,7 @@ def _insert(transaction: Transaction, wanted: Sequence[tuple[ScheduleKey, Occurr
 
 def _instead(transaction: Transaction, key: ScheduleKey, occurrence: Occurrence) -> NewJob | None:
     """The job that takes the place of one that never began, where it may."""
-    reason = changes.replaces(occurrence, transaction.now_us)
+    reason = changes.replaces(occurrence)
     row = None if reason is None else transaction.row(TAKEN_BACK, (key, occurrence.at_us, reason))
     if row is None:
         return None
