@@ -61,11 +61,23 @@ class _Sentence:
         """Whether it happens several times a day: then a range of the clock says from when to when."""
         if self._unit is not None:
             return self._unit < Unit.DAY
-        return max(self._sets, default=Unit.DAY) < Unit.HOUR and not self._items and not self._times
+        if self._items or self._times:
+            return False
+        # In December at second 30: each hour and minute between them counts.
+        parts = [unit in self._sets for unit in _CLOCK]
+        return True in parts and parts != sorted(parts, reverse=True)
 
     def parts(self) -> Iterable[str]:
         if self._items:
-            return [self._often(), self._all_items(), self._when_of_sets(), self._windows.dates, self._clock()]
+            return [
+                self._often(),
+                self._all_items(),
+                self._when_of_sets(),
+                self._windows.dates,
+                self._clock(),
+                self._windows.clock,
+                *self._filters,
+            ]
         if self._is_fine:
             return [self._fine(), self._windows.clock, self._days_as_filter(), self._windows.dates, *self._filters]
         return [
@@ -79,8 +91,10 @@ class _Sentence:
     # -------------------------------------------------------------------------------------------------------- how often
 
     def _often(self) -> str:
+        named = {part.unit for part in self._items[0]}
         if self._every is not None:
-            return self._how_often()
+            by_weekday = self._every.count == 1 and self._every.unit is Unit.DAY and Unit.WEEK in named
+            return "every week" if by_weekday else self._how_often()
         named = {part.unit for item in self._items for part in item} | set(self._sets)
         if Unit.YEAR in named:
             return ""
@@ -97,9 +111,11 @@ class _Sentence:
         every = self._every or Every(1, Unit.HOUR if Unit.MINUTE in self._sets else Unit.MINUTE)
         words = [f"every {english.counted(every.count, every.unit)}{self._anchor()}"]
         if Unit.MINUTE in self._sets:
-            words.append(_at_units(self._sets[Unit.MINUTE], "minute"))
-        if Unit.SECOND in self._sets and Unit.HOUR not in self._sets:
-            words.append(("and " if Unit.MINUTE in self._sets else "at ") + _units(self._sets[Unit.SECOND], "second"))
+            words.append(_at_units(self._numbers(Unit.MINUTE), "minute"))
+        if Unit.SECOND in self._sets:
+            words.append(
+                ("and " if Unit.MINUTE in self._sets else "at ") + _units(self._numbers(Unit.SECOND), "second")
+            )
         if Unit.HOUR in self._sets:
             words.append(_hours(self._sets[Unit.HOUR]))
         if self._times:
@@ -208,7 +224,8 @@ class _Sentence:
 
     def _clock(self) -> str:
         if self._times:
-            return f"at {english.listed(self._times)}"
+            rest = f", {_at_units(self._numbers(Unit.SECOND), 'second')}," if Unit.SECOND in self._sets else ""
+            return f"at {english.listed(self._times)}{rest}"
         if not any(unit in self._sets for unit in (Unit.HOUR, Unit.MINUTE, Unit.SECOND)):
             timed = any(part.unit <= Unit.HOUR for item in self._items for part in item)
             return "at 0:00" if Unit.HOUR in self._lowest and not timed else ""
@@ -230,8 +247,8 @@ class _Sentence:
         return english.listed([f"on {words}" for words in dict.fromkeys(_item_words(item) for item in self._items)])
 
     def _when_of_sets(self) -> str:
-        if self._items and Unit.DAY in self._sets:
-            return f"only on {self._days()}"
+        if Unit.DAY in self._sets:
+            return f"only {self._days_as_filter()}"
         return self._in_months() if not self._numbers(Unit.WEEK) else self._days_as_filter()
 
     # ------------------------------------------------------------------------------------------------------------ tools
