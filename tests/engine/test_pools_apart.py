@@ -85,6 +85,20 @@ async def test_a_soft_limit_is_raised_inside_a_coroutine() -> None:
         assert ends[run.key].result == b"told"
 
 
+async def test_a_soft_limit_that_passes_before_the_run_has_come_to_its_process_is_raised_there() -> None:
+    async with apart() as (pool, ends):
+        first, late = new_run("coroutine"), new_run("sleeps")
+        pool.submit([first])
+        await until(lambda: first.key in ends)
+        (process,) = processes()
+        process.suspend()
+        pool.submit([late])
+        assert pool.halt(late.key, Halt.SOFT_LIMIT)
+        process.resume()
+        await until(lambda: late.key in ends)
+        assert ends[late.key].result == b"told"
+
+
 async def test_processes_in_which_nothing_runs_end_after_a_while() -> None:
     async with apart(idle=0.05) as (pool, ends):
         run = new_run("coroutine")

@@ -146,6 +146,22 @@ def test_the_soft_limit_is_raised_in_a_blocked_call_and_can_be_caught(flag):
     in_pool(story)
 
 
+def test_a_soft_limit_that_passes_before_the_run_has_come_to_its_process_is_raised_there(flag):
+    others = set(psutil.Process().children())
+
+    async def story(runs):
+        await runs.run("twice", 1)
+        (process,) = set(psutil.Process().children()) - others
+        process.suspend()
+        key = runs.submit("careless", str(flag))
+        assert runs.pool.halt(key, Halt.SOFT_LIMIT)
+        process.resume()
+        ended = await runs.end(key)
+        assert (ended.end, ended.error.type) == (End.RAISED, "jobmaster.errors.SoftTimeLimitExceeded")
+
+    in_pool(story)
+
+
 def test_a_soft_limit_never_strikes_the_next_run():
     async def story(runs):
         struck = 0

@@ -83,24 +83,30 @@ class PoolProcess:
         """Run to the end. The soft limit's exception may strike anywhere in here, but not after it."""
         ended: Ended | None = None
         try:
-            run = _run_of(sent)
-            self._number = sent.number
-            ended = contextvars.copy_context().run(self._invoke, workload, run)
+            ended = contextvars.copy_context().run(self._invoke, workload, _run_of(sent), sent.number)
             self._number = 0
         except BaseException as error:  # noqa: BLE001 - a task that calls sys.exit() ends alone
             self._number = 0
             ended = ended or from_exception(error, None)
         return ended
 
-    def _invoke(self, workload: Workload, run: Run) -> Ended:
+    def _invoke(self, workload: Workload, run: Run, number: int) -> Ended:
         policy = workload.policy(run.envelope.task)
         if policy is None or not policy.is_async:
+            self._begin(number)
             return workload.invoke_sync(run)
         if self._coroutines is None:
             self._coroutines = Coroutines(workload)
+        self._coroutines.prepare(run)
+        self._begin(number)
         return self._coroutines.run(run)
 
-    def _soft_limit_passed(self, _number: int, _frame: object) -> None:
+    def _begin(self, number: int) -> None:
+        """From here on the soft limit strikes the run; its signal may have come before the run itself."""
+        self._number = number
+        self._soft_limit_passed()
+
+    def _soft_limit_passed(self, *_: object) -> None:
         if not self._number or not self._soft_limit.has_passed_for(self._number):
             return
         if self._coroutines is None or not self._coroutines.pass_soft_limit():
@@ -118,12 +124,16 @@ class Coroutines:
         self._loop = self._runner.get_loop()
         self._pool = self._runner.run(self._new_pool(workload))
         self._running: Run | None = None
+        self._is_submitted = self._is_late = False
         self.spoilt = False
         """A coroutine may still be on the loop though its run has ended: nothing else may run there."""
 
+    def prepare(self, run: Run) -> None:
+        """Take in what is passed on to this run, which is about to begin."""
+        self._running, self._is_submitted, self._is_late = run, False, False
+
     def run(self, run: Run) -> Ended:
-        """Run to the end."""
-        self._running = run
+        """Run to the end what was prepared."""
         try:
             return run_to_the_end(self._loop, self._loop.create_task(self._ended(run)))
         except BaseException:
@@ -137,8 +147,16 @@ class Coroutines:
         if self._running is None:
             return False
         # From a handler of signals: the loop may be asleep, and only this wakes it.
-        self._loop.call_soon_threadsafe(self._pool.halt, self._running.key, Halt.SOFT_LIMIT)
+        self._loop.call_soon_threadsafe(self._soften, self._running)
         return True
+
+    def _soften(self, run: Run) -> None:
+        if run is not self._running:
+            return
+        if self._is_submitted:
+            self._pool.halt(run.key, Halt.SOFT_LIMIT)
+        else:
+            self._is_late = True
 
     async def _new_pool(self, workload: Workload) -> LoopPool:
         return LoopPool(workload)
@@ -147,6 +165,9 @@ class Coroutines:
         end: asyncio.Future[Ended] = self._loop.create_future()
         self._pool.finished = lambda ends: end.set_result(ends[0][1])
         self._pool.submit([run])
+        self._is_submitted = True
+        if self._is_late:
+            self._pool.halt(run.key, Halt.SOFT_LIMIT)
         return await end
 
 
