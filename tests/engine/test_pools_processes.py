@@ -157,7 +157,19 @@ def test_a_soft_limit_that_passes_before_the_run_has_come_to_its_process_is_rais
         assert runs.pool.halt(key, Halt.SOFT_LIMIT)
         process.resume()
         ended = await runs.end(key)
-        assert (ended.end, ended.error.type) == (End.RAISED, "jobmaster.errors.SoftTimeLimitExceeded")
+        assert (ended.end, ended.error.type.split(".")[-1]) == (End.RAISED, "SoftTimeLimitExceeded")
+
+    in_pool(story)
+
+
+def test_a_soft_limit_that_passes_while_the_run_waits_for_a_process_is_raised_there(flag):
+    async def story(runs):
+        before, waiting = runs.submit("spin", str(flag)), runs.submit("careless", str(flag))
+        await until(flag.exists)
+        assert runs.pool.halt(waiting, Halt.SOFT_LIMIT)
+        runs.pool.halt(before, Halt.CANCEL)
+        ended = await runs.end(waiting)
+        assert (ended.end, ended.error.type.split(".")[-1]) == (End.RAISED, "SoftTimeLimitExceeded")
 
     in_pool(story)
 

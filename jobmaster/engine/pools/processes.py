@@ -112,9 +112,10 @@ class ProcessPool:
         if entry is None:
             return False
         if why is Halt.SOFT_LIMIT:
-            if entry.why is None and entry.place is not None:
+            if entry.why is None:
                 entry.why = why
-                entry.place.pass_soft_limit()
+                if entry.place is not None:
+                    entry.place.pass_soft_limit()
             return True
         if entry.halted():
             return True
@@ -236,6 +237,8 @@ class _Place:
             run.checkpoint,
         )
         self._process.frames.send(framing.RUN, _encoder.encode(sent))
+        if entry.why is Halt.SOFT_LIMIT:  # it has waited for a process for too long
+            self.pass_soft_limit()
 
     def pass_soft_limit(self) -> None:
         """Have the soft limit raised in the run that is under way."""
