@@ -5,7 +5,7 @@ lease.py         what this engine owns, and whether it may act (R7); lease_keepe
 life.py          one process's memory of one bucket
 intake.py        takes a granted bucket in (R15'a)
 fetcher.py       agent -> memory (R9)
-claimer.py       the master's held jobs -> memory (R14')
+claimer.py       the master's held jobs -> memory (R14'); restraint.py: how many, and what is left to other engines
 waiting.py       what waits in memory, by priority and due time
 runner.py        slots: start, end; watch.py: looks at what lasts; limits.py: time limits and early rows of runs
 outcomes.py      what an end means; garbage.py: how often a process looks for garbage in cycles

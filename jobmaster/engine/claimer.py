@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jobmaster.engine.lease import Lease
     from jobmaster.engine.life import Entry, Life
     from jobmaster.engine.persistence import Backoff
+    from jobmaster.engine.restraint import Restraint
     from jobmaster.engine.store_clock import StoreClock
     from jobmaster.engine.tuning import Tuning
     from jobmaster.engine.waiting import Waiting
@@ -40,6 +41,7 @@ class Claimer:
         store_clock: StoreClock,
         lease: Lease,
         waiting: Waiting,
+        restraint: Restraint,
         pause: Backoff,
     ) -> None:
         self._tuning = tuning
@@ -58,6 +60,9 @@ class Claimer:
         self.arrived: Callable[[list[Entry]], None] = lambda _entries: None
         self.unreadable: Callable[[Entry], None] = lambda _entry: None
         self.runs_apart: Callable[[Entry], bool] = lambda _entry: False
+        self._restraint = restraint
+        self._only_later = False
+        """What is due was seen, and left or taken; what the next claim may bring is not due yet."""
 
     def wake(self) -> None:
         """Held jobs may have come, or room for them."""
@@ -72,6 +77,8 @@ class Claimer:
         """Jobs left memory: buckets that were full may claim again."""
         if self._full and any(map(self._room, self._full)):
             self._full = []
+            self._wake.set()
+        elif self._restraint.may_go_on():
             self._wake.set()
 
     async def run(self) -> None:
@@ -98,8 +105,12 @@ class Claimer:
         rooms = [(life, self._room(life)) for life in emptiest]
         lives = [life for life, room in rooms if room]
         self._full = [life for life, room in rooms if not room]
+        most = None if self._only_later else self._restraint.most()
+        self._only_later = False
+        is_restrained = most is not None and most < self._tuning.claim_limit
+        limit = most if most is not None and is_restrained else self._tuning.claim_limit
         requests = [
-            ClaimRequest(life.fence, life.bucket.lane, life.bucket.priority, min(self._tuning.claim_limit, room))
+            ClaimRequest(life.fence, life.bucket.lane, life.bucket.priority, min(limit, room))
             for life, room in rooms
             if room
         ]
@@ -116,31 +127,46 @@ class Claimer:
                 failure = error
             else:
                 is_late = self._lease.counted != counted and answer.taken_us < self._lease.highest_cut_us
-                return self._answered(requests, lives, answer, is_late=is_late)
+                if not is_late:
+                    return self._answered(requests, lives, answer, is_restrained=is_restrained)
+                self._too_late(answer)
+                return False
         await self._pause.wait_after(failure)
         return False
 
-    def _answered(self, requests: list[ClaimRequest], lives: list[Life], answer: Claimed, *, is_late: bool) -> bool:
-        """Take the answer in, unless it is late (R14'a). True: there may be more at once.
+    def _too_late(self, answer: Claimed) -> None:
+        """R14'a: a report was made without these rows, so that the master may take them back: they are nobody's.
 
-        A late one comes after a report without its rows, so that the master may take them back: they are nobody's, and
-        the next renewal re-readies them. What was taken since that report's cut it does not touch (R8).
+        The next renewal re-readies them. What was taken since that report's cut it does not touch (R8).
         """
         self._pause.succeeded()
         self._store_clock.learn(answer.now_us)
         self._next_due_us = answer.next_due_us
-        if is_late:
-            if answer.jobs:
-                self._lease.report(soon=True)
-            return False
-        self._take({life.bucket.id: life for life in lives}, answer)
+        if answer.jobs:
+            self._lease.report(soon=True)
+
+    def _answered(
+        self, requests: list[ClaimRequest], lives: list[Life], answer: Claimed, *, is_restrained: bool
+    ) -> bool:
+        """Take the answer in. True: there may be more at once."""
+        self._pause.succeeded()
+        self._store_clock.learn(answer.now_us)
+        self._next_due_us = due_us = answer.next_due_us
+        entries = self._take({life.bucket.id: life for life in lives}, answer)
+        self._restraint.answered(
+            entries, answer.now_us, is_left=due_us is not None and due_us <= answer.now_us, is_restrained=is_restrained
+        )
+        if is_restrained:
+            window_us = self._tuning.window_us
+            self._only_later = due_us is not None and answer.now_us < due_us <= answer.now_us + window_us
+            return self._only_later
         limits = {request.fence.bucket: request.limit for request in requests}
         taken: dict[int, int] = {}
         for job in answer.jobs:
             taken[job.bucket] = taken.get(job.bucket, 0) + 1
         return any(count >= limits.get(bucket, count + 1) for bucket, count in taken.items())
 
-    def _take(self, lives: dict[int, Life], answer: Claimed) -> None:
+    def _take(self, lives: dict[int, Life], answer: Claimed) -> list[Entry]:
         for bucket in answer.fenced:
             if bucket in lives:
                 self._lease.drop(lives[bucket])
@@ -164,6 +190,7 @@ class Claimer:
         self._let_wait(entries, now_us)
         if entries:
             self.arrived(entries)
+        return entries
 
     def _let_wait(self, entries: list[Entry], now_us: int) -> None:
         apart = []
@@ -205,7 +232,10 @@ class Claimer:
     async def _sleep(self) -> None:
         # Signals and known due times come first; what is asked without any is shared by all workers of the cluster.
         wait = max(self._tuning.claim_every, self._lease.workers / self._tuning.claims_per_second)
-        if self._next_due_us is not None:
+        left_for = self._restraint.left_for()
+        if left_for is not None:
+            wait = min(wait, max(left_for, 0.02))
+        elif self._next_due_us is not None:
             until = (self._next_due_us - self._tuning.window_us - self._store_clock.now_us()) / 1e6
             wait = min(wait, max(until, 0.02))
         try:

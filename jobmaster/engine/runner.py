@@ -129,6 +129,16 @@ class Runner:
         """True when nothing runs, nothing is asked for, and no outcome is on its way."""
         return not self.running and not self._asking and not self._granted and self._finisher.idle()
 
+    def free(self) -> int:
+        """How many slots nothing runs in, nor is about to."""
+        if self.closed or self.paused:
+            return 0
+        return max(0, self.slots - len(self.running) - self._asking - len(self._granted))
+
+    def ended(self) -> int:
+        """How many runs have ended here so far."""
+        return self.counts["started"] - len(self.running)
+
     def holds(self, keys: Collection[JobKey]) -> list[JobKey]:
         """Those of the keys whose jobs wait or run here."""
         lives = self._lease.lives.values()

@@ -29,6 +29,7 @@ from jobmaster.engine.persistence import Backoff
 from jobmaster.engine.planner import Planner
 from jobmaster.engine.registering import register
 from jobmaster.engine.releaser import Releaser
+from jobmaster.engine.restraint import Restraint
 from jobmaster.engine.runner import Runner
 from jobmaster.engine.sharing import Sharing
 from jobmaster.engine.starter import Starter
@@ -155,12 +156,16 @@ class Engine:
             waiting=self.waiting,
             pause=self._pause("read"),
         )
+        self.restraint = Restraint(
+            clock=clock, free=self.runner.free, ended=self.runner.ended, alone=lambda: self.lease.workers == 1
+        )
         self.claimer = Claimer(
             tuning=tuning,
             store=store,
             store_clock=self.store_clock,
             lease=self.lease,
             waiting=self.waiting,
+            restraint=self.restraint,
             pause=self._pause("claim"),
         )
         self.intake = Intake(
@@ -184,7 +189,7 @@ class Engine:
             lease=self.lease,
             pause=self._pause("sharing"),
             slots=lambda: 0 if self.runner.paused else self.runner.slots,
-            ended=lambda: self.runner.counts["started"] - len(self.runner.running),
+            ended=self.runner.ended,
             forgotten=self.waiting.drop_dead,
         )
         self.coordinator = Coordinator(
@@ -357,6 +362,7 @@ class Engine:
         while True:
             self._link.beat()
             self._look_at_store()
+            self.restraint.look()
             self.runner.wake()  # trust may have come back, or a pause of the whole process may have ended
             await asyncio.sleep(_BEAT_EVERY)
 

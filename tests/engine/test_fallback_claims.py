@@ -30,9 +30,10 @@ def test_the_period_grows_with_the_number_of_workers(
     real = asyncio.timeout
     lease: Any = SimpleNamespace(workers=workers)
     nothing: Any = None
+    restraint: Any = SimpleNamespace(left_for=lambda: None)
     claimer = Claimer(
         tuning=Tuning(claim_every=2.0, claims_per_second=per_second),
-        store=nothing, store_clock=nothing, lease=lease, waiting=nothing, pause=nothing,
+        store=nothing, store_clock=nothing, lease=lease, waiting=nothing, restraint=restraint, pause=nothing,
     )  # fmt: skip
     monkeypatch.setattr(asyncio, "timeout", noted)
 
