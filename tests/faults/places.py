@@ -11,17 +11,21 @@ from typing import Any, Protocol
 import psycopg
 
 SQLITE_AUDIT = """
-CREATE TABLE IF NOT EXISTS test_audit (job_id BLOB, was INTEGER, became INTEGER);
-CREATE TRIGGER IF NOT EXISTS test_audit_final AFTER UPDATE OF status ON jm_job
-WHEN new.status IN (5, 7, 8) BEGIN INSERT INTO test_audit VALUES (new.id, old.status, new.status); END;
-CREATE TRIGGER IF NOT EXISTS test_audit_insert AFTER INSERT ON jm_job
-WHEN new.status IN (5, 7, 8) BEGIN INSERT INTO test_audit VALUES (new.id, NULL, new.status); END;
+CREATE TABLE IF NOT EXISTS test_audit (
+    job_id BLOB, was INTEGER, became INTEGER, at REAL DEFAULT ((julianday('now') - 2440587.5) * 86400)
+);
+CREATE TRIGGER IF NOT EXISTS test_audit_final AFTER UPDATE OF status ON jm_job WHEN new.status IN (5, 7, 8)
+BEGIN INSERT INTO test_audit (job_id, was, became) VALUES (new.id, old.status, new.status); END;
+CREATE TRIGGER IF NOT EXISTS test_audit_insert AFTER INSERT ON jm_job WHEN new.status IN (5, 7, 8)
+BEGIN INSERT INTO test_audit (job_id, was, became) VALUES (new.id, NULL, new.status); END;
 CREATE TRIGGER IF NOT EXISTS test_audit_left AFTER UPDATE OF status ON jm_job
 WHEN old.status IN (5, 7, 8) AND new.status NOT IN (5, 7, 8)
-BEGIN INSERT INTO test_audit VALUES (new.id, old.status, new.status); END;
+BEGIN INSERT INTO test_audit (job_id, was, became) VALUES (new.id, old.status, new.status); END;
 """
 POSTGRES_AUDIT = """
-CREATE TABLE test_audit (job_id uuid, was int, became int);
+CREATE TABLE test_audit (
+    job_id uuid, was int, became int, at double precision DEFAULT extract(epoch FROM clock_timestamp())
+);
 CREATE FUNCTION test_audit() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE was int;
 BEGIN

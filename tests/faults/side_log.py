@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 
@@ -43,6 +43,21 @@ def runs_beyond_the_first(lines: Iterable[Line]) -> int:
     """How often jobs were started again, for whatever reason."""
     starts = Counter(line.job for line in lines if line.event == "start")
     return sum(starts.values()) - len(starts)
+
+
+def runs_without_reason(lines: Iterable[Line], struck: Collection[int]) -> int:
+    """How many of them began although no run of their job was before in a process that was struck.
+
+    How much runs again after a kill depends on how quickly outcomes are stored, and so on the machine; whether it may,
+    does not.
+    """
+    before: dict[str, set[int]] = defaultdict(set)
+    found = 0
+    for line in lines:
+        if line.event == "start":
+            found += line.job in before and before[line.job].isdisjoint(struck)
+            before[line.job].add(line.pid)
+    return found
 
 
 def late_outcomes(lines: Iterable[Line], strikes: Iterable[Strike]) -> int:

@@ -28,25 +28,33 @@ from jobmaster.ports.answers import Refused
 from jobmaster.ports.master import ClaimRequest
 
 AGENT = "here"
+LONGEST = 60.0
+"""Seconds."""
 Answer = TypeVar("Answer")
 
 
 class Storm:
     """What all that take part share.
 
+    Args:
+        verbs: the storm rages until each of them was answered, where the machine is slow: at most `LONGEST`.
+        seconds: it lasts so long at least.
+
     Attributes:
         accepted: the keys that a store has taken.
         answered: how often each verb was answered; "refused" counts, too.
     """
 
-    def __init__(self, *, seconds: float) -> None:
-        self._until = time.monotonic() + seconds
+    def __init__(self, verbs: set[str], *, seconds: float) -> None:
+        self._verbs = verbs
+        self._begun, self._seconds = time.monotonic(), seconds
         self.accepted: list[JobKey] = []
         self.answered: Counter[str] = Counter()
 
     @property
     def rages(self) -> bool:
-        return time.monotonic() < self._until
+        lasted = time.monotonic() - self._begun
+        return lasted < self._seconds or (lasted < LONGEST and not self._verbs <= self.answered.keys())
 
     async def ask(self, verb: str, answer: Awaitable[Answer]) -> Answer | None:
         """The answer, or None where the store said no. Anything else that it raises ends the storm."""

@@ -20,7 +20,6 @@ HANDS = {
 
 
 @pytest.mark.fault("H14")
-@pytest.mark.timeout(40)
 def test_rows_that_are_changed_by_hand_stop_no_worker(cluster: RealCluster) -> None:
     worker = cluster.start_worker("-c", "3", "-P", "threads")
     running = cluster.produce("for _ in range(3): print(app.gated.delay('go').id)")

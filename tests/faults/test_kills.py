@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import signal
 
+import psutil
 import pytest
 
-from tests.faults.real_cluster import Producer, RealCluster, wait_for
+from tests.faults.real_cluster import PATIENCE, Producer, RealCluster, wait_for
 from tests.faults.score import DEFAULTS
+from tests.faults.side_log import runs_without_reason
 
 STREAM = """
 import os
@@ -40,23 +42,26 @@ def test_kills_of_whole_trees_under_load_lose_nothing_and_decide_once(cluster: R
     """Two workers, one of them killed again and again, in turn."""
     workers = [cluster.start_worker("-c", "16", name=f"w{number}") for number in range(2)]
     producer = cluster.producer(STREAM.format(work=0.4))
+    struck: list[int] = []
     for kill in range(KILLS):
         seen = len(cluster.lines())
         wait_for(lambda seen=seen: len(cluster.lines()) > seen + 150, what=cluster.state)
+        struck += [process.pid for process in workers[kill % 2].tree()]
         workers[kill % 2].kill_tree()
         workers[kill % 2] = cluster.start_worker("-c", "16", name=f"w{kill % 2}")
     accepted = finished(cluster, producer)
     assert len(accepted) > 100 * KILLS
-    cluster.judge(accepted, extra=KILLS * 32, timeout=60)  # what ran or was unanswered at a kill
+    cluster.judge(accepted, extra=None, timeout=60)
+    # Of a worker whose lease of a second ends by itself, because the machine is busy, what it has begun runs again.
+    assert runs_without_reason(cluster.lines(), struck) <= KILLS * 16
     for worker in workers:
         assert worker.terminate() == 0
 
 
 @pytest.mark.fault("H1")
-@pytest.mark.fault("H1")
-@pytest.mark.timeout(120)
 def test_sigterm_under_load_loses_nothing_and_runs_nothing_twice(cluster: RealCluster) -> None:
     """A rollout: workers are replaced in turn while jobs come in."""
+    cluster.with_long_leases()
     workers = [cluster.start_worker("-c", "8", "--grace", "10", name=f"w{number}") for number in range(2)]
     producer = cluster.producer(STREAM.format(work=0.5))
     for rollout in range(ROLLOUTS):
@@ -70,7 +75,6 @@ def test_sigterm_under_load_loses_nothing_and_runs_nothing_twice(cluster: RealCl
 
 
 @pytest.mark.fault("B8")
-@pytest.mark.timeout(90)
 @pytest.mark.parametrize("pool", ["threads", "processes"])
 @pytest.mark.parametrize("task", ["spin", "stubborn", "blocked_read"])
 def test_a_hard_limit_ends_what_does_not_listen_and_spares_the_others(
@@ -85,13 +89,18 @@ def test_a_hard_limit_ends_what_does_not_listen_and_spares_the_others(
     statuses = cluster.statuses()
     assert statuses[others[0]][0] == 7
     assert {statuses[job][0] for job in others[1:]} == {5}
-    running = [process for process in worker.tree() if process.cpu_percent(0.2) > 80]
-    assert not running, "the run is gone, not only forgotten"
+    assert not any(map(spins, worker.tree())), "the run is gone, not only forgotten"
     assert worker.terminate() == 0
 
 
+def spins(process: psutil.Process) -> bool:
+    try:
+        return bool(process.cpu_percent(0.2) > 80)
+    except psutil.NoSuchProcess:  # it has just ended
+        return False
+
+
 @pytest.mark.fault("B8")
-@pytest.mark.timeout(60)
 def test_a_coroutine_that_swallows_cancellation_is_stopped_too(cluster: RealCluster) -> None:
     worker = cluster.start_worker()
     ids = cluster.produce("print(app.stubborn_async.delay().id)\nprint(app.work.delay(seconds=0.1).id)")
@@ -101,7 +110,6 @@ def test_a_coroutine_that_swallows_cancellation_is_stopped_too(cluster: RealClus
 
 
 @pytest.mark.fault("A17")
-@pytest.mark.timeout(90)
 def test_a_job_that_kills_its_process_is_quarantined_and_its_neighbours_are_not(cluster: RealCluster) -> None:
     worker = cluster.start_worker("-c", "8")
     ids = cluster.produce("print(app.crash.delay().id)\nfor _ in range(30): print(app.work.delay(seconds=0.05).id)")
@@ -115,8 +123,6 @@ def test_a_job_that_kills_its_process_is_quarantined_and_its_neighbours_are_not(
 
 
 @pytest.mark.fault("H3")
-@pytest.mark.fault("H3")
-@pytest.mark.timeout(60)
 def test_a_second_signal_hands_running_jobs_back_at_once(cluster: RealCluster) -> None:
     worker = cluster.start_worker()
     (job,) = cluster.produce("print(app.work_async.delay(seconds=300).id)")
@@ -124,22 +130,22 @@ def test_a_second_signal_hands_running_jobs_back_at_once(cluster: RealCluster) -
     worker.process.send_signal(signal.SIGTERM)
     wait_for(lambda: "stop_begins" in worker.text())
     worker.process.send_signal(signal.SIGTERM)
-    assert worker.process.wait(20) == 0
+    assert worker.process.wait(20 * PATIENCE) == 0
     assert cluster.statuses()[job][0] == 2
 
 
 @pytest.mark.fault("A14")
-@pytest.mark.timeout(60)
 def test_when_a_whole_host_dies_all_its_buckets_have_new_owners(cluster: RealCluster) -> None:
     """Both workers at once; what they had goes to a third, of another name."""
     dead = [cluster.start_worker("-c", "8", name=f"dead{number}") for number in range(2)]
     ids = cluster.produce(BACKLOG)
     wait_for(lambda: len(cluster.lines()) > 100, what=cluster.state)
+    struck = [process.pid for worker in dead for process in worker.tree()]
     for worker in dead:
         worker.kill_tree()
-    running = len(cluster.lines()) - 2 * sum(line.event == "end" for line in cluster.lines())
     heir = cluster.start_worker("-c", "8", name="heir")
-    cluster.judge(ids, extra=running + 2 * 32, timeout=30)
+    cluster.judge(ids, extra=None, timeout=30)
+    assert runs_without_reason(cluster.lines(), struck) == 0
     wait_for(lambda: len(owners(cluster)) <= 1, what=cluster.state)
     assert heir.terminate() == 0
 

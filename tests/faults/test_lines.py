@@ -16,11 +16,18 @@ from tests.faults.score import DEFAULTS
 from tests.faults.streaming import STREAM, all_is_well, made, more_runs
 from tests.servers.fault_proxy import FaultProxy
 
-pytestmark = [pytest.mark.backend("postgresql"), pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.backend("postgresql")]
 
 # Seconds that each statement takes longer, the lease, and how often it is renewed. A renewal is a handful of statements
 # and is awaited for a third of the lease: half a second for each does not fit into the default.
-SLOW = [(0.2, 10.0, 3.0), (0.5, 20.0, 3.0)] if DEFAULTS else [(0.1, 5.0, 1.5)]
+SLOW = [(0.2, 10.0, 3.0), (0.5, 20.0, 3.0)] if DEFAULTS else [(0.1, 10.0, 1.5)]
+
+# Whoever has locked rows of workers, and waits for a row.
+HAS_WORKERS_AND_WAITS = """
+SELECT 1 FROM pg_locks waits JOIN pg_locks has USING (pid)
+WHERE NOT waits.granted AND has.granted AND has.relation = 'jm_worker'::regclass
+    AND has.mode IN ('RowShareLock', 'RowExclusiveLock')
+"""
 
 DEADLOCKS = "SELECT '', deadlocks FROM pg_stat_database WHERE datname = current_database()"
 
@@ -78,13 +85,15 @@ def test_deadlocks_and_locks_in_the_way_are_got_over(postgres_database: str, tmp
     with psycopg.connect(postgres_database, autocommit=True) as connection:
         name = connection.execute("SELECT quote_ident(current_database())").fetchone()
         assert name is not None
-        # Of two that wait for each other the one that looks first is ended: that is to be the worker.
-        connection.execute(f"ALTER DATABASE {name[0]} SET deadlock_timeout = '20ms'")
+        # Of two that wait for each other the one that looks first is ended: that is to be the worker, which looks
+        # once, so long after it has begun to wait. Until then the other one must wait, too.
+        connection.execute(f"ALTER DATABASE {name[0]} SET deadlock_timeout = '1s'")
     for cluster in made(tmp_path, postgres_database, postgres_database):
         under_deadlocks(cluster)
 
 
 def under_deadlocks(cluster: RealCluster) -> None:
+    cluster.with_long_leases()  # a renewal is awaited for a third of it
     cluster.start_worker("-c", "16")
     producer = cluster.producer(STREAM)
     more_runs(cluster, 30)
@@ -103,17 +112,21 @@ def ended_by_deadlock(cluster: RealCluster) -> int:
 
 @contextmanager
 def in_the_way(dsn: str) -> Iterator[None]:
-    """Somebody locks buckets and then workers, which is the wrong way round, again and again."""
+    """Somebody locks buckets and then workers, which is the wrong way round, whenever a renewal has come between."""
     enough = threading.Event()
 
     def lock() -> None:
-        with psycopg.connect(dsn) as connection:
+        with psycopg.connect(dsn) as connection, psycopg.connect(dsn, autocommit=True) as other:
             connection.execute("SET deadlock_timeout = '10s'")
             connection.commit()
             while not enough.is_set():
+                # A renewal locks a bucket only where the number of its jobs is another than it was.
+                other.execute("UPDATE jm_bucket SET depth = depth + 1")
                 with suppress(psycopg.errors.DeadlockDetected), connection.transaction():
                     connection.execute("SELECT FROM jm_bucket FOR UPDATE")
-                    enough.wait(0.15)  # a renewal comes, takes its worker's row, and waits for a bucket
+                    until = time.monotonic() + 2
+                    while not other.execute(HAS_WORKERS_AND_WAITS).fetchone() and time.monotonic() < until:
+                        enough.wait(0.01)
                     connection.execute("SELECT FROM jm_worker FOR UPDATE")
 
     thread = threading.Thread(target=lock, name="in-the-way")

@@ -10,8 +10,6 @@ import pytest
 from tests.faults.real_cluster import RealCluster, Worker, wait_for
 from tests.faults.score import DEFAULTS
 
-pytestmark = pytest.mark.timeout(60)
-
 APP = ("-A", "tests.faults.load_app:jm")
 MEGABYTE = 2**20
 DUE_AT_ONCE = 100_000 if DEFAULTS else 2_500
@@ -28,14 +26,15 @@ for first in range(0, number, 1000):
             for n in range(first, min(number, first + 1000))]
     for result in app.jm.enqueue_many(jobs):
         print(result.id)
-print(time.time() < soon.timestamp(), soon.timestamp())
+print(time.time() + 1 < soon.timestamp(), soon.timestamp())
 """
 
 
 @pytest.mark.fault("G1")
 def test_jobs_due_in_one_moment_run_by_priority_in_little_memory_and_cost_no_lease(cluster: RealCluster) -> None:
+    cluster.with_long_leases()
     workers = [cluster.start_worker(*APP, name=f"w{number}") for number in range(2)]
-    seconds = 15.0 if DEFAULTS else 1.5
+    seconds = 15.0 if DEFAULTS else 3.0
     *accepted, all_in_time, due = cluster.produce(DUE.format(number=DUE_AT_ONCE, seconds=seconds), timeout=120)
     bring_forward(cluster, accepted, float(due))
     peaks = [0]
@@ -140,11 +139,11 @@ for number, value in enumerate(values):
     except SerializationError as error:
         print("refused", number, file=sys.stderr)
 for number, value, result in kept:
-    got = result.get(timeout=20)
+    got = result.get(timeout=60)
     assert repr(got) == repr(value), (number, got, value)
 result = app.echo.delay(math.nan)
 print(result.id)
-assert math.isnan(result.get(timeout=20))
+assert math.isnan(result.get(timeout=60))
 """
 
 

@@ -28,8 +28,6 @@ from tests.faults.test_process_death import (
     only_what_was_struck_began_again,
 )
 
-pytestmark = pytest.mark.timeout(120)
-
 WAITING = 100
 RUN = f"""
 for _ in range(3):

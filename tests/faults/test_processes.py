@@ -9,8 +9,6 @@ import pytest
 
 from tests.faults.real_cluster import RealCluster, Worker, wait_for
 
-pytestmark = pytest.mark.timeout(60)
-
 APP = ("-A", "tests.faults.load_app:jm")
 GATED = "for _ in range(4): print(app.gated.delay('go').id)"
 
@@ -56,14 +54,14 @@ for _ in range(6):
     if child == 0:
         results = [app.work_async.delay() for _ in range(3)]
         os.write(1, "".join(result.id + "\\n" for result in results).encode())
-        os._exit(0 if all(result.get(timeout=20) for result in results) else 1)
+        os._exit(0 if all(result.get(timeout=60) for result in results) else 1)
     children.append(child)
 codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 assert codes == [0] * 6, codes
 enough.set()
 for thread in threads:
     thread.join()
-assert app.work_async.delay().get(timeout=20)
+assert app.work_async.delay().get(timeout=60)
 """
 
 # A loop that runs is forked, too; and a program whose own workers run in it.
@@ -72,11 +70,11 @@ import asyncio, multiprocessing, os
 def child(number):
     result = app.work_async.delay()
     os.write(1, (result.id + "\\n").encode())
-    assert result.get(timeout=20)
+    assert result.get(timeout=60)
     async def more():
         result = await app.work_async.adelay()
         os.write(1, (result.id + "\\n").encode())
-        assert await result.aget(timeout=20)
+        assert await result.aget(timeout=60)
     asyncio.run(more())
 def started():
     processes = [multiprocessing.get_context("fork").Process(target=child, args=(n,)) for n in range(3)]
@@ -85,7 +83,7 @@ def started():
     return processes
 def ended(processes):
     for process in processes:
-        process.join(40)
+        process.join(80)
     assert [process.exitcode for process in processes] == [0] * len(processes)
 async def main():
     streaming = [asyncio.ensure_future(app.work_async.adelay()) for _ in range(50)]
@@ -96,7 +94,7 @@ async def main():
     await asyncio.to_thread(ended, processes)
     result = await app.work_async.adelay()
     print(result.id)
-    assert await result.aget(timeout=20)
+    assert await result.aget(timeout=60)
 asyncio.run(main())
 with app.jm:
     ended(started())
@@ -106,6 +104,7 @@ with app.jm:
 @pytest.mark.fault("H9")
 @pytest.mark.parametrize("program", [PREFORK, MULTIPROCESSING], ids=["prefork", "loop"])
 def test_what_is_forked_in_the_middle_of_calls_works_and_harms_nobody(cluster: RealCluster, program: str) -> None:
+    cluster.with_long_leases()
     worker = cluster.start_worker("-c", "16")
     accepted = [word for word in cluster.produce(program) if "-" in word]
     cluster.score.struck("fork", 6)

@@ -12,8 +12,6 @@ import pytest
 from tests.faults.real_cluster import APP, RealCluster, wait_for
 from tests.faults.test_pauses import all_over, go_on, stop
 
-pytestmark = pytest.mark.timeout(90)
-
 SUCCEEDED, FAILED = 5, 7
 
 

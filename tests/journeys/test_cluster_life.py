@@ -54,7 +54,7 @@ class Place:
         return f"sqlite:///{self.folder}/{name}.db"
 
     def app(self, cluster: str, **settings: Any) -> JobMaster:
-        app = JobMaster(cluster, master=self.dsn(cluster), **settings)
+        app = JobMaster(cluster, master=self.dsn(cluster), accept_timeout=30, **settings)
         self.apps.append(app)
 
         @app.task(name="hello", metadata={"team": "a"})

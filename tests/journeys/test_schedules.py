@@ -37,7 +37,7 @@ def jm(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobMaster]:
     master = f"sqlite:///{tmp_path}/journey.db"
     if request.param == "postgresql":
         master = request.getfixturevalue("postgres_database")
-    app = JobMaster("journey", master=master, time_zone="Europe/Berlin", folder=str(tmp_path))
+    app = JobMaster("journey", master=master, time_zone="Europe/Berlin", accept_timeout=30, folder=str(tmp_path))
     yield app
     app.close()
 

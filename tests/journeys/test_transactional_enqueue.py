@@ -23,7 +23,7 @@ pytestmark = pytest.mark.backend("postgresql")
 
 @pytest.fixture
 def jm(postgres_database: str) -> Iterator[JobMaster]:
-    app = JobMaster("shop", master=postgres_database)
+    app = JobMaster("shop", master=postgres_database, accept_timeout=30)
     yield app
     app.close()
 
@@ -207,7 +207,7 @@ def test_flask_sqlalchemys_session(jm: JobMaster, hello: Any, postgres_database:
 
 @pytest.mark.backend("sqlite")
 def test_on_a_file(tmp_path: Path) -> None:
-    app = JobMaster("shop", master=f"sqlite:///{tmp_path}/shop.db")
+    app = JobMaster("shop", master=f"sqlite:///{tmp_path}/shop.db", accept_timeout=30)
 
     @app.task
     def hello(name: str) -> str:
