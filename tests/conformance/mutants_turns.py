@@ -109,9 +109,21 @@ RULES = [
     ),
 ]
 
+WHOLE = "test_turn_order.test_one_that_is_cancelled_for_another_of_its_batch_is_whole"
+
+
+def unseen(is_held_back: bool, _: object = None, *, of: type[sqlite_turns.Answer] = sqlite_turns.Answer) -> object:
+    return of(is_held_back)
+
+
 FUNCTIONS = [
     mutant("turns", SKIPPED, instead(Runs, "_is_held_back", never), MEMORY),
-    mutant("turns", SKIPPED, instead(sqlite_start, "is_held_back", never), SQLITE),
+    mutant(
+        "turns", SKIPPED, instead(sqlite_start, "turn_of", lambda *_: sqlite_turns.Answer(is_held_back=False)), SQLITE
+    ),
+    mutant(
+        "a cancel within the batch is seen", WHOLE, instead(sqlite_turns, "Answer", unseen), SQLITE, later_first=True
+    ),
     mutant("turns", SKIPPED, instead(Turns, "holds_back", never), POSTGRESQL),
     mutant("the other has ended", WAITS, instead(Occurrences, "_holder", nothing), MEMORY, overlap=Overlap.QUEUE),
     mutant("the other has ended", WAITS, instead(sqlite_turns, "_holder", nothing), SQLITE, overlap=Overlap.QUEUE),

@@ -54,6 +54,29 @@ async def waits(cluster: Cluster, key: JobKey) -> bool:
 # -- where a later one cancels an earlier one
 
 
+@pytest.mark.parametrize("later_first", [True, False])
+async def test_one_that_is_cancelled_for_another_of_its_batch_is_whole(cluster: Cluster, later_first: bool) -> None:
+    """The retry of the run that has the turn, and a newer one, are started together."""
+    two = await one_runs(cluster, Overlap.CANCEL_PREVIOUS)
+    await ended(cluster, two.bucket, two.first, status=JobStatus.HELD_ON_MASTER)
+    found = {job.key: job for job in (await cluster.claim(two.bucket)).jobs}
+    batch = [found[two.key(1)], found[two.first.key]]
+    starts = [start_of(job) for job in (batch if later_first else batch[::-1])]
+    verdicts = await cluster.store.take_over(two.bucket.fence, starts)
+    yes = {start.key for start, verdict in zip(starts, verdicts, strict=True) if verdict.yes}
+    assert yes <= {two.first.key}
+    retry = await cluster.row(two.first.key)
+    if yes:
+        assert (retry.status, retry.bucket) == (JobStatus.PROCESSING, two.bucket.id)
+        assert await is_told_to_stop(two, found[two.first.key])
+        await ended(cluster, two.bucket, found[two.first.key], status=JobStatus.CANCELLED)
+    else:
+        assert (retry.status, retry.bucket) == (JobStatus.CANCELLED, None)
+    await two.release()
+    cluster.later(WAIT_US / SECOND)
+    assert await begins(cluster, two.bucket, await two.claim(1)), "its schedule is not blocked"
+
+
 async def test_an_older_one_does_not_cancel_a_newer_one(cluster: Cluster) -> None:
     two = await one_runs(cluster, Overlap.CANCEL_PREVIOUS)
     jobs = await claimed_at_once(two)

@@ -24,7 +24,7 @@ from jobmaster.stores.sql.sqlite.recover import (
     tell_client,
 )
 from jobmaster.stores.sql.sqlite.rows import INSERT_JOBS, states, tombstoned
-from jobmaster.stores.sql.sqlite.turns import is_held_back
+from jobmaster.stores.sql.sqlite.turns import turn_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,8 +139,13 @@ class _Batch:
             count_blames(self._transaction, [start.key])
             if is_hopeless(recoveries, max_recoveries=self._transaction.rules.max_recoveries):
                 return self._end(row, start, FAILED, recoveries=recoveries, blame=blame)
-        if asks_for_turn(start) and is_held_back(self._transaction, start):
-            return Verdict(yes=False, attempt=row.attempts, recoveries=row.recoveries)
+        if asks_for_turn(start):
+            told = turn_of(self._transaction, start)
+            if told.cancelled in self._rows:  # it may be asked about next
+                self._rows |= states(self._transaction, [told.cancelled])
+                self._stones |= tombstoned(self._transaction, [told.cancelled])
+            if told.is_held_back:
+                return Verdict(yes=False, attempt=row.attempts, recoveries=row.recoveries)
         return self._go(row, start, recoveries=recoveries, suspect=bool(row.suspect or blame))
 
     def _start_again(self, row: State, start: Start) -> Verdict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from jobmaster.model.schedule import Overlap, Trigger
 from jobmaster.rules import overlap
@@ -55,15 +55,19 @@ PLANNED = f"SELECT count(*) {THOSE} AND o.trigger_kind = 2"
 ALL_MARKED = "SELECT at_us FROM jm_occurrence WHERE schedule = ? AND waits = 1"
 
 
-def is_held_back(transaction: Transaction, start: Start) -> bool:
-    """Whether an occurrence that has a row and would start now may not, because another one has the turn.
+class Answer(NamedTuple):
+    """Whether a start has to wait or is skipped, and which run was cancelled for it: its row is another one now."""
 
-    Else it is its turn.
-    """
+    is_held_back: bool
+    cancelled: JobKey | None = None
+
+
+def turn_of(transaction: Transaction, start: Start) -> Answer:
+    """What an occurrence is told that has a row and would start now: another one has the turn, or it is its own."""
     envelope, key = start.envelope, start.envelope.schedule
     row = transaction.row(CURRENT, (key,))
     if row is None or row[0] == start.key:
-        return False
+        return Answer(is_held_back=False)
     current, rule, template = row
     others, limit = _others(transaction, start), terms_of(rule).misfire_limit
     holder = _holder(transaction, current)
@@ -78,7 +82,7 @@ def is_held_back(transaction: Transaction, start: Start) -> bool:
         tell_client(transaction, envelope)
     else:
         _put_off(transaction, start, template)
-    return told is not Turn.TAKEN
+    return Answer(told is not Turn.TAKEN, current if cancels else None)
 
 
 def _holder(transaction: Transaction, current: JobKey | None) -> Holder | None:
