@@ -9,7 +9,7 @@ from tests.simulation.campaign import first_violation
 from tests.simulation.variants import CAUGHT, VARIANTS
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", CAUGHT)
 def test_a_removed_rule_is_caught(name):
     caught = CAUGHT[name]
