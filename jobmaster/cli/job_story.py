@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Step:
     """One line of the story. `at` is None where nobody wrote the moment down.
 
-    `event`: accepted, started, lost, taken back, handed back, failed, repeated, quarantined, ended, runs, waits.
+    `event`: accepted, started, lost, taken back, handed back, failed, repeated, quarantined, ended, runs, waits,
+    unrecorded.
     """
 
     at: datetime | None
@@ -34,14 +35,25 @@ class Step:
 def story(job: JobInfo, attempts: Sequence[AttemptInfo]) -> list[Step]:
     """The steps of a job's life, the first one first."""
     steps = [Step(at=job.created_at, event="accepted", text=f"accepted, lane {job.lane}")]
+    unknown = set(range(1, job.attempts)).difference(attempt.attempt for attempt in attempts)
     for attempt in attempts:
+        steps += _unrecorded(unknown, before=attempt.attempt)
         steps += _of_attempt(attempt)
+    steps += _unrecorded(unknown, before=job.attempts)
     told = {attempt.attempt for attempt in attempts if attempt.reason != HANDED_BACK}
     if job.attempts and job.attempts not in told and job.started_at is not None:
         text = f"attempt {job.attempts} started on {_place(job.worker, bucket=job.bucket)}"
         steps.append(Step(at=job.started_at, event="started", text=text, attempt=job.attempts, worker=job.worker))
     steps.append(_now(job))
     return steps
+
+
+def _unrecorded(unknown: set[int], *, before: int) -> Iterator[Step]:
+    """Attempts that nothing is known of: one that succeeded, for example, until a person ran the job again."""
+    for number in sorted(number for number in unknown if number < before):
+        unknown.remove(number)
+        text = f"attempt {number} has no record: it did not fail, and somebody ran the job again"
+        yield Step(at=None, event="unrecorded", text=text, attempt=number)
 
 
 def _of_attempt(attempt: AttemptInfo) -> Iterator[Step]:

@@ -94,6 +94,20 @@ def test_jobs_list_is_a_table_for_people(cluster: Cluster) -> None:
     assert "\x1b[" not in done.stdout  # no colour without a terminal
 
 
+def test_the_story_of_a_job_that_was_run_again_names_what_it_does_not_know(cluster: Cluster) -> None:
+    job = cluster.terminal.json("run", "shop.hello", '{"name": "A"}', "--wait", "--timeout", "50")["id"]
+    assert cluster.terminal.json("jobs", "retry", job) == {job: True}
+    cluster.terminal.until(lambda: cluster.terminal.json("jobs", "show", job)["attempts"] == 2, "it runs again")
+
+    told = cluster.terminal.json("jobs", "show", job)["story"]
+
+    assert [(step["event"], step["attempt"]) for step in told][:3] == [
+        ("accepted", None),
+        ("unrecorded", 1),
+        ("started", 2),
+    ]
+
+
 def test_jobs_list_says_when_a_job_is_due(cluster: Cluster) -> None:
     cluster.terminal.run("-A", "shop", "run", "shop.hello", '{"name": "J"}', "--delay", "10800", "--job-id", "in-3-h")
 
