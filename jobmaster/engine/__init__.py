@@ -15,5 +15,5 @@ ownership.py     opens and shrinks buckets (R5, R24); sharing.py: hands a backlo
 coordinator.py   lost buckets, drains, sweeps; janitor.py: retention, orphans
 planner.py       schedules -> held jobs; static_schedules.py: those of the code; releaser.py: who waits for a run
 commands.py      orders from people
-stopping.py      the graceful stop (R22')
+stopping.py      the graceful stop (R22'); draining.py: when `--once` has nothing left to do
 """

@@ -17,6 +17,7 @@ import msgspec
 from jobmaster.engine.claimer import Claimer
 from jobmaster.engine.commands import Commands
 from jobmaster.engine.coordinator import Coordinator
+from jobmaster.engine.draining import until_drained
 from jobmaster.engine.fetcher import Fetcher
 from jobmaster.engine.finisher import Finisher
 from jobmaster.engine.intake import Intake
@@ -38,7 +39,6 @@ from jobmaster.engine.stopping import GracefulStop
 from jobmaster.engine.store_clock import StoreClock
 from jobmaster.engine.waiting import Waiting
 from jobmaster.engine.watch import Watch
-from jobmaster.model.schedule import Trigger
 from jobmaster.model.states import ClusterMode
 from jobmaster.ports.answers import StoreReplaced
 from jobmaster.ports.link import Report
@@ -390,19 +390,7 @@ class Engine:
         self.stop(max(0.0, self._tuning.condemned_grace - _BEFORE_THE_KILL))
 
     async def _stop_when_drained(self) -> None:
-        """`--once`: stop when nothing is left to do for a while. What schedules have ahead is no reason to stay."""
-        quiet = 0
-        while quiet < _QUIET_LOOKS:
-            await asyncio.sleep(0.1)
-            now_us = self.store_clock.now_us()
-            lives = self.lease.lives.values()
-            busy = (
-                not self.ready.is_set()
-                or not self.runner.idle()
-                or any(not life.open or life.more for life in lives)
-                or any(not _is_ahead(entry, now_us) for life in lives for entry in life.entries.values())
-            )
-            quiet = 0 if busy else quiet + 1
+        await until_drained(ready=self.ready, runner=self.runner, lease=self.lease, store_clock=self.store_clock)
         self.stop(self._tuning.grace)
 
     # ---------------------------------------------------------------- wiring
@@ -481,12 +469,3 @@ class Engine:
 
     def _pause(self, duty: str) -> Backoff:
         return Backoff(duty=duty, random=self._random.random, heard=self._heard)
-
-
-_QUIET_LOOKS = 5
-"""How many looks in a row, a tenth of a second apart, find nothing to do before `--once` ends."""
-
-
-def _is_ahead(entry: Entry, now_us: int) -> bool:
-    """Whether it is a planned run whose moment has not come."""
-    return entry.due_us > now_us and entry.envelope.trigger == Trigger.SCHEDULE and not entry.attempts
