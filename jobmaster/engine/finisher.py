@@ -33,7 +33,7 @@ Item = tuple["Entry", "Outcome"]
 logger = logging.getLogger("jobmaster.engine")
 
 MOST_BYTES = 4 << 20
-"""Of results in one batch, where it has more than one outcome: a renewal of the lease must not wait long for it."""
+"""Of results and messages in one batch of more than one outcome: a renewal of the lease must not wait long for it."""
 _TRIES = 3
 """A batch that failed so often for an unexpected reason is divided, until the outcome is alone that is at fault."""
 
@@ -52,7 +52,7 @@ class Finisher:
         self._in_flight = 0
         self._waiting = 0
         self._waiting_bytes = 0
-        """Of the results that wait."""
+        """Of the results that wait, and the messages that they end."""
         self.settled: Callable[[Life, list[Message]], None] = lambda _life, _twins: None
         """Told of each batch that was answered, with second copies of its jobs."""
 
@@ -63,8 +63,9 @@ class Finisher:
             items = self._outcomes[entry.life] = []
         items.append((entry, outcome))
         self._waiting += 1
-        if outcome.result is not None:
-            self._waiting_bytes += len(outcome.result)
+        self._waiting_bytes += (
+            len(entry.payload) if outcome.result is None else len(entry.payload) + len(outcome.result)
+        )
 
     def flush(self) -> None:
         """Outcomes were added: write them when a flusher is free."""
@@ -74,6 +75,7 @@ class Finisher:
         """A run that a shutdown ended: held again, nothing spent."""
         self._handed_back.setdefault(entry.life, []).append((entry, outcome))
         self._waiting += 1
+        self._waiting_bytes += _size([(entry, outcome)])
         self._wake.set()
 
     def pending(self) -> int:
@@ -81,7 +83,7 @@ class Finisher:
         return self._waiting + self._in_flight
 
     def is_behind(self, *, most: int, most_bytes: int) -> bool:
-        """Whether so many outcomes, or so many bytes of results, wait that nothing more should start."""
+        """Whether so many outcomes, or so many bytes of them, wait that nothing more should start."""
         return self._waiting + self._in_flight >= most or self._waiting_bytes >= most_bytes
 
     def idle(self) -> bool:
@@ -121,8 +123,7 @@ class Finisher:
             if rest:
                 queues[life] = rest
             self._waiting -= len(batch)
-            if self._waiting_bytes:
-                self._waiting_bytes -= _size(batch)
+            self._waiting_bytes -= _size(batch)
             return life, batch
         return None
 
@@ -189,15 +190,15 @@ class Finisher:
 
 
 def _size(items: Sequence[Item]) -> int:
-    """Bytes of results."""
-    return sum(len(outcome.result) for _, outcome in items if outcome.result is not None)
+    """Bytes of results and messages."""
+    return sum([len(entry.payload) + len(outcome.result or b"") for entry, outcome in items])
 
 
 def _light(items: Sequence[Item]) -> int:
-    """How many of the first are one batch by their results' size; one at the least."""
+    """How many of the first are one batch by their size; one at the least."""
     size = 0
-    for count, (_, outcome) in enumerate(items):
-        size += len(outcome.result or b"")
+    for count, (entry, outcome) in enumerate(items):
+        size += len(entry.payload) + len(outcome.result or b"")
         if size > MOST_BYTES:
             return max(count, 1)
     return len(items)

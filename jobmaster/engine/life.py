@@ -106,7 +106,7 @@ class Life:
     __slots__ = (
         "_gone", "bucket", "completing", "cursor", "depth", "dropped", "entries", "fence", "full_reread_at",
         "held_back", "high_mark", "more", "next_due_us", "numbers", "open", "read_wanted", "reading", "reread_at",
-        "rowless", "twins", "unsettled", "waiting",
+        "room_for", "rowless", "twins", "unsettled", "waiting",
     )  # fmt: skip
 
     def __init__(self, bucket: Bucket) -> None:
@@ -139,6 +139,8 @@ class Life:
         self.rowless: deque[tuple[float, Entry]] = deque()
         """With a separate agent: entries without a row, and since when (monotonic seconds) they are in memory."""
         self.waiting = 0
+        self.room_for: int | None = None
+        """How many may wait here, where they are so large that it is fewer than usual."""
         self.depth = 0
         self.completing = bucket.status is BucketStatus.COMPLETING
         """Producers are sent elsewhere: what waits here is run, and then the bucket is closed (R24)."""

@@ -31,7 +31,7 @@ class Tuning(msgspec.Struct, frozen=True):
     flushers: int = 2
     backlog_of_outcomes: int = 2000
     backlog_of_results: int = 64 << 20
-    """Bytes of results that wait to be written, beyond which nothing more starts."""
+    """Bytes of results and their messages that wait to be written, beyond which nothing more starts."""
     claim_limit: int = 200
     claim_every: float = 2.0
     """Fallback period of claims when nothing signals and nothing is due (grows with the number of workers)."""

@@ -1,4 +1,4 @@
-"""Results of a megabyte: what waits for the store is bounded by bytes, too, and no write holds up the renewals."""
+"""Large results and arguments: what waits in memory is bounded by bytes, too, and no write holds up the renewals."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from jobmaster.engine.fetcher import BUFFER_BYTES
 from jobmaster.engine.finisher import MOST_BYTES
 from jobmaster.model.job import Fence, Outcome
 from jobmaster.model.states import JobStatus
@@ -47,3 +48,39 @@ async def test_they_are_written_in_small_batches_and_what_starts_waits_for_them(
         assert not engine.finisher.is_behind(most=1, most_bytes=1), "nothing is counted any more"
     assert sum(count for count, _ in batches) == JOBS
     assert all(count == 1 or size <= MOST_BYTES for count, size in batches)
+
+
+async def waits(_argument: object) -> None:
+    await asyncio.Event().wait()
+
+
+async def test_large_arguments_leave_most_of_a_backlog_in_the_store(store: Any) -> None:
+    read: list[int] = []
+
+    async def reading(*args: Any, limit: int, **more: Any) -> Any:
+        answer = await store.read(*args, limit=limit, **more)
+        read.append(len(answer.messages))
+        return answer
+
+    size = 100_000
+    for _ in range(20):
+        await push(store, *(new_job("waits", "x" * size) for _ in range(25)))
+    async with running_engine(
+        Wrapped(store, read=reading), FunctionWorkload(waits), slots=4, read_limit=100, buffer_per_bucket=2000
+    ) as running:
+        await until(lambda: sum(read) >= BUFFER_BYTES // size - 100)
+        (life,) = [one for one in running.engine.lease.open_lives() if one.waiting]
+        await until(lambda: not running.engine.fetcher._has_room(life))
+        assert life.waiting <= BUFFER_BYTES // size + 4
+        assert life.more
+        await running.stop(grace=0.1)
+
+
+async def test_small_ones_fill_the_buffer(store: Any) -> None:
+    await push(store, *(new_job("waits", number) for number in range(300)))
+    async with running_engine(
+        store, FunctionWorkload(waits), slots=4, read_limit=100, buffer_per_bucket=250
+    ) as running:
+        await until(lambda: any(life.waiting > 150 for life in running.engine.lease.open_lives()))
+        assert all(life.room_for is None for life in running.engine.lease.open_lives())
+        await running.stop(grace=0.1)
