@@ -26,8 +26,8 @@ R = TypeVar("R")
 
 
 def task_behind(what: object) -> object:
-    """`what`, or the task that it carries as its attribute `jobmaster_task`, as the tasks of `jobmaster.compat` do."""
-    return what if isinstance(what, (Task, str, type)) else getattr(what, "jobmaster_task", what)
+    """`what`, or the task that it carries as its attribute `_jobmaster_task`, as the tasks of `jobmaster.compat` do."""
+    return what if isinstance(what, (Task, str, type)) else getattr(what, "_jobmaster_task", what)
 
 
 def arguments_of(data: Data) -> dict[str, Any]:

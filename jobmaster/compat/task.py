@@ -76,7 +76,7 @@ class Task(Generic[P, R_co]):
         return current[1] if current is not None and current[0] == self.name else Context()
 
     @property
-    def jobmaster_task(self) -> NativeTask[..., Any]:
+    def _jobmaster_task(self) -> NativeTask[..., Any]:
         """The JobMaster task behind it: with it this task can be put into schedules and `jm.scheduler`."""
         return self.app.native_task(self)
 
