@@ -34,7 +34,7 @@ def program(*command: str, folder: Path, log: Path, **environment: str) -> Itera
         finally:
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(timeout=40)
+                process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -49,7 +49,7 @@ def free_port() -> int:
         return port
 
 
-def wait_for(condition: Callable[[], object], *, log: Path, timeout: float = 30) -> None:
+def wait_for(condition: Callable[[], object], *, log: Path, timeout: float = 60) -> None:
     """Wait until `condition` is true; fails with the program's log otherwise."""
     end = time.monotonic() + timeout
     while not condition():

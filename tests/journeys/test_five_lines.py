@@ -85,12 +85,12 @@ def worker(folder: Path, *options: str, app: str = "myapp") -> Iterator[subproce
             yield process
         finally:
             process.send_signal(signal.SIGTERM)
-            code = process.wait(timeout=40)
+            code = process.wait(timeout=60)
     assert code == 0, (folder / "worker.log").read_text(encoding="utf-8")
 
 
 def run_program(folder: Path, name: str) -> str:
-    done = subprocess.run([sys.executable, name], cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, name], cwd=folder, capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 0, done.stderr + (folder / "worker.log").read_text(encoding="utf-8")
     return done.stdout
 

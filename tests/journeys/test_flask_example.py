@@ -33,12 +33,12 @@ class Visitor:
     def is_there(self) -> bool:
         try:
             return bool(self.get("/"))
-        except (ConnectionError, urllib.error.URLError):
+        except OSError:  # nobody listens yet, or it takes its time
             return False
 
     def _open(self, path: str, data: bytes | None, headers: dict[str, str]) -> str:
         request = urllib.request.Request(f"{self.address}{path}", data, headers)  # noqa: S310 - our own address
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - same
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - same
             self.address_of_last_page = answer.url
             return str(answer.read().decode())
 

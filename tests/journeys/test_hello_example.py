@@ -41,7 +41,7 @@ def test_its_schedule_fires_and_can_be_paused(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("jobmaster")), "-A", "myapp", "schedules"]
 
     with program("jobmaster", "worker", "-A", "myapp", folder=tmp_path, log=log):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while "Hello from a schedule" not in log.read_text(encoding="utf-8"):
             assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
             time.sleep(0.05)
@@ -53,6 +53,6 @@ def test_its_schedule_fires_and_can_be_paused(tmp_path: Path) -> None:
                 capture_output=True,
                 text=True,
                 check=True,
-                timeout=30,
+                timeout=60,
             )
             assert answer in done.stdout

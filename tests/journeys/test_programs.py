@@ -31,7 +31,7 @@ def run(folder: Path, body: str) -> str:
     (folder / "program.py").write_text(textwrap.dedent(HEAD) + textwrap.dedent(body), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-W", "error", "program.py"],
-        cwd=folder, capture_output=True, text=True, check=False, timeout=60,
+        cwd=folder, capture_output=True, text=True, check=False, timeout=100,
     )  # fmt: skip
     # The tests' own PostgreSQL promises little, and a worker says so.
     told = [line for line in done.stderr.splitlines() if not line.startswith("weak_durability ")]
