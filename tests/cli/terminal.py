@@ -130,7 +130,8 @@ class Terminal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        # A busy machine is no store that does not answer.
+        self.environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "JOBMASTER_ACCEPT_TIMEOUT": "30"}
         self.write("shop.py", APP)
 
     def write(self, name: str, text: str) -> Path:

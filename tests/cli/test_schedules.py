@@ -122,6 +122,7 @@ def test_an_empty_list_says_what_a_worker_would_store(terminal: Terminal) -> Non
     assert "No such schedules" in filtered
 
 
+@pytest.mark.timeout(300)  # two dozen commands, each a process of its own
 def test_add_edit_pause_resume_run_cancel(cluster: Cluster) -> None:
     said = cluster.run("add", "shop.hello", "every day at 9:00", '{"name": "Ann"}', "-n", "daily", "--tz", "Asia/Tokyo")
     again = cluster.json(
