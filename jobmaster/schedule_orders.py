@@ -72,6 +72,8 @@ async def _by_last_part(gate: Gateway, reference: str) -> Schedule:
     if len(meant) == 1:
         return ending[meant[0]]
     near = meant or await _near(gate, reference)
+    if reference in near and (stored := await gate.store.find_schedule(reference)):
+        return stored  # somebody has added it since
     hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else "`jobmaster schedules list` shows them all."
     unknown = f"There is no schedule {reference!r}, neither by id nor by name. {hint}"
     raise NotRegistered(("" if meant else await _cancelled(gate, reference)) or unknown)

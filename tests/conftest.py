@@ -13,6 +13,7 @@ module is loaded in each of them. What they have to say for the matrix travels i
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -100,6 +101,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell that runs the suite in the background lets it ignore Ctrl-C, and so would every program that tests start.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # Settings that a developer exported for an application are no part of the suite, nor of the processes it starts;
     # helpers remove them themselves, after they have read which PostgreSQL was given.
     if not _has_helpers(config):

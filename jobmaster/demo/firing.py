@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 from jobmaster.demo.app import EVERY, HEARTBEAT, jm
+from jobmaster.errors import NotRegistered
 from jobmaster.model.states import JobStatus
 from jobmaster.views import ScheduleRun
 
@@ -42,8 +43,12 @@ class Heartbeats:
         """Those that have ended, oldest first."""
         if self._since is None:
             return ()
+        try:
+            runs = jm.schedules.runs(HEARTBEAT, MOST)
+        except NotRegistered:  # the worker is about to store it
+            return ()
         # A database that is used again has older ones. What runs now is the next look's.
-        found = [run for run in jm.schedules.runs(HEARTBEAT, MOST) if run.at >= self._since]
+        found = [run for run in runs if run.at >= self._since]
         while found and (found[0].status is None or not found[0].status.is_final):
             found.pop(0)
         return found[::-1]

@@ -170,6 +170,19 @@ class TestQuestions:
             app.schedules.run_now("z.tikc")
         assert len(asked) < 7
 
+    def test_one_that_is_added_while_it_is_looked_for_is_found(self, shop, monkeypatch: pytest.MonkeyPatch) -> None:
+        app, hello = shop
+        find_schedule = app.store.find_schedule
+
+        async def first_seen_then_added(name: str) -> Any:
+            monkeypatch.setattr(app.store, "find_schedule", find_schedule)
+            assert await find_schedule(name) is None
+            await app.scheduler.arecurring(hello, MINUTE, name=name)
+
+        monkeypatch.setattr(app.store, "find_schedule", first_seen_then_added)
+
+        assert app.schedules.pause("shop.tick").name == "shop.tick"
+
     def test_nobody_knows_it(self, shop) -> None:
         app, _ = shop
 
