@@ -101,9 +101,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A shell that runs the suite in the background lets it ignore Ctrl-C, and so would every program that tests start.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Who runs the suite in the background, or by nohup, lets it ignore these, and so would every program that it starts.
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
     # Settings that a developer exported for an application are no part of the suite, nor of the processes it starts;
     # helpers remove them themselves, after they have read which PostgreSQL was given.
     if not _has_helpers(config):

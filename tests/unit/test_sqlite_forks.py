@@ -110,3 +110,40 @@ async def test_a_fork_waits_until_the_threads_are_outside_of_sqlite(tmp_path: Pa
         assert exit_code_of(child) == 0
         await slow_write
         await store.push(bucket.id, [new_job()])
+
+
+OPENING = """
+import asyncio, os, sys, threading, time
+from jobmaster.ports.master import MasterRules
+from jobmaster.stores.sql.sqlite import handle
+from jobmaster.stores.sql.sqlite.store import SqliteStore
+
+inside = threading.Event()
+connect = handle.connect
+
+def slowly(*arguments, **options):
+    inside.set()
+    time.sleep(0.3)
+    connection = connect(*arguments, **options)
+    inside.clear()
+    return connection
+
+handle.connect = slowly
+loop = asyncio.new_event_loop()
+threading.Thread(target=loop.run_forever, daemon=True).start()
+opening = asyncio.run_coroutine_threadsafe(SqliteStore.open(sys.argv[1], rules=MasterRules()), loop)
+assert inside.wait(20)
+child = os.fork()
+if child == 0:
+    os._exit(int(inside.is_set()))
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "forked while the thread was inside of SQLite"
+asyncio.run_coroutine_threadsafe(opening.result(20).close_store(), loop).result(20)
+"""
+
+
+def test_a_fork_waits_for_a_store_that_is_just_being_opened(tmp_path: Path) -> None:
+    """SQLite's own locks would be copied as they are held, and nobody would release them in the child."""
+    done = subprocess.run(
+        [sys.executable, "-c", OPENING, str(tmp_path / "j.db")], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr

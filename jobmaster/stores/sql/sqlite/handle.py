@@ -82,13 +82,13 @@ class Handle:
         )
 
     async def _open(self) -> None:
+        watch_forks(self)  # its threads enter SQLite from here on
         try:
             await self._writer.open()
             await self._reader.open()
         except BaseException:
             await self._shut()
             raise
-        watch_forks(self)
 
     def _connect_writer(self) -> sqlite3.Connection:
         make_file(self._path)
