@@ -127,7 +127,9 @@ def test_a_paused_worker_says_so(terminal: Terminal) -> None:
         terminal.json("workers", "pause", "alpha", "--timeout", "30")
         terminal.until(lambda: probe.get("readyz")[0] == 503, "it is not ready")
         paused = probe.get("readyz")
-        cluster = terminal.run("-A", "shop", "health"), terminal.run("-A", "shop", "health", "--ready")
+        ready = ("-A", "shop", "health", "--ready")
+        terminal.until(lambda: terminal.run(*ready).returncode == 1, "its next renewal tells the others")
+        cluster = terminal.run("-A", "shop", "health"), terminal.run(*ready)
         terminal.json("workers", "resume", "alpha", "--timeout", "30")
         terminal.until(lambda: probe.get("readyz")[0] == 200, "it is ready again")
 

@@ -21,9 +21,10 @@ import tests.faults.load_app as app
 from datetime import datetime, timedelta, timezone
 number, soon = {number}, datetime.now(timezone.utc) + timedelta(seconds={seconds})
 held = soon + timedelta(hours=1)
-for first in range(0, number, 1000):
+step = number // 100  # jobs of one call and priority go to one bucket, so that each worker gets some of all
+for first in range(0, number, step):
     jobs = [app.work_async.options(at=held if n % 5 == 4 else soon, priority=n // 5 % 5 + 1).job(seconds=0.005)
-            for n in range(first, min(number, first + 1000))]
+            for n in range(first, first + step)]
     for result in app.jm.enqueue_many(jobs):
         print(result.id)
 print(time.time() + 1 < soon.timestamp(), soon.timestamp())

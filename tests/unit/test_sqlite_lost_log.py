@@ -61,7 +61,7 @@ def test_nothing_is_acknowledged_into_a_log_that_is_gone(tmp_path: Path, how: st
     )
     *_, refused, second, again = done.stdout.splitlines()
     assert "write-ahead log" in refused
-    assert "nothing was stored" in refused
+    assert "Nothing was stored" in refused
     assert "Restart this program" in second, "SQLite would mix the removed log with the new one"
     assert again == "accepted", "once the old one is closed"
     database = sqlite3.connect(tmp_path / "shop.db")
