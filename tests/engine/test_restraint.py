@@ -111,7 +111,10 @@ async def push_to(store: Any, engine: Any, *jobs: NewJob) -> None:
     await store.push(bucket, list(jobs))
 
 
-async def test_what_a_dead_engine_ran_starts_in_its_successor_while_its_sibling_is_busy_for_long(store: Any) -> None:
+async def test_what_a_dead_engine_ran_starts_in_its_successor_while_its_sibling_is_busy_for_long(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobmaster.engine.restraint.LEAVE_S", 60.0)  # however long the successor needs to begin
     gate, runs = asyncio.Event(), []
 
     async def gated(argument: object) -> None:
@@ -119,7 +122,7 @@ async def test_what_a_dead_engine_ran_starts_in_its_successor_while_its_sibling_
         await gate.wait()
 
     jobs = [new_job("gated", number) for number in range(4)]
-    tuning = {"slots": 2, "lease": 3.0, "early_row_after": 0.02}
+    tuning = {"slots": 2, "lease": 3.0, "early_row_after": 0.02, "claim_every": 60.0}
     async with running_engine(store, FunctionWorkload(gated), name="sibling", **tuning) as sibling:
         await push_to(store, sibling.engine, *jobs[:2])
         await until(lambda: len(runs) == 2)
@@ -138,7 +141,7 @@ async def test_what_a_dead_engine_ran_starts_in_its_successor_while_its_sibling_
             await store.end_worker(dying.engine.lease.worker, blame=[Blame(key, "SIGKILL") for key in ran])
             await asyncio.sleep(0.2)  # what a process needs to start
             async with running_engine(store, FunctionWorkload(gated), name="heir", **tuning) as heir:
-                await until(lambda: len(runs) == 4 + len(ran), timeout=2.5)
+                await until(lambda: len(runs) == 4 + len(ran))
                 assert set(heir.engine.runner.running) == set(ran)
                 gate.set()
                 await final(store, *(job.key for job in jobs))
