@@ -81,7 +81,7 @@ OPTIONS: list[tuple[dict, str]] = [
     ({"job_id": "\ud800"}, "half of a character pair"),
     ({"job_id": 7}, "job_id is 7"),
     ({"durability": "disk"}, "'agent' or only by the 'master'"),
-    ({"cluster": "elsewhere"}, "no app of cluster 'elsewhere'"),
+    ({"cluster": "unheard-of"}, "no app of cluster 'unheard-of'"),
 ]
 
 
@@ -122,6 +122,9 @@ def test_arguments_that_the_task_cannot_take(hello) -> None:
     told = r"hello: missing a required argument: 'name'\. Its parameters are \(name, times=1\)"
     with pytest.raises(TypeError, match=told):
         hello.delay()
+    misspelt = r"hello: got an unexpected keyword argument 'nmae'\. Did you mean 'name'\? Its parameters"
+    with pytest.raises(TypeError, match=misspelt):
+        hello.delay(nmae="x")
     with pytest.raises(TypeError, match="unexpected keyword argument 'nmae'"):
         hello.delay("x", nmae="x")
     with pytest.raises(TypeError, match="too many positional"):
