@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import resource
 import socket
 import sqlite3
@@ -11,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Self
+from unittest.mock import Mock
 
 import pytest
 
@@ -222,6 +224,30 @@ async def test_without_sockets_polling_finds_what_others_commit(
                 await heard.next()
                 waits.append(time.perf_counter() - began)
         assert min(waits) < 0.05
+
+
+@in_loop
+async def test_where_sockets_work_the_safety_net_wakes_nobody_more_than_twice_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[float] = []
+    clock = Mock(wraps=time)
+    monkeypatch.setattr(wake, "time", clock)
+    versions = itertools.count()
+    connection = Mock()
+    connection.execute.return_value.fetchone = lambda: (next(versions),)
+    own = wake.Wake(str(tmp_path / "a.db"), asyncio.get_running_loop(), listening=lambda: None)
+    try:
+        own.subscribe("held", lambda: heard.append(clock.monotonic.return_value))
+        for hundredth in range(401):
+            clock.monotonic.return_value = hundredth / 100
+            own.watch(connection)
+            await asyncio.sleep(0)  # what it asked the loop for
+    finally:
+        own.close()
+        own.end()
+    # At 0 s it learns what is there; from then on there is something new each time.
+    assert heard == [0.25 + 0.5 * number for number in range(8)]
 
 
 @in_loop

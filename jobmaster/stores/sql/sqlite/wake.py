@@ -33,7 +33,9 @@ LONGEST_PATH = 100
 SETTLED_NS = 20_000_000
 """A folder's time of change ticks in steps of some milliseconds: a younger one may hide a later change."""
 
-SAFETY_PERIOD = 0.25
+SAFETY_PERIOD, SAFETY_LEAST = 0.25, 0.5
+"""Where sockets work: how often it is asked, and how long nobody is woken by it again. Most of what others commit
+brings no work, and whoever is woken reads: beside many workers, each would do so four times a second."""
 BUSY_PERIOD, IDLE_PERIOD, BUSY_SECONDS = 0.002, 0.05, 1.0
 """Polling without sockets: how often after activity, how often when idle, and how long activity counts."""
 
@@ -84,6 +86,7 @@ class Wake:
         self._active_until = 0.0
         self._period = IDLE_PERIOD
         self._next_look = 0.0
+        self._told_at = float("-inf")
         with _lock:
             _by_file.setdefault(self._file, []).append(self)
 
@@ -257,11 +260,12 @@ class Wake:
         if now < self._next_look:
             return self._next_look - now
         version: int = connection.execute("PRAGMA data_version").fetchone()[0]
-        if version != self._version:
+        if version != self._version and (self._socket is None or now >= self._told_at + SAFETY_LEAST):
             first, self._version = self._version < 0, version
             self._active_until = now + BUSY_SECONDS
             self._period = BUSY_PERIOD
             if not first:
+                self._told_at = now
                 with contextlib.suppress(RuntimeError):  # the loop was closed
                     self._loop.call_soon_threadsafe(self.deliver, None)
         elif now > self._active_until:
