@@ -238,8 +238,10 @@ class MasterStore(ScheduleStore, Protocol):
     async def give_up(self, fence: Fence) -> None:
         """R22': own(b), exclusively. The bucket's Queued rows: hold (not suspect by it); owner NULL, Active, epoch + 1.
 
-        It stays clean if it was, and if no row pointed at it. Where its messages are here, too, its depth is what they
-        are now: nobody publishes one until somebody owns it. A repeat is Fenced: it is done.
+        It stays clean if it was, and if no row pointed at it. Where its messages are here, too, those by which the rows
+        came that are held now leave with them, so that only a row that still points at it makes it unclean; one in
+        which no message is left is clean again; and its depth is what they are now: nobody publishes one until somebody
+        owns it. A repeat is Fenced: it is done.
         """
         ...
 

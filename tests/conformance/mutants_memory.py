@@ -62,6 +62,9 @@ VARIANTS = [
     memory("claim_no_own", "test_claims.test_a_lost_bucket_claims_nothing_and_the_others_do"),
     memory("claim_gen", "test_claims.test_a_copy_that_waits_as_a_message_is_not_the_assignment_that_was_claimed"),
     memory("disown_rows", "test_buckets.test_a_bucket_that_is_given_up_waits_open_for_its_next_owner"),
+    memory(
+        "keep_messages", "test_buckets.test_a_bucket_that_is_given_up_lets_the_messages_of_its_rows_go", ("memory",)
+    ),
     memory("no_tombstone", "test_cancels.test_a_job_that_nobody_knows_yet_gets_a_tombstone"),
     memory("renew_order", "test_leases.test_a_renewal_that_was_overtaken_changes_nothing"),
     memory("lease_early", "test_row_locks.test_a_lease_is_judged_after_the_lock_is_held"),

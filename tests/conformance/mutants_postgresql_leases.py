@@ -396,12 +396,18 @@ BUCKETS = [
     postgresql(
         "R22' clean only without rows",
         BUCKET + "test_a_bucket_that_is_given_up_is_clean_only_if_nothing_of_it_can_have_a_row",
-        text(buckets, "GIVE_UP", "CASE WHEN $3 THEN clean ELSE 0 END", "CASE WHEN $3 THEN clean ELSE clean END"),
+        text(buckets, "GIVE_UP", "WHEN NOT $3 THEN 0", "WHEN NOT $3 THEN clean"),
     ),
     postgresql(
         "R22' unclean stays unclean",
         BUCKET + "test_a_bucket_that_was_lost_stays_unclean_when_its_next_owner_gives_it_up",
-        text(buckets, "GIVE_UP", "THEN clean ELSE 0", "THEN 1 ELSE 0"),
+        text(buckets, "GIVE_UP", "ELSE clean", "ELSE 1"),
+    ),
+    postgresql(
+        "R22' messages of rows leave with them",
+        BUCKET + "test_a_bucket_that_is_given_up_lets_the_messages_of_its_rows_go",
+        instead(buckets, "remove_messages_of", _nothing),
+        STANDALONE,
     ),
 ]
 

@@ -420,6 +420,22 @@ LEASES = [
         instead(buckets, "hold_row", nothing),
     ),
     sqlite(
+        "R22' messages of rows leave with them",
+        "test_buckets.test_a_bucket_that_is_given_up_lets_the_messages_of_its_rows_go",
+        instead(buckets, "remove_messages_of", nothing),
+        ("sqlite",),
+    ),
+    sqlite(
+        "R22' clean only without rows",
+        "test_buckets.test_a_bucket_that_is_given_up_is_clean_only_if_nothing_of_it_can_have_a_row",
+        text(buckets, "GIVE_UP", "AND ?", "OR ?"),
+    ),
+    sqlite(
+        "R22' unclean stays unclean",
+        "test_buckets.test_a_bucket_that_was_lost_stays_unclean_when_its_next_owner_gives_it_up",
+        text(buckets, "GIVE_UP", "(clean OR ?)", "(1 OR ?)"),
+    ),
+    sqlite(
         "settings have versions",
         "test_settings.test_settings_that_were_changed_meanwhile_are_not_overwritten",
         text(cluster, "SAVE_NEXT", "AND version = ?", "AND ? > 0"),

@@ -362,11 +362,43 @@ async def test_a_bucket_that_is_given_up_is_clean_only_if_nothing_of_it_can_have
     with_row = await cluster.owned("with-row")
     await cluster.claimed(with_row)
     await cluster.store.give_up(with_row.fence)
-    assert not (await cluster.bucket_now(with_row)).clean, "the row that left may have a message here"
+    assert (await cluster.bucket_now(with_row)).clean is cluster.standalone, "in an agent its message may be left"
+    with_run = await cluster.owned("with-run")
+    await cluster.running(with_run)
+    await cluster.store.give_up(with_run.fence)
+    assert not (await cluster.bucket_now(with_run)).clean, "the row may have its message here"
+
+
+async def test_a_bucket_that_is_given_up_lets_the_messages_of_its_rows_go(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    early, message = await cluster.pushed(bucket, 2)
+    await cluster.store.take_over(bucket.fence, [start_of(early, status=JobStatus.QUEUED)])
+    await cluster.store.give_up(bucket.fence)
+    row = await cluster.row(early.key)
+    assert (row.status, row.bucket) == (JobStatus.HELD_ON_MASTER, None)
+    free = await cluster.bucket_now(bucket)
+    assert free.clean is cluster.standalone
+    adopted = await cluster.adopted(bucket)
+    left = [one.key for one in await cluster.messages(adopted)]
+    assert left == ([message.key] if cluster.standalone else [early.key, message.key])
+    if cluster.standalone:
+        assert free.depth == 1
 
 
 async def test_a_bucket_that_was_lost_stays_unclean_when_its_next_owner_gives_it_up(cluster: Cluster) -> None:
     bucket = await cluster.owned()
+    await cluster.pushed(bucket)
     adopted = await cluster.adopted(bucket)
     await cluster.store.give_up(adopted.fence)
     assert not (await cluster.bucket_now(adopted)).clean
+
+
+async def test_a_bucket_that_was_lost_is_clean_again_when_it_is_given_up_empty(cluster: Cluster) -> None:
+    bucket = await cluster.owned()
+    ran = await cluster.message(bucket)
+    adopted = await cluster.adopted(bucket)
+    await cluster.store.settle(adopted.fence, [outcome_of(ran)])
+    await cluster.store.give_up(adopted.fence)
+    free = await cluster.bucket_now(adopted)
+    assert free.clean is cluster.standalone, "an agent may still have messages of an earlier owner"
+    assert free.depth == 0

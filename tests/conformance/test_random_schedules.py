@@ -181,7 +181,8 @@ class Life:
             ]
         )
         version = self.random.choice([None, None, 1, 2])
-        await self.both("change_schedule", key_of(self.name()), change, version=version)
+        planned_us = self.random.choice([None, None, self.cluster.now_us, self.cluster.now_us - 1])
+        await self.both("change_schedule", key_of(self.name()), change, version=version, planned_us=planned_us)
 
     async def _run(self) -> None:
         schedule = await self.known()

@@ -71,6 +71,15 @@ async def test_a_new_name_changes_nothing_else(cluster: Cluster) -> None:
     assert await moments(cluster, before) == [NOON + MINUTE]
 
 
+async def test_a_change_that_comes_later_than_it_was_planned_for_is_refused(cluster: Cluster) -> None:
+    schedule = await added(cluster)
+    pause, store = ScheduleChange(paused=True), cluster.store
+    assert await store.change_schedule(schedule.key, pause, version=1, planned_us=NOON - 1) is None
+    assert await known(cluster, schedule) == schedule
+    paused = await store.change_schedule(schedule.key, pause, version=1, planned_us=NOON)
+    assert (paused.paused, paused.version) == (True, 2)
+
+
 @case("repeat", "change_schedule")
 async def test_what_is_so_already_is_no_change(cluster: Cluster) -> None:
     schedule = await added(cluster)

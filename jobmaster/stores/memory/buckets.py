@@ -89,10 +89,9 @@ class Buckets(MasterState):
     async def give_up(self, fence: Fence) -> None:
         async with self._owned_alone(fence) as bucket:
             now = self._begin()
-            # A bucket that was not clean stays so: messages of jobs that an earlier owner had may still be unread.
-            # And a row that goes back to the master may have left its message here.
-            bucket.clean = bucket.clean and not self.jobs.in_bucket(bucket.id)
+            rows = self.jobs.in_bucket(bucket.id)
             self._let_go(bucket, now)
+            bucket.clean = self._is_left_clean(bucket, rows)
             bucket.owner, bucket.status, bucket.epoch = None, BucketStatus.ACTIVE, bucket.epoch + 1
             bucket.changed_us = now
             bucket.depth = self._left_in(bucket)
@@ -101,10 +100,20 @@ class Buckets(MasterState):
         """How much waits in a bucket that is given up: as last published, where nobody here can count it."""
         return bucket.depth
 
+    def _is_left_clean(self, bucket: BucketRow, rows: Sequence[JobRow]) -> bool:
+        """Whether no message in it is of a job that somebody had, where `rows` have just pointed at it.
+
+        A bucket that was not clean stays so: messages of jobs that an earlier owner had may still be unread. And a row
+        that went back to the master may have left its message in the agent.
+        """
+        return bucket.clean and not rows
+
     def _let_go(self, bucket: BucketRow, now: int) -> None:
         for row in self.jobs.in_bucket(bucket.id):
             if row.status is JobStatus.QUEUED:
+                came = self._came_by(row)
                 self._hold(row, now, due_us=row.due_us)
+                self._take_away(came)
 
     async def complete(self, fence: Fence) -> None:
         async with self._owned_alone(fence) as bucket:

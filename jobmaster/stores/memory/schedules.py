@@ -105,7 +105,7 @@ class Schedules(Cancels):
         return idle
 
     async def change_schedule(
-        self, key: ScheduleKey, change: ScheduleChange, *, version: int | None
+        self, key: ScheduleKey, change: ScheduleChange, *, version: int | None, planned_us: int | None = None
     ) -> Schedule | None:
         self._begin()
         check_key(key)
@@ -114,7 +114,7 @@ class Schedules(Cancels):
         stored = self.schedules.get(key)
         if stored is None or not self._is_version(stored, version):
             return None
-        changed = changes.changed(stored, change, now)
+        changed = changes.changed(stored, change, now, planned_us)
         if changed is None:
             return None
         new, drops = changed

@@ -171,10 +171,13 @@ class MasterState:
 
     def _recover_lost(self, row: JobRow, now: int, *, living: int | None = None) -> None:
         """recover(row) whose owner has lost its bucket: the message by which it came is nobody's any more, either."""
-        gen, bucket = row.gen, row.bucket
+        came = self._came_by(row)
         self._recover(row, now, living=living)
-        came = [one for one in self._messages_of(row.key) if (one.gen, one.bucket) == (gen, bucket)]
         self._take_away(came)
+
+    def _came_by(self, row: JobRow) -> list[Message]:
+        """Messages of the same database by which the row came to its bucket."""
+        return [one for one in self._messages_of(row.key) if (one.gen, one.bucket) == (row.gen, row.bucket)]
 
     def _blame_on(self, row: JobRow, living: int | None) -> str | None:
         """What was testified about the row's worker, which counts once. Of one that lives nobody has to testify."""

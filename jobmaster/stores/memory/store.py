@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from jobmaster.ports.store import Store
     from jobmaster.stores.forward import MasterSide
     from jobmaster.stores.memory.locks import Pause
-    from jobmaster.stores.memory.rows import BucketRow
+    from jobmaster.stores.memory.rows import BucketRow, JobRow
     from jobmaster.stores.memory.signals import SignalHub
     from jobmaster.stores.split import AgentSide
 
@@ -78,6 +78,10 @@ class MemoryStore(MemoryMaster, MemoryAgent):
     def _left_in(self, bucket: BucketRow) -> int:
         queue = self.queues.get(bucket.id)
         return 0 if queue is None else len(queue.order)
+
+    def _is_left_clean(self, bucket: BucketRow, rows: Sequence[JobRow]) -> bool:
+        """The messages of those that went back to the master have left; one that is empty has no others either."""
+        return all(row.bucket is None for row in rows) and (bucket.clean or not self._left_in(bucket))
 
     async def settle(self, fence: Fence, outcomes: Sequence[Outcome]) -> list[Settled]:
         async with self._owned_to_finish(fence):

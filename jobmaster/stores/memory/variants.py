@@ -262,6 +262,15 @@ class DisownRows(Buckets):
         pass
 
 
+class KeepMessages(Buckets):
+    """R22' its message leaves with a row: a bucket is given up as clean with the messages of what was held."""
+
+    def _let_go(self, bucket: BucketRow, now: int) -> None:
+        for row in self.jobs.in_bucket(bucket.id):
+            if row.status is JobStatus.QUEUED:
+                self._hold(row, now, due_us=row.due_us)
+
+
 class NoTombstone(Cancels):
     """R19: a cancel writes no tombstone."""
 
@@ -349,6 +358,7 @@ GUARDS: dict[str, tuple[type[Any], ...]] = {
     "claim_no_own": (ClaimNoOwn,),
     "claim_gen": (ClaimGen,),
     "disown_rows": (DisownRows,),
+    "keep_messages": (KeepMessages,),
     "no_tombstone": (NoTombstone,),
     "renew_order": (RenewOrder,),
     "lease_early": (LeaseEarly,),

@@ -52,7 +52,7 @@ ORDER BY id FOR UPDATE
 POINTING = f"SELECT {STATE} FROM jm_job WHERE bucket = $1 AND status IN (3, 4, 6) ORDER BY id FOR UPDATE"
 GIVE_UP = """
 UPDATE jm_bucket SET owner = NULL, status = 1, epoch = epoch + 1, left_us = $2,
-    clean = CASE WHEN $3 THEN clean ELSE 0 END WHERE id = $1
+    clean = CASE WHEN NOT $3 THEN 0 WHEN $4 THEN 1 ELSE clean END WHERE id = $1
 """
 SET_DEPTH = "UPDATE jm_bucket SET depth = $2 WHERE id = $1"
 SET_STATUS = "UPDATE jm_bucket SET status = $2 WHERE id = $1 AND status = $3"
@@ -148,10 +148,16 @@ async def give_up(transaction: Transaction, fence: Fence) -> None:
     queued = [row for row in rows if row.status == QUEUED]
     stones = await tombstoned(transaction, [row.key for row in queued])
     await hold_rows(transaction, [Held(row, row.due_us, row.key in stones) for row in queued])
-    # A row that goes back to the master may have left its message here: then the next owner must ask before it starts.
-    await transaction.changed(GIVE_UP, fence.bucket, transaction.now_us, not rows)
-    if transaction.standalone:  # what was published may be an earlier owner's, and nobody counts until it is adopted
-        await transaction.changed(SET_DEPTH, fence.bucket, (await depths(transaction, [fence.bucket]))[fence.bucket])
+    is_empty, left = False, len(rows)
+    if transaction.standalone:
+        await remove_messages_of(transaction, queued)
+        left -= len(queued)
+        # What was published may be an earlier owner's, and nobody counts until it is adopted.
+        depth = (await depths(transaction, [fence.bucket]))[fence.bucket]
+        await transaction.changed(SET_DEPTH, fence.bucket, depth)
+        is_empty = not depth
+    # The next owner must ask before it starts what may be the message of a row, here or back in the master.
+    await transaction.changed(GIVE_UP, fence.bucket, transaction.now_us, not left, is_empty)
     transaction.topics.add("held")  # workers that would adopt it
 
 

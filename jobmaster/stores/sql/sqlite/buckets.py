@@ -44,9 +44,9 @@ SELECT {STATE} FROM jm_job WHERE bucket = ? AND status IN (3, 4, 6) AND status <
 POINTING = f"""
 SELECT {STATE} FROM jm_job WHERE bucket = ? AND status IN (3, 4, 6)
 """
-GIVE_UP = (
-    "UPDATE jm_bucket SET owner = NULL, status = 1, epoch = epoch + 1, clean = clean AND ?, left_us = ? WHERE id = ?"
-)
+GIVE_UP = """
+UPDATE jm_bucket SET owner = NULL, status = 1, epoch = epoch + 1, clean = (clean OR ?) AND ?, left_us = ? WHERE id = ?
+"""
 SET_DEPTH = "UPDATE jm_bucket SET depth = ? WHERE id = ?"
 SET_STATUS = "UPDATE jm_bucket SET status = ? WHERE id = ? AND status = ?"
 DELETE = "DELETE FROM jm_bucket WHERE id = ?"
@@ -126,10 +126,16 @@ def give_up(transaction: Transaction, fence: Fence) -> None:
     stones = tombstoned(transaction, [row.key for row in queued])
     for row in queued:
         hold_row(transaction, row, due_us=row.due_us, cancelled=row.key in stones)
-    # A row that goes back to the master may have left its message here: then the next owner must ask before it starts.
-    transaction.execute(GIVE_UP, (not rows, transaction.now_us, fence.bucket))
-    if transaction.standalone:  # what was published may be an earlier owner's, and nobody counts until it is adopted
-        transaction.execute(SET_DEPTH, (depths(transaction, [fence.bucket])[fence.bucket], fence.bucket))
+    is_empty, left = False, len(rows)
+    if transaction.standalone:
+        remove_messages_of(transaction, queued)
+        left -= len(queued)
+        # What was published may be an earlier owner's, and nobody counts until it is adopted.
+        depth = depths(transaction, [fence.bucket])[fence.bucket]
+        transaction.execute(SET_DEPTH, (depth, fence.bucket))
+        is_empty = not depth
+    # The next owner must ask before it starts what may be the message of a row, here or back in the master.
+    transaction.execute(GIVE_UP, (is_empty, not left, transaction.now_us, fence.bucket))
     transaction.topics.add("held")  # workers that would adopt it
 
 
