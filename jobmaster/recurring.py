@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypedDict
 
 import msgspec
 
@@ -22,8 +22,17 @@ if TYPE_CHECKING:
 
     from jobmaster.schedules.expression import Expression
 
-When: TypeAlias = "str | Expression | timedelta | tuple[str, str] | datetime | Sequence[datetime]"
-"""NaturalCron text, an expression, an interval, (type id, text), or single moments (aware)."""
+
+class Builder(Protocol):
+    """What an expression is built with: `Every(5).minutes()` needs no `.build()` where a schedule is told when."""
+
+    def build(self) -> Expression:
+        """The expression; raises ScheduleSyntaxError where there is none of that kind."""
+        ...
+
+
+When: TypeAlias = "str | Expression | Builder | timedelta | tuple[str, str] | datetime | Sequence[datetime]"
+"""NaturalCron text, an expression or its builder, an interval, (type id, text), or single moments (aware)."""
 
 LONGEST_NAME: Final = 200
 LONGEST_TEXT: Final = 4_000
@@ -60,6 +69,21 @@ class RecurringOptions(TypedDict, total=False):
     overlap: Literal["allow", "skip", "queue", "cancel_previous"] | Overlap | None
 
 
+_ELSEWHERE: Final = {
+    "id": "name: the same name is the same schedule",
+    "queue": "lane",
+    "args": "arguments as a dict after the rule, by name",
+    "kwargs": "arguments as a dict after the rule, by name",
+    "expires": "misfire, which says what becomes of runs that nobody started in time",
+    "coalesce": 'misfire="once", which is the default',
+    "max_instances": 'overlap="skip", or "queue"',
+    "start_date": "start_after",
+    "end_date": "end_before",
+    "timezone": "tz",
+    "replace_existing": "name alone: the same name is the same schedule, and another definition replaces it",
+}
+"""What other schedulers call it: what it is here."""
+
 CALL_NAMES: Final = ("lane", "priority", "max_retries", "timeout", "metadata")
 NAMES: Final = tuple(RecurringOptions.__annotations__)
 
@@ -82,9 +106,7 @@ def read_terms(options: Mapping[str, Any]) -> Terms:
     """
     for name in options:
         if name not in NAMES:
-            close = difflib.get_close_matches(name, NAMES, n=1)
-            hint = f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(NAMES)}."
-            raise ConfigurationError(f"A schedule has no option {name!r}. {hint}")
+            raise ConfigurationError(f"A schedule has no option {name!r}. {_meant(name)}")
     rule: dict[str, Any] = {}
     for name, value in options.items():
         if name in _RULE_READERS:
@@ -98,6 +120,14 @@ def read_terms(options: Mapping[str, Any]) -> Terms:
         rule=rule,
         plan=plan_call(call),
     )
+
+
+def _meant(name: str) -> str:
+    """What was probably meant by an option that does not exist."""
+    if name in _ELSEWHERE:
+        return f"Here it is {_ELSEWHERE[name]}."
+    close = difflib.get_close_matches(name, NAMES, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(NAMES)}."
 
 
 def rule_of(when: When, terms: Terms) -> Rule:

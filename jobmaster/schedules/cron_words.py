@@ -16,13 +16,15 @@ _HOURS = 24
 
 
 def in_words(fields: Fields) -> str:
-    """The expression as a phrase without a full stop: "every day at 3:00", "every 15 minutes on Monday to Friday"."""
+    """The expression as a phrase without a full stop: "every day at 3:00", "every 15 minutes, Monday to Friday"."""
     times = _times(fields)
     if times:
         sentence = _at_times(fields, f"at {listed(times)}")
     else:
-        sentence = " ".join(filter(None, (_rhythm(fields), _on_days(fields))))
-    return f"{sentence} in {_joined(fields.years, str)}" if fields.years else sentence
+        rhythm, days = _rhythm(fields), _on_days(fields)
+        run = _weekday_run(fields.days)
+        sentence = f"{rhythm}, {run}{_in_months(fields.months)}" if run else " ".join(filter(None, (rhythm, days)))
+    return f"{sentence}{_within(fields.years, str)}" if fields.years else sentence
 
 
 # --- times of day
@@ -39,10 +41,11 @@ def _times(fields: Fields) -> list[str]:
 def _at_times(fields: Fields, times: str) -> str:
     days = fields.days
     if days.every_day:
-        return f"every day{_in_months(fields.months, ' in ')} {times}"
-    if days.any_number and not days.nth and len(days.weekdays) == 1:
-        (weekday,) = days.weekdays
-        return f"every {WEEKDAYS[weekday]}{_in_months(fields.months, ' in ')} {times}"
+        return f"every day{_in_months(fields.months)} {times}"
+    if days.any_number and not days.nth:
+        run = _weekday_run(days)
+        which = f"day from {run}" if run else listed(_weekdays(days))
+        return f"every {which}{_in_months(fields.months)} {times}"
     is_plain = days.either or days.any_weekday or bool(days.nth)
     return f"{_on_days(fields)} {times}" if is_plain else f"{times} {_on_days(fields)}"
 
@@ -77,12 +80,17 @@ def _minutes_and_hours(minutes: Sequence[int], hours: Sequence[int], *, every_da
     if len(minutes) == 1 and len(hours) > 1 and _even(hours, _HOURS):
         start = "" if minutes == (0,) else f" from {clock(0, minutes[0])}"
         return f"{every(hours[1], 'hour')}{start}"
+    if len(minutes) == 1 and len(hours) > _MOST_TIMES and step_of(hours) > 1:
+        return f"{every(step_of(hours), 'hour')} from {clock(hours[0], minutes[0])} to {clock(hours[-1], minutes[0])}"
     starts = [hour for hour in hours if (hour - 1) % _HOURS not in hours]
     if len(minutes) == len(starts) == 1 and (every_day or starts[0] == hours[0]):  # over midnight, too
         last = (starts[0] + len(hours) - 1) % _HOURS
         return f"every hour from {clock(starts[0], minutes[0])} to {clock(last, minutes[0])}"
     if len(hours) == len(runs(minutes)) == 1 and len(minutes) > 1:
         return f"every minute from {clock(hours[0], minutes[0])} to {clock(hours[0], minutes[-1])}"
+    if len(minutes) > _MOST_TIMES and step_of(minutes) > 1 and step_of(minutes) * len(minutes) == _SIXTY:
+        rhythm = f"{every(step_of(minutes), 'minute')} from minute {minutes[0]} of the hour"
+        return rhythm if len(hours) == _HOURS else f"{rhythm} {_in_hours(hours, minutes)}"
     past = f"at {_joined(minutes, str)} {_minutes(minutes)} past"
     return f"{past} every hour" if len(hours) == _HOURS else f"{past} {_joined(hours, lambda hour: clock(hour, 0))}"
 
@@ -125,9 +133,9 @@ def _even(numbers: Sequence[int], whole: int) -> bool:
 def _on_days(fields: Fields) -> str:
     days, months = fields.days, fields.months
     if days.every_day:
-        return _in_months(months, "in ")
+        return _in_months(months).lstrip()
     if days.either:
-        return f"on {_numbered(days, months)} or on any {listed(_weekdays(days), 'or')}{_in_months(months, ' in ')}"
+        return f"on {_numbered(days, months)} or on any {listed(_weekdays(days), 'or')}{_in_months(months)}"
     if days.any_number:
         return f"on {_weekdays_in_months(days, months)}"
     condition = "" if days.any_weekday else f" if it is a {listed(_weekdays(days), 'or')}"
@@ -154,7 +162,7 @@ def _day_run(first: int, last: int) -> str:
 
 def _weekdays_in_months(days: Days, months: Sequence[int]) -> str:
     if not days.nth:
-        return f"{_weekday_run(days.weekdays)}{_in_months(months, ' in ')}"
+        return f"{listed(_weekdays(days))}{_in_months(months)}"
     return f"the {listed([_nth_name(*pair) for pair in sorted(days.nth)])} of {_month_names(months)}"
 
 
@@ -162,12 +170,13 @@ def _weekdays(days: Days) -> list[str]:
     return [_weekday_name(day) for day in _from_monday(days.weekdays)] + [_nth_name(*pair) for pair in sorted(days.nth)]
 
 
-def _weekday_run(weekdays: frozenset[int]) -> str:
-    """Weekdays as a list, or as the one run that they are, over the week's end, too: "Friday to Monday"."""
+def _weekday_run(days: Days) -> str:
+    """Weekdays that are one run, over the week's end, too: "Friday to Monday"; empty: they are none."""
+    weekdays = days.weekdays
     firsts = [day for day in weekdays if (day - 1) % 7 not in weekdays]
-    if len(firsts) == 1 and len(weekdays) > _TWICE:
-        return f"{WEEKDAYS[firsts[0]]} to {WEEKDAYS[(firsts[0] + len(weekdays) - 1) % 7]}"
-    return _joined(_from_monday(weekdays), _weekday_name)
+    if not days.any_number or days.nth or len(firsts) != 1 or len(weekdays) <= _TWICE:
+        return ""
+    return f"{WEEKDAYS[firsts[0]]} to {WEEKDAYS[(firsts[0] + len(weekdays) - 1) % 7]}"
 
 
 def _from_monday(weekdays: frozenset[int]) -> list[int]:
@@ -183,8 +192,14 @@ def _nth_name(weekday: int, number: int) -> str:
     return f"{'last' if number == LAST_OF_MONTH else nth(number)} {WEEKDAYS[weekday]}"
 
 
-def _in_months(months: Sequence[int], before: str) -> str:
-    return "" if len(months) == len(MONTHS) else before + _joined(months, _month_name)
+def _in_months(months: Sequence[int]) -> str:
+    return "" if len(months) == len(MONTHS) else _within(months, _month_name)
+
+
+def _within(numbers: Sequence[int], name: Callable[[int], str]) -> str:
+    """Months or years as a limit: " in June", " from January to March"."""
+    is_run = len(numbers) > _TWICE and len(runs(numbers)) == 1
+    return f" {'from' if is_run else 'in'} {_joined(numbers, name)}"
 
 
 def _month_names(months: Sequence[int]) -> str:

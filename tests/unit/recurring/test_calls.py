@@ -86,6 +86,8 @@ class TestWhen:
             ("every day", {"jitter": timedelta(days=2)}, "0 to 1 days"),
             ("every day", {"priority": 9}, "Priority.HIGH"),
             ("every day", {"max_retry": 9}, "Did you mean 'max_retries'?"),
+            ("every day", {"max_instances": 1}, 'Here it is overlap="skip"'),
+            ("every day", {"kwargs": {"name": "J"}}, "arguments as a dict after the rule"),
             ("every day", {"name": " "}, "printable characters"),
             ("every day", {"name": "nightly "}, "without spaces around it"),
             ("every day", {"lane": "a b"}, "lane 'a b'"),

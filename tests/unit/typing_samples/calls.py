@@ -11,7 +11,8 @@ from typing import Any, assert_type
 
 from jobmaster import JobContext, JobMaster, MessageData, Priority, Result, ScheduleProfile
 from jobmaster.profiles import ScheduleCollection
-from jobmaster.schedules import Cron, NaturalCron
+from jobmaster.schedules import Cron, Every, NaturalCron
+from jobmaster.schedules.natural import Weekday
 from jobmaster.views import ScheduleInfo, ScheduleRun
 
 jm = JobMaster("typing")
@@ -125,6 +126,7 @@ def is_a_task(order: int) -> bytes:
     return bytes(order)
 
 
+@jm.every(Every(5).minutes().between("9:00", "18:00"))
 @jm.every(timedelta(hours=1), {"Name": "J"})
 @jm.handler("Hourly")
 class Hourly:
@@ -147,6 +149,8 @@ assert_type(is_a_task.delay(order=1).get(), bytes)
 assert_type(Hourly().handle, Any)  # wrong
 assert_type(Reports.profile_id, str)
 assert_type(jm.scheduler.recurring(Hourly, [datetime.now(UTC)], MessageData()), ScheduleInfo)
+assert_type(Every(2).weeks().anchored_on(Weekday.SUNDAY).build(), NaturalCron)
+assert_type(jm.scheduler.recurring(sync_bare, Every().day().at_time(9, ampm="am"), {"name": "J"}), ScheduleInfo)
 assert_type(jm.scheduler.recurring("by.name", NaturalCron.parse("every hour"), name="n", tz=None), ScheduleInfo)
 assert_type(jm.schedules.edit("n", version=1, when="every day", jitter=None), ScheduleInfo)
 assert_type(jm.scheduler.run_now("n").get(), Any)
@@ -185,6 +189,11 @@ sync_bare(3)  # wrong
 jm.scheduler.once_now(sync_bare, {"name": "J"}, dealy=1)  # wrong
 JobMaster("typing", materr="sqlite:///x.db")  # wrong
 jm.handler("NoHandle")(int)  # wrong
+jm.scheduler.recurring(sync_bare, Every(5), {"name": "J"})  # wrong
+Every(5).minute()  # wrong
+Every().minutes()  # wrong
+Every().day().at_time("9")  # wrong
+Every().day().between("9:00")  # wrong
 
 
 @jm.task(laen="mail")  # wrong
