@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
+from jobmaster import schedule_history as history
 from jobmaster import schedule_orders as orders
 from jobmaster.errors import ConfigurationError, NotRegistered
 from jobmaster.model.ids import new_job_key
@@ -25,6 +26,7 @@ from jobmaster.presenting import schedule_info, upcoming_runs
 from jobmaster.recurring import RecurringOptions, When, read_terms
 from jobmaster.result import Result
 from jobmaster.rules.compiling import compiled
+from jobmaster.schedule_finding import find
 from jobmaster.schedule_making import ScheduleMaker
 from jobmaster.views import ScheduleInfo, SchedulePage, ScheduleQuery, ScheduleRun, ScheduleState, UpcomingRun
 
@@ -101,11 +103,11 @@ class Schedules:
             schedule: id or name.
             limit: how many at most, 1 to 200.
         """
-        return self._client.ask(lambda gate: orders.runs(gate, schedule, limit))
+        return self._client.ask(lambda gate: history.runs(gate, schedule, limit))
 
     async def aruns(self, schedule: str, limit: int = 20) -> Sequence[ScheduleRun]:
         """`runs` for a running event loop."""
-        return await self._client.aask(lambda gate: orders.runs(gate, schedule, limit))
+        return await self._client.aask(lambda gate: history.runs(gate, schedule, limit))
 
     # -- change
 
@@ -198,12 +200,12 @@ class Schedules:
             ConfigurationError: it is defined in code; remove it there, or pause it.
         """
         self._client.require_writable()
-        return self._client.ask(lambda gate: orders.cancel(gate, schedule))
+        return self._client.ask(lambda gate: orders.cancel(gate, schedule, self._compiled))
 
     async def acancel(self, schedule: str) -> bool:
         """`cancel` for a running event loop."""
         self._client.require_writable()
-        return await self._client.aask(lambda gate: orders.cancel(gate, schedule))
+        return await self._client.aask(lambda gate: orders.cancel(gate, schedule, self._compiled))
 
     def run_now(self, schedule: str) -> Result[Any]:
         """One run more, due now, whatever is planned; also of a schedule that is paused or has ended."""
@@ -256,12 +258,13 @@ class Schedules:
         return make
 
     async def _add(self, gate: Gateway, make: Make) -> ScheduleInfo:
-        return await self._info(gate, await orders.add(gate, await make(gate)), whole=True)
+        return await self._info(gate, await orders.add(gate, await make(gate), self._compiled), whole=True)
 
     async def _change(
         self, gate: Gateway, schedule: str, change: port.ScheduleChange, version: int | None
     ) -> ScheduleInfo:
-        return await self._info(gate, await orders.change(gate, schedule, change, version=version), whole=True)
+        changed = await orders.change(gate, schedule, change, self._compiled, version=version)
+        return await self._info(gate, changed, whole=True)
 
     def _edit(
         self, schedule: str, version: int | None, when: When | None, data: Data, options: Mapping[str, Any]
@@ -273,7 +276,8 @@ class Schedules:
             async def make(stored: Schedule) -> Schedule:
                 return await self._maker.edited(gate, stored, when, data, terms)
 
-            return await self._info(gate, await orders.edit(gate, schedule, make, version=version), whole=True)
+            edited = await orders.edit(gate, schedule, make, self._compiled, version=version)
+            return await self._info(gate, edited, whole=True)
 
         return ask
 
@@ -303,18 +307,18 @@ class Schedules:
 
     async def _get(self, gate: Gateway, schedule: str) -> ScheduleInfo | None:
         try:
-            return await self._info(gate, await orders.find(gate, schedule), whole=True)
+            return await self._info(gate, await find(gate, schedule), whole=True)
         except NotRegistered:
             return None
 
     async def _next(self, gate: Gateway, schedule: str, count: int) -> Sequence[UpcomingRun]:
         if isinstance(count, bool) or not 1 <= count <= MOST_UPCOMING:
             raise ConfigurationError(f"count is {count!r}, but one may ask for 1 to {MOST_UPCOMING} runs.")
-        stored = await orders.find(gate, schedule)
-        if not orders.is_running(stored):
+        stored = await find(gate, schedule)
+        if not history.is_running(stored):
             return []
         rule = self._compiled(stored)
-        return upcoming_runs(stored, rule, as_moment(await orders.goes_on_from(gate, stored, rule)), count)
+        return upcoming_runs(stored, rule, as_moment(await history.goes_on_from(gate, stored, rule)), count)
 
     async def _info(self, gate: Gateway, schedule: Schedule, *, whole: bool = False) -> ScheduleInfo:
         """The schedule as people see it; one whose rule this process cannot read is shown all the same.
@@ -326,18 +330,18 @@ class Schedules:
         """
         rule: Expression | None = None
         after_us: int | None = None
-        last_us = await orders.last_run_us(gate, schedule) if whole else schedule.last_at_us
+        last_us = await history.last_run_us(gate, schedule) if whole else schedule.last_at_us
         with contextlib.suppress(Exception):  # a provider that only workers have, a zone that is gone
             rule = self._compiled(schedule)
             if whole:
-                after_us = await orders.goes_on_from(gate, schedule, rule)
+                after_us = await history.goes_on_from(gate, schedule, rule)
             else:
-                after_us, last_us = orders.reckoned(schedule, rule, await orders.store_time_us(gate))
+                after_us, last_us = history.reckoned(schedule, rule, await history.store_time_us(gate))
         return schedule_info(
             schedule,
             rule=rule,
             cluster_zone=self._app.settings.time_zone,
-            after=as_moment(after_us) if after_us is not None and orders.is_running(schedule) else None,
+            after=as_moment(after_us) if after_us is not None and history.is_running(schedule) else None,
             last_us=last_us,
             codec=self._client.codec if whole else None,
         )

@@ -111,7 +111,7 @@ class ScheduleStore(Protocol):
         ...
 
     async def change_schedule(
-        self, key: ScheduleKey, change: ScheduleChange, *, version: int | None
+        self, key: ScheduleKey, change: ScheduleChange, *, version: int | None, planned_us: int | None = None
     ) -> Schedule | None:
         """Edit, pause, resume, cancel: the whole change or nothing; the schedule as it is now. Version + 1.
 
@@ -122,9 +122,12 @@ class ScheduleStore(Protocol):
         change: nothing happens, and the version stays. `clear_error` alone keeps the cursor: what was missed is the
         misfire policy's. A new name alone changes nothing else.
 
+        What leaves a series off (`rules.schedule_changes.leaves_off`) is told how far that is planned, `planned_us`: its
+        caller has planned it first, as any planner does, so that no occurrence that came before is lost.
+
         Returns:
-            None where `version` is not None and not the stored one, or where nobody knows the key, or where
-            SCHEDULE_MOVES has no such move. The caller asks `get_schedule` which it is.
+            None where `version` is not None and not the stored one, where now is later than `planned_us`, where nobody
+            knows the key, or where SCHEDULE_MOVES has no such move. The caller asks `get_schedule` which it is.
 
         Raises:
             ConfigurationError: another schedule bears the name.

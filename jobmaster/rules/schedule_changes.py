@@ -72,12 +72,23 @@ def added(schedule: Schedule, now_us: int) -> Schedule:
     return _anew(new, now_us)
 
 
-def changed(stored: Schedule, change: ScheduleChange, now_us: int) -> Changed | None:
-    """A person's edit, pause, resumption or end. None: SCHEDULE_MOVES has no such move."""
+def changed(stored: Schedule, change: ScheduleChange, now_us: int, planned_us: int | None = None) -> Changed | None:
+    """A person's edit, pause, resumption or end.
+
+    Args:
+        stored: the schedule as it is.
+        change: what the person wants.
+        now_us: the store's now.
+        planned_us: until when its occurrences are planned; None: whoever changes it cannot tell.
+
+    Returns:
+        None: SCHEDULE_MOVES has no such move, or the change comes later than `planned_us`.
+    """
     if change.status is not None and change.status not in SCHEDULE_MOVES[stored.status]:
         return None
-    given = {name: value for name in _DEFINED if (value := getattr(change, name)) is not None}
-    new = replace(stored, **given)
+    if planned_us is not None and now_us > planned_us:
+        return None
+    new = _edited(stored, change)
     is_edited = new != stored
     if change.clear_error or new.rule != stored.rule:
         new = replace(new, error="")
@@ -94,6 +105,21 @@ def changed(stored: Schedule, change: ScheduleChange, now_us: int) -> Changed | 
     if new == stored:  # a repetition
         return Changed(stored, Drop.NOTHING)
     return Changed(replace(new, version=stored.version + 1), _dropped(stored, new, is_edited=is_edited))
+
+
+def _edited(stored: Schedule, change: ScheduleChange) -> Schedule:
+    given = {name: value for name in _DEFINED if (value := getattr(change, name)) is not None}
+    return replace(stored, **given)
+
+
+def leaves_off(stored: Schedule, change: ScheduleChange) -> bool:
+    """Whether the series that is running ends here, so that nobody plans any more what came of it before.
+
+    That is to be planned first: what had its moment is not a matter of whether a planner was quick.
+    """
+    runs = stored.status is ScheduleStatus.ACTIVE and not stored.paused and not stored.error
+    stops = change.paused is True or (change.status is not None and change.status.is_final)
+    return runs and (stops or _has_other_moments(stored, _edited(stored, change)))
 
 
 def _dropped(stored: Schedule, new: Schedule, *, is_edited: bool) -> Drop:

@@ -32,9 +32,9 @@ class ScheduleForward:
         return await self.master.plan_schedules(plans, as_of_us=as_of_us, max_age_us=max_age_us)
 
     async def change_schedule(
-        self, key: ScheduleKey, change: ScheduleChange, *, version: int | None
+        self, key: ScheduleKey, change: ScheduleChange, *, version: int | None, planned_us: int | None = None
     ) -> Schedule | None:
-        return await self.master.change_schedule(key, change, version=version)
+        return await self.master.change_schedule(key, change, version=version, planned_us=planned_us)
 
     async def add_occurrences(self, key: ScheduleKey, occurrences: Sequence[Occurrence]) -> list[bool]:
         return await self.master.add_occurrences(key, occurrences)

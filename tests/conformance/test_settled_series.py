@@ -161,7 +161,7 @@ async def test_a_rule_that_cannot_be_read_here_keeps_nobody_from_a_pause(cluster
 
 async def test_a_change_that_comes_later_than_what_is_planned_is_repeated(cluster: Cluster) -> None:
     schedule = await added(cluster, rule=terms(TEXTS[0]), template=template("a"))
-    store, slow = cluster.store, [70.0, 0.0]
+    store, slow = cluster.store, [0.0, 70.0]
     now_us = store.now_us
 
     async def late() -> int:

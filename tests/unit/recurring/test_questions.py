@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from jobmaster import ConfigurationError, JobStatus, NotRegistered, ScheduleQuery, ScheduleState, schedule_orders
+from jobmaster import ConfigurationError, JobStatus, NotRegistered, ScheduleQuery, ScheduleState, schedule_finding
 from jobmaster.options import as_moment
 from jobmaster.ports.schedules import ScheduleChange
 from jobmaster.schedules import Cron
@@ -154,7 +154,7 @@ class TestQuestions:
         app, hello = shop
         for name in ("a", "b", "c", "z.tick", "z.tock"):
             app.scheduler.recurring(hello, MINUTE, name=name)
-        monkeypatch.setattr(schedule_orders, "_PAGE", 2)
+        monkeypatch.setattr(schedule_finding, "_PAGE", 2)
         asked: list[str | None] = []
         list_schedules = app.store.list_schedules
 

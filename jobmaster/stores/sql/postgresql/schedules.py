@@ -229,14 +229,14 @@ async def expire_schedules(transaction: Transaction, idle_us: int, limit: int) -
 
 
 async def change_schedule(
-    transaction: Transaction, key: ScheduleKey, change: ScheduleChange, version: int | None
+    transaction: Transaction, key: ScheduleKey, change: ScheduleChange, version: int | None, planned_us: int | None
 ) -> Schedule | None:
     """A person's edit, pause, resumption or end."""
     stored = (await some(transaction, [key])).get(key)
     now_us = await transaction.tick()
     if stored is None or version not in (None, stored.version):
         return None
-    changed = changes.changed(stored, change, now_us)
+    changed = changes.changed(stored, change, now_us, planned_us)
     if changed is None:
         return None
     new, drops = changed

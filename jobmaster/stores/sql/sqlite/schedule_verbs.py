@@ -49,10 +49,10 @@ class ScheduleVerbs(Handle):
         return await self._write(lambda tx: occurrences.plan_schedules(tx, plans, as_of_us, max_age_us))
 
     async def change_schedule(
-        self, key: ScheduleKey, change: ScheduleChange, *, version: int | None
+        self, key: ScheduleKey, change: ScheduleChange, *, version: int | None, planned_us: int | None = None
     ) -> Schedule | None:
         check_key(key)
-        return await self._write(lambda tx: schedules.change_schedule(tx, key, change, version))
+        return await self._write(lambda tx: schedules.change_schedule(tx, key, change, version, planned_us))
 
     async def add_occurrences(self, key: ScheduleKey, new: Sequence[Occurrence]) -> list[bool]:
         check_key(key)

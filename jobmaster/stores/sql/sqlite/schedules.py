@@ -185,13 +185,13 @@ def expire_schedules(transaction: Transaction, idle_us: int, limit: int) -> list
 
 
 def change_schedule(
-    transaction: Transaction, key: ScheduleKey, change: ScheduleChange, version: int | None
+    transaction: Transaction, key: ScheduleKey, change: ScheduleChange, version: int | None, planned_us: int | None
 ) -> Schedule | None:
     """A person's edit, pause, resumption or end."""
     stored = some(transaction, [key]).get(key)
     if stored is None or version not in (None, stored.version):
         return None
-    changed = changes.changed(stored, change, transaction.now_us)
+    changed = changes.changed(stored, change, transaction.now_us, planned_us)
     if changed is None:
         return None
     new, drops = changed
