@@ -212,6 +212,7 @@ class Client:
                 wait_for_first(gateway, sent)
         except BaseException:  # Ctrl-C among others
             for ticket in sent:
+                gateway.withdraw(ticket)  # what nobody waits for is stored now or never, and not with a later call
                 ticket.leave()
             raise
 

@@ -66,14 +66,16 @@ class Parcel:
 
     Attributes:
         deadline: until when a store may be asked, by `time.monotonic()`.
+        placed: it has been in the line of its route. It never gets there twice.
     """
 
-    __slots__ = ("deadline", "doubtful", "gateway", "jobs", "offered", "route", "sent")
+    __slots__ = ("deadline", "doubtful", "gateway", "jobs", "offered", "placed", "route", "sent")
 
     def __init__(self, jobs: Sequence[NewJob], route: Route, deadline: float) -> None:
         self.jobs = jobs
         self.route = route
         self.deadline = deadline
+        self.placed = False
         self.sent = False
         self.gateway: Gateway | None = None
         self.offered: Bucket | None = None
@@ -142,7 +144,8 @@ class Gateway:
             name: agent for name, agent in connections.agents.items() if isinstance(agent, DirectAgent)
         }
         self._waiters = Waiters(connections.store, topic=f"client:{token}")
-        self._lock = threading.Lock()
+        # A signal's handler that enqueues may come while its own thread holds it: what it does there harms nothing.
+        self._lock = threading.RLock()
         self._lines: dict[Route, Line] = {}
         self._awake = False
         self._closed = False
@@ -173,26 +176,34 @@ class Gateway:
             parcel: what to send.
             here: the caller is on the gateway's loop; else it may be any thread.
         """
-        wake = False
         with self._lock:
             closed = self._closed
             if not closed:
                 line = self._lines.get(parcel.route) or self._lines.setdefault(parcel.route, Line())
-                line.parcels.append(parcel)
+                if not parcel.placed and (parcel.gateway is None or parcel not in line.parcels):
+                    line.parcels.append(parcel)
+                parcel.placed = True
                 # Where enough is under way the end of a flight takes it along.
                 if not self._awake and line.flying < MOST_FLIGHTS:
-                    wake = self._awake = True
+                    # Noted last: a thread that is interrupted here leaves nothing that others wait for.
+                    (self._loop.call_soon if here else self._loop.call_soon_threadsafe)(self._depart)
+                    self._awake = True
         if closed:
             parcel.done(_closed(parcel))
-        elif wake:
-            (self._loop.call_soon if here else self._loop.call_soon_threadsafe)(self._depart)
 
     def take_over(self, parcel: Parcel, error: Exception) -> None:
-        """What a store did not simply take goes the ordinary way, with what is known of it. From any thread."""
+        """What a store did not simply take goes the ordinary way, with what is known of it. From any thread.
+
+        Whoever calls may be interrupted, and call again: a parcel goes once.
+        """
         if isinstance(error, OutcomeUnknown):
             parcel.doubtful = True
             self.put(parcel)
-        elif isinstance(error, Refused) or (isinstance(error, StoreUnavailable) and parcel.in_time(WORTH_A_TRY)):
+        elif (
+            parcel.placed
+            or isinstance(error, Refused)
+            or (isinstance(error, StoreUnavailable) and parcel.in_time(WORTH_A_TRY))
+        ):
             parcel.offered = None
             self.put(parcel)
         else:

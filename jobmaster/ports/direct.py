@@ -13,7 +13,11 @@ from jobmaster.model.job import NewJob
 
 
 class Handed(Protocol):
-    """Jobs on their way into one bucket, and who is told. `answered` is called once, in the store's thread."""
+    """Jobs on their way into one bucket, and who is told. `answered` is called in the store's thread or a caller's.
+
+    Whoever calls it may be interrupted there: then it is called again, with the same or a less certain answer. Only
+    the first counts.
+    """
 
     @property
     def bucket(self) -> int:

@@ -45,7 +45,7 @@ def store_of(app: JobMaster) -> Any:
 
 def break_commit(monkeypatch: pytest.MonkeyPatch, code: int, *, applied: bool) -> None:
     """The next commit fails."""
-    run = writer.Writer._run_group
+    run = writer.Writer._run_on
     wrapped: list[Failing] = []
 
     def failing(self: Any, connection: sqlite3.Connection) -> None:
@@ -53,7 +53,7 @@ def break_commit(monkeypatch: pytest.MonkeyPatch, code: int, *, applied: bool) -
             wrapped.append(Failing(connection, code, applied=applied))
         run(self, wrapped[0])
 
-    monkeypatch.setattr(writer.Writer, "_run_group", failing)
+    monkeypatch.setattr(writer.Writer, "_run_on", failing)
 
 
 @pytest.mark.parametrize("applied", [True, False], ids=["it was stored", "it was not"])

@@ -195,13 +195,13 @@ async def test_a_lone_caller_does_not_need_the_writers_thread(tmp_path: Path, mo
     async with opened(tmp_path / "a.db") as store:
         bucket = await owned_bucket(store)
         threads: list[int] = []
-        run = writer.Writer._run_group
+        run = writer.Writer._run_on
 
         def noted(self: Any, connection: Any) -> None:
             threads.append(threading.get_ident())
             run(self, connection)
 
-        monkeypatch.setattr(writer.Writer, "_run_group", noted)
+        monkeypatch.setattr(writer.Writer, "_run_on", noted)
         await until_asleep(store)
         given = Given(bucket.id, new_job())
         await asyncio.to_thread(store.hand, given)

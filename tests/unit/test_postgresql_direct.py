@@ -153,9 +153,12 @@ def test_an_interrupted_caller_leaves_nobody_waiting(postgres_database: str, mon
     async def scenario() -> None:
         async with opened(postgres_database) as store:
             bucket = await a_bucket(store)
+            assert await handed(store, bucket, [new_job()]) is None
+            while not store._direct._asleep:
+                await asyncio.sleep(0.001)
             given = Given(bucket, [new_job()])
             with monkeypatch.context() as patched:
-                patched.setattr(store._direct, "_run", interrupt)
+                patched.setattr(store._direct, "_execute", interrupt)
                 with pytest.raises(KeyboardInterrupt):
                     store.hand(given)
             assert isinstance(given.answers[0], OutcomeUnknown)
@@ -191,7 +194,7 @@ def test_what_waits_when_the_store_is_closed_is_answered(postgres_database: str)
             blocker.execute("SELECT 1 FROM jm_agent_bucket FOR UPDATE")
             first, second, third = (Given(bucket, [new_job()]) for _ in range(3))
             leading = asyncio.ensure_future(asyncio.to_thread(store.hand, first))
-            while not store._direct._led:
+            while not store._direct.gate.locked():
                 await asyncio.sleep(0.001)
             store.hand(second)
             store.hand(third)

@@ -177,7 +177,7 @@ async def test_a_failed_commit_is_certain_only_where_sqlite_says_so(
 ) -> None:
     async with opened(tmp_path / "a.db") as store:
         bucket = await owned_bucket(store)
-        run = writer.Writer._run_group
+        run = writer.Writer._run_on
         wrapped: list[Failing] = []
 
         def failing(self: Any, connection: sqlite3.Connection) -> Any:
@@ -185,7 +185,7 @@ async def test_a_failed_commit_is_certain_only_where_sqlite_says_so(
                 wrapped.append(Failing(connection, code, applied=applied))
             return run(self, wrapped[0])
 
-        monkeypatch.setattr(writer.Writer, "_run_group", failing)
+        monkeypatch.setattr(writer.Writer, "_run_on", failing)
         with pytest.raises(expected) as caught:
             await store.push(bucket.id, [new_job()])
         assert type(caught.value) is expected

@@ -1,8 +1,7 @@
 """Pushing from threads, without a loop in between (ports.direct): one round trip of the calling thread itself.
 
-Whoever comes while nobody pushes takes the lead: it sends its jobs as one statement on a connection of libpq. If others
-have handed over jobs meanwhile, a thread of the store goes on with them, so that no caller waits for longer than its
-own batch. So a lone caller pays for no switch of threads, and many share their commits.
+Whoever comes while nobody pushes sends its jobs as one statement on a connection of libpq; what others hand over
+meanwhile goes on in a thread of the store (stores.sql.combining).
 """
 
 from __future__ import annotations
@@ -14,12 +13,13 @@ import select
 import struct
 import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from jobmaster.errors import OutcomeUnknown, StoreUnavailable
+from jobmaster.errors import OutcomeUnknown, SoftTimeLimitExceeded, StoreUnavailable
 from jobmaster.ports.answers import Refused
+from jobmaster.ports.direct import Handed
 from jobmaster.stores.late_imports import importing
+from jobmaster.stores.sql.combining import CombiningQueue
 from jobmaster.stores.sql.postgresql import accept
 from jobmaster.stores.sql.postgresql.connection import hot
 from jobmaster.stores.sql.postgresql.faults import READ_ONLY
@@ -31,14 +31,13 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
 
     from jobmaster.model.job import NewJob
-    from jobmaster.ports.direct import Handed
     from jobmaster.stores.sql.postgresql.connection import Place
     from jobmaster.stores.sql.postgresql.transaction import Setting
 
 logger = logging.getLogger("jobmaster.store")
 
 MOST_JOBS: Final = 1_000
-"""In one statement."""
+"""In one group."""
 REST: Final = 2.0
 """Seconds without another try after a connection could not be opened: meanwhile callers go the ordinary way."""
 
@@ -63,7 +62,7 @@ def is_possible() -> bool:
     return importlib.util.find_spec("psycopg") is not None
 
 
-class Direct:
+class Direct(CombiningQueue[Handed]):
     """Takes jobs from any thread.
 
     Args:
@@ -72,123 +71,104 @@ class Direct:
     """
 
     def __init__(self, place: Place, setting: Setting) -> None:
+        super().__init__("jobmaster-push")
         self._place = place
         self._setting = setting
-        self._lock = threading.Lock()
-        self._queue: deque[Handed] = deque()
-        self._led = False
-        """Somebody is pushing, and will see to what is in the queue."""
-        self._passed = False
-        """The store's thread has been given the lead, and has not taken it up yet."""
-        self._go = threading.Semaphore(0)
-        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._unfinished: Batch | None = None
+        self._gone = False
         self._connection: Connection[Any] | None = None
         self._pid = os.getpid()
         self._not_before = 0.0
-        self._closed = False
 
     def hand(self, handed: Handed) -> None:
         """See `ports.direct.DirectAgent`. May push, and answer, before it returns."""
-        with self._lock:
-            if self._closed or time.monotonic() < self._not_before:
-                raise StoreUnavailable(f"{self._place.dsn} takes no jobs from threads now. Nothing was stored.")
-            self._queue.append(handed)
-            if self._led:
-                return
-            self._led = True
-            batch = self._next()
-        try:
-            self._serve(batch)
-        finally:
-            self._pass_on()
-
-    def take_back(self, handed: Handed) -> bool:
-        """See `ports.direct.DirectAgent`."""
-        with self._lock:
-            if handed in self._queue:
-                self._queue.remove(handed)
-                return True
-        return False
+        if self._closed or time.monotonic() < self._not_before:
+            raise self._refused()
+        if self._thread.ident is None:
+            self._start()
+        self.bring(handed)
+        if self._gone and self.take_back(handed):  # the thread ended between the first line and the second
+            raise self._refused()
 
     def close(self) -> None:
         """Answer what waits, and end the connection as soon as nobody uses it; `ended` says when."""
-        with self._lock:
-            self._closed = True
-            waiting, self._queue = list(self._queue), deque()
-            idle = not self._led
-        for handed in waiting:
-            handed.answered(StoreUnavailable(f"{self._place.dsn} was closed here. Nothing was stored."))
-        self._go.release()
-        if idle:
-            self._drop()
+        self._closed = True
+        self._refuse_all()
+        self.ring()
 
     @property
     def ended(self) -> bool:
         """Nothing is under way, and no thread is left."""
-        return not self._led and (self._thread is None or not self._thread.is_alive())
+        return self._thread.ident is None or not self._thread.is_alive()
 
-    def _pass_on(self) -> None:
-        """The lead goes to the store's thread if there is more to do, else to whoever comes next."""
-        with self._lock:
-            if not self._queue:
-                self._led = False
-                if self._closed:
-                    self._drop()
+    def _start(self) -> None:
+        """Start the thread: whoever leads may be interrupted, and then it goes on for all others."""
+        with self._starting:
+            if self._thread.ident is not None:
                 return
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._push_on, name="jobmaster-push", daemon=True)
+            try:
                 self._thread.start()
-            self._passed = True
-        self._go.release()
+            except RuntimeError as error:  # the system gives no more threads
+                raise self._refused() from error
 
-    def _push_on(self) -> None:
-        while True:
-            self._go.acquire()
-            with self._lock:
-                leads, self._passed = self._passed, False
-                if not leads and self._closed:
-                    return
-            if leads:
-                self._lead()
+    def _refused(self) -> StoreUnavailable:
+        return StoreUnavailable(f"{self._place.dsn} takes no jobs from threads now. Nothing was stored.")
 
-    def _lead(self) -> None:
-        while True:
-            with self._lock:
-                if not self._queue:
-                    self._led = False
-                    if self._closed:
-                        self._drop()
-                    return
-                batch = self._next()
-            self._serve(batch)
+    def _run(self) -> None:
+        self._serve()
+        with self.gate:
+            self._drop()
+        self._gone = True
+        self._refuse_all()
 
-    def _next(self) -> list[Handed]:
-        """The first in the queue, with those behind it that go into the same bucket."""
-        first = self._queue.popleft()
-        batch, count = [first], len(first.jobs)
-        others: deque[Handed] = deque()
-        while self._queue:
-            handed = self._queue.popleft()
-            if handed.bucket == first.bucket and count + len(handed.jobs) <= MOST_JOBS:
-                batch.append(handed)
-                count += len(handed.jobs)
-            else:
-                others.append(handed)
-        self._queue = others
-        return batch
+    def _refuse_all(self) -> None:
+        waiting: list[Handed] = []
+        while self._move_next(waiting):
+            waiting.pop().answered(self._refused())
 
-    def _serve(self, batch: list[Handed]) -> None:
-        error: Exception | None = self._unknown("interrupted")
+    # -- groups
+
+    def _has_unfinished(self) -> bool:
+        return self._unfinished is not None
+
+    def _run_group(self) -> None:
+        if self._unfinished is not None:
+            self._give_up(self._unfinished)
+        batch = self._unfinished = Batch()
         try:
-            error = self._push(batch[0].bucket, [job for handed in batch for job in handed.jobs])
-        except Exception as failure:  # noqa: BLE001 - it is the callers' answer
-            error = failure
-        except BaseException:
-            self._drop()  # an answer that is still to come must not be taken for that of the next statement
+            while batch.count < MOST_JOBS and self._move_next(batch.taken):
+                batch.count += len(batch.taken[-1].jobs)
+            for several in batch.by_bucket():
+                self._push_several(batch, several)
+        except BaseException:  # Ctrl-C, or a time limit, in a caller's thread
+            self._give_up(batch)
             raise
-        finally:
-            for handed in batch:
-                handed.answered(error)
+        self._unfinished = None
+
+    def _push_several(self, batch: Batch, several: list[Handed]) -> None:
+        """Push what goes into one bucket, and answer."""
+        batch.ends = []
+        batch.sent = several
+        try:
+            batch.ends.append(self._push(several[0].bucket, [job for handed in several for job in handed.jobs]))
+        except SoftTimeLimitExceeded:  # of the job whose thread runs this
+            raise
+        except Exception as failure:  # noqa: BLE001 - it is the callers' answer
+            batch.ends.append(failure)
+        batch.tell()
+
+    def _give_up(self, batch: Batch) -> None:
+        """The thread that led is wanted elsewhere: leave the rest to the next. May be interrupted and done again."""
+        if batch.sent:
+            if not batch.ends:
+                self._drop()  # an answer that is still to come must not be taken for that of the next statement
+                batch.ends.append(self._unknown("interrupted"))
+            batch.tell()
+        batch.taken[:] = batch.left()
+        self._move_back(batch.taken)
+        self._unfinished = None
+        self.ring()
 
     # -- statements
 
@@ -197,16 +177,16 @@ class Direct:
         clock = self._setting.clock_us
         clock_us = None if clock is None else clock()
         if len(jobs) == 1 and not jobs[0].verify:
-            result = self._run(connection, SINGLE, _single(bucket, jobs[0], clock_us), SINGLE_FORMATS)
+            result = self._execute(connection, SINGLE, _single(bucket, jobs[0], clock_us), SINGLE_FORMATS)
         else:
             # A job that comes twice in the batch meets itself: the dearer statement takes it once.
             doubtful = any(job.verify for job in jobs) or len({job.key for job in jobs}) < len(jobs)
-            result = self._run(connection, ONCE if doubtful else FAST, _many(bucket, jobs, clock_us), MANY_FORMATS)
+            result = self._execute(connection, ONCE if doubtful else FAST, _many(bucket, jobs, clock_us), MANY_FORMATS)
         if result is not None and _state_of(result) == UNIQUE_VIOLATION:
-            result = self._run(connection, ONCE, _many(bucket, jobs, clock_us), MANY_FORMATS)
+            result = self._execute(connection, ONCE, _many(bucket, jobs, clock_us), MANY_FORMATS)
         return self._answer(connection, result, bucket)
 
-    def _run(self, connection: PGconn, name: bytes, values: list[Any], formats: tuple[int, ...]) -> PGresult | None:
+    def _execute(self, connection: PGconn, name: bytes, values: list[Any], formats: tuple[int, ...]) -> PGresult | None:
         """Run a prepared statement. None: the time of a call was over before its answer, or the connection broke."""
         from psycopg import OperationalError
 
@@ -252,12 +232,12 @@ class Direct:
             return self._connection.pgconn
         try:
             connection = self._open()
-        except BaseException:
+        except Exception:
             self._not_before = time.monotonic() + REST
             raise
-        self._connection = connection
         self._answers = select.poll()
         self._answers.register(connection.pgconn.socket, select.POLLIN)
+        self._connection = connection
         return connection.pgconn
 
     def _open(self) -> Connection[Any]:
@@ -300,6 +280,40 @@ class Direct:
         connection, self._connection = self._connection, None
         if connection is not None and self._pid == os.getpid():
             connection.close()
+
+
+class Batch:
+    """What one thread does while it leads."""
+
+    __slots__ = ("answered", "count", "ends", "sent", "taken")
+
+    def __init__(self) -> None:
+        self.taken: list[Handed] = []
+        self.count = 0
+        """Jobs in all."""
+        self.sent: list[Handed] = []
+        """Of these, those whose statement has begun."""
+        self.ends: list[Exception | None] = []
+        """How that statement ended, once this is known."""
+        self.answered: set[int] = set()
+
+    def by_bucket(self) -> list[list[Handed]]:
+        """What is taken, in the order in which the buckets came."""
+        together: dict[int, list[Handed]] = {}
+        for handed in self.taken:
+            together.setdefault(handed.bucket, []).append(handed)
+        return list(together.values())
+
+    def tell(self) -> None:
+        """Answer those whose statement has ended. May be interrupted and done again: it says the same."""
+        for handed in self.sent:
+            handed.answered(self.ends[0])
+            self.answered.add(id(handed))
+        self.sent = []
+
+    def left(self) -> list[Handed]:
+        """Who is still to be answered."""
+        return [handed for handed in self.taken if id(handed) not in self.answered]
 
 
 def _require(result: PGresult) -> None:

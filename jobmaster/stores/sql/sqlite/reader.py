@@ -36,8 +36,8 @@ class Reader(ConnectionThread):
         self._path = path
         self._patience = patience
 
-    def _run_group(self, connection: sqlite3.Connection) -> None:
-        requests, _ = self._take()
+    def _run_on(self, connection: sqlite3.Connection) -> None:
+        requests, _ = self._take_into([])
         connection.execute("BEGIN")
         now_us = self._setting.clock_us()
         try:

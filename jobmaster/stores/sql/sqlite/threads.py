@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobmaster.errors import StoreUnavailable
+from jobmaster.ports.direct import Handed
+from jobmaster.stores.sql.combining import CombiningQueue
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Sequence
 
-    from jobmaster.ports.direct import Handed
     from jobmaster.stores.sql.sqlite.place import Place
     from jobmaster.stores.sql.sqlite.transaction import Transaction
 
@@ -37,7 +36,7 @@ class Answer(NamedTuple):
     error: BaseException | None
 
 
-class ConnectionThread:
+class ConnectionThread(CombiningQueue["Request | Handed"]):
     """Queue, thread and answers. Subclasses say how a group of requests runs on the connection.
 
     Args:
@@ -55,22 +54,14 @@ class ConnectionThread:
         name: str,
         place: Place,
     ) -> None:
-        self.gate = threading.Lock()
-        """Held while the thread is inside SQLite: a fork takes it first, so that no lock of SQLite is copied locked."""
+        super().__init__(name)
         self._connect = connect
         self._place = place
         self._loop = loop
-        self._queue: deque[Request | Handed] = deque()
-        self._bell = threading.Lock()
-        self._bell.acquire()
-        self._asleep = False
-        self._closed = False
         self._gone = False
-        self._leader = 0
         self._opened: asyncio.Future[None] = loop.create_future()
         self._ended: asyncio.Future[None] = loop.create_future()
         self._connection: sqlite3.Connection | None = None
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     async def open(self) -> None:
         """Start the thread and wait for its connection."""
@@ -89,49 +80,14 @@ class ConnectionThread:
     def hand(self, handed: Handed) -> None:
         """Queue a push, from any thread; where nothing else is done, do it here. See `ports.direct.DirectAgent`."""
         self.require_open()
-        if self._leader == threading.get_ident():
-            raise StoreUnavailable(
-                "A signal's handler, or a finalizer, came in the middle of a call that stores a job in this very "
-                "thread, and cannot store one itself. Nothing was stored. Let it set a flag, and enqueue afterwards."
-            )
-        self._queue.append(handed)
-        if self._asleep and not self.gate.locked():
-            self._lead()
-        if self._asleep and self._queue:
-            self.ring()
+        self.bring(handed)
         if self._gone and self.take_back(handed):  # the thread ended between the first line and the second
             self.require_open()
-
-    def _lead(self) -> None:
-        """Run a group in the calling thread: two switches of threads less for a lone caller."""
-        with self.gate:
-            if self._connection is not None and self._queue:
-                self._leader = threading.get_ident()
-                try:
-                    self._run_group(self._connection)
-                finally:
-                    self._leader = 0
-
-    def take_back(self, handed: Handed) -> bool:
-        """Remove a push from the queue; False: it is not there any more."""
-        try:
-            self._queue.remove(handed)
-        except ValueError:
-            return False
-        return True
 
     def require_open(self) -> None:
         """Raise StoreUnavailable after `close`."""
         if self._closed:
             raise closed()
-
-    def ring(self) -> None:
-        """End the thread's sleep."""
-        self._asleep = False
-        try:
-            self._bell.release()
-        except RuntimeError:
-            return  # two rings for one sleep
 
     async def close(self) -> None:
         """Do what is queued, close the connection, end the thread."""
@@ -148,13 +104,16 @@ class ConnectionThread:
         connection, self._connection = self._connection, None
         return connection
 
-    def _run_group(self, connection: sqlite3.Connection) -> None:
-        """Take from the queue, run it and answer it."""
+    def _run_on(self, connection: sqlite3.Connection) -> None:
+        """`_run_group` on this connection."""
         raise NotImplementedError
 
-    def _idle(self, connection: sqlite3.Connection) -> float | None:
-        """Called between groups; returns how many seconds the thread may sleep, None: until it is rung."""
-        return None
+    def _run_group(self) -> None:
+        if self._connection is not None:
+            self._run_on(self._connection)
+
+    def _is_ready(self) -> bool:
+        return self._connection is not None
 
     def _run(self) -> None:
         try:
@@ -165,7 +124,7 @@ class ConnectionThread:
             return
         self._post([Answer(self._opened, None, None)])
         try:
-            self._serve(connection)
+            self._serve()
         finally:
             with self.gate:
                 self._connection = None
@@ -173,28 +132,13 @@ class ConnectionThread:
             self._refuse_the_rest()
             self._post([Answer(self._ended, None, None)])
 
-    def _serve(self, connection: sqlite3.Connection) -> None:
-        while True:
-            if self._queue:
-                with self.gate:
-                    self._run_group(connection)
-            elif self._closed:
-                return
-            with self.gate:
-                pause = self._idle(connection)
-            if not self._queue:
-                self._sleep(pause)
-
-    def _take(self) -> tuple[list[Request], list[Handed]]:
-        """The next group, or more for it: verbs, and pushes that were handed over."""
+    def _take_into(self, taken: list[Request | Handed]) -> tuple[list[Request], list[Handed]]:
+        """The next group, or more for it: verbs, and pushes that were handed over. All are in `taken`, too."""
         requests: list[Request] = []
         pushes: list[Handed] = []
         jobs = 0
-        while self._queue and len(requests) < LARGEST_GROUP and jobs < MOST_JOBS:
-            try:
-                found = self._queue.popleft()
-            except IndexError:  # it was the last, and was taken back
-                break
+        while self._queue and len(requests) < LARGEST_GROUP and jobs < MOST_JOBS and self._move_next(taken):
+            found = taken[-1]
             if isinstance(found, Request):
                 if not found.future.cancelled():
                     requests.append(found)
@@ -205,20 +149,11 @@ class ConnectionThread:
 
     def _refuse_the_rest(self) -> None:
         self._gone = True
-        requests, pushes = self._take()
-        while requests or pushes:
+        while self._queue:
+            requests, pushes = self._take_into([])
             self._post([Answer(request.future, None, closed()) for request in requests])
             for handed in pushes:
                 handed.answered(closed())
-            requests, pushes = self._take()
-
-    def _sleep(self, pause: float | None) -> None:
-        self._asleep = True
-        if self._queue or self._closed:  # came between the last look and the flag
-            self._asleep = False
-            return
-        self._bell.acquire(timeout=-1 if pause is None else pause)
-        self._asleep = False
 
     def _post(self, answers: Sequence[Answer]) -> None:
         try:

@@ -59,12 +59,17 @@ class Writer(ConnectionThread):
         self._watch = watch
         self._unfinished: Group | None = None
 
-    def _idle(self, connection: sqlite3.Connection) -> float | None:
-        return self._watch(connection)
+    def _idle(self) -> float | None:
+        return None if self._connection is None else self._watch(self._connection)
 
-    def _run_group(self, connection: sqlite3.Connection) -> None:
+    def _has_unfinished(self) -> bool:
+        return self._unfinished is not None
+
+    def _run_on(self, connection: sqlite3.Connection) -> None:
         if self._unfinished is not None:
             self._give_up(connection, self._unfinished)
+        if not self._queue:
+            return
         group = self._unfinished = Group()
         try:
             self._run_and_commit(connection, group)
@@ -75,20 +80,20 @@ class Writer(ConnectionThread):
 
     def _run_and_commit(self, connection: sqlite3.Connection, group: Group) -> None:
         if not self._place.is_kept():
-            return self._fail(*self._take_into(group), lambda: moved_away(self._path), group)
+            return self._fail(*self._take_into(group.taken), lambda: moved_away(self._path), group)
         try:
             self._begin(connection)
         except sqlite3.Error as error:
             locked = error
-            return self._fail(*self._take_into(group), lambda: translated(locked, self._path), group)
+            return self._fail(*self._take_into(group.taken), lambda: translated(locked, self._path), group)
         # Taken no sooner: until the lock is held a caller can change their mind, and is certain that nothing is stored.
-        requests, pushes = self._take_into(group)
+        requests, pushes = self._take_into(group.taken)
         try:
             while requests or pushes:
                 self._run_pushes(connection, pushes, group)
                 self._run_verbs(connection, requests, group)
                 # What came meanwhile shares the sync of the disk, which costs more than all of the rest.
-                requests, pushes = ([], []) if group.is_full() else self._take_into(group)
+                requests, pushes = ([], []) if group.is_full() else self._take_into(group.taken)
         except sqlite3.Error as error:  # SQLite gave up the whole transaction
             _roll_back(connection)
             lost = error
@@ -97,19 +102,12 @@ class Writer(ConnectionThread):
         self._commit(connection, group)
         return None
 
-    def _take_into(self, group: Group) -> tuple[list[Request], list[Handed]]:
-        requests, pushes = self._take()
-        group.taken += requests
-        group.taken += pushes
-        return requests, pushes
-
     def _give_up(self, connection: sqlite3.Connection, group: Group) -> None:
-        """The thread that ran the group is wanted elsewhere: leave it to the next. Once more changes nothing."""
-        if group.is_durable:
+        """Its thread is wanted elsewhere: leave the group to the next. May be interrupted and done again."""
+        if group.is_decided:
             self._tell(group)
         elif _roll_back(connection) or not group.is_committing:
-            self._queue.extendleft(reversed(group.taken))
-            group.taken.clear()
+            self._move_back(group.taken)
             self.ring()
         else:
             group.fail(lambda: OutcomeUnknown(f"A change of {self._path} was interrupted. It may be stored or not."))
@@ -183,21 +181,22 @@ class Writer(ConnectionThread):
             failed, rolled_back = error, connection.in_transaction and _roll_back(connection)
             group.fail(lambda: after_commit(failed, self._path, rolled_back=rolled_back))
             group.topics.clear()
-        group.is_durable = True
-        # Callers come last: once they are told, they and this thread compete for the interpreter.
-        if group.topics:
-            self._published(group.topics)
         self._tell(group)
 
     def _tell(self, group: Group) -> None:
-        group.taken.clear()
+        """Publish and answer. May be interrupted and done again: whoever is told twice hears the same."""
+        group.is_decided = True
+        # Callers come last: once they are told, they and this thread compete for the interpreter.
+        if group.topics:
+            self._published(group.topics)
+            group.topics = set()
         while group.pushes:
             handed, error = group.pushes[-1]
             handed.answered(error)  # type: ignore[arg-type] # what a push raises is no KeyboardInterrupt
             group.pushes.pop()
         if group.answers:
-            answers, group.answers = group.answers, []
-            self._post(answers)
+            self._post(group.answers)
+            group.answers = []
 
     def _fail(
         self,
@@ -219,7 +218,7 @@ class Writer(ConnectionThread):
 class Group:
     """What is made durable together, and how it ended for each."""
 
-    __slots__ = ("answers", "is_committing", "is_durable", "is_empty", "jobs", "now_us", "pushes", "taken", "topics")
+    __slots__ = ("answers", "is_committing", "is_decided", "is_empty", "jobs", "now_us", "pushes", "taken", "topics")
 
     def __init__(self) -> None:
         self.taken: list[Request | Handed] = []
@@ -230,7 +229,7 @@ class Group:
         self.now_us: int | None = None
         self.is_empty = True
         self.is_committing = False
-        self.is_durable = False
+        self.is_decided = False
         """It is known for each whether it is stored, or that this cannot be known."""
 
     def is_full(self) -> bool:
