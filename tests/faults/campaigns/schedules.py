@@ -27,9 +27,9 @@ def main() -> None:
             time.sleep(given.pause)
             kill(trial, planner, "only planner")
             planner = trial.cluster.start_worker("--mode", "coordinator", name="planner")
+        alone = late(trial, now_us())  # while somebody runs what is due up to now
         planner.terminate()
         runner.terminate()
-        alone = late(trial, now_us())
         workers = [trial.cluster.start_worker("-c", "16", name=f"w{number}") for number in range(2)]
         for strike in range(given.number - given.number // 2):
             time.sleep(given.pause)
