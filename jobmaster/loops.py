@@ -64,9 +64,16 @@ class Background:
         self._ready = threading.Event()
         self._failures: list[BaseException] = []
         self._open_gateway = open_gateway
+        self._unwanted = False
         self._thread = threading.Thread(target=self._main, name="jobmaster-producer", daemon=True)
-        self._thread.start()
-        self._ready.wait()
+        try:
+            self._thread.start()
+            self._ready.wait()
+        except BaseException:  # Ctrl-C: nobody will ever hear of this one
+            self._unwanted = True
+            if self._ready.is_set() and not self._failures:
+                self.loop.call_soon_threadsafe(self._end.set)
+            raise
         if self._failures:
             self._thread.join()
             raise self._failures[0]
@@ -96,5 +103,6 @@ class Background:
         self._end = asyncio.Event()
         self.gateway = await self._open_gateway()
         self._ready.set()
-        await self._end.wait()
+        if not self._unwanted:
+            await self._end.wait()
         await self.gateway.close()

@@ -53,11 +53,11 @@ class _Tracer:
         """By frame: the offset of the instruction that was begun last."""
 
     def enter(self, frame: FrameType, _event: str, _data: Any) -> Any:
-        """A call begins: follow it where it is the package's own code."""
-        if frame.f_back is not None:
-            self._last.pop(frame.f_back, None)  # what its caller called is no function of C
+        """A call begins: follow it where it is the package's own code. Others may be interrupted before they return."""
         if not frame.f_code.co_filename.startswith(PACKAGE):
             return None
+        if frame.f_back is not None:
+            self._last.pop(frame.f_back, None)  # it was no call into C, or into others' code
         frame.f_trace_opcodes = True
         frame.f_trace_lines = False
         return self.step

@@ -135,3 +135,23 @@ def test_a_call_that_is_interrupted_while_it_deals_with_an_interruption_harms_no
     for _ in range(100):
         certain += beside_others(shop, [draw.randrange(30, 70), draw.randrange(20)], "straight")[1]
     assert certain <= shop.count() <= certain + 100
+
+
+@pytest.mark.backend("sqlite")
+def test_a_first_call_that_is_interrupted_anywhere_leaves_no_thread_behind(tmp_path: Path) -> None:
+    def own_threads() -> set[threading.Thread]:
+        return {each for each in threading.enumerate() if each.name.startswith("jobmaster") and each.is_alive()}
+
+    before, hit, point = own_threads(), True, 0
+    while hit:
+        app = JobMaster(f"opening-{point}", master=f"sqlite:///{tmp_path}/x.db", accept_timeout=30)
+        hello: Any = app.task(name="hello")(lambda name: name)
+        hit = interrupted_at([point], lambda hello=hello: hello.delay("first"))
+        hello.delay("second")
+        app.close()
+        until = time.monotonic() + 10
+        while own_threads() - before:
+            assert time.monotonic() < until, f"point {point}: {own_threads() - before}"
+            time.sleep(0.001)
+        point += 1
+    assert point > 40
