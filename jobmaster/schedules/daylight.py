@@ -24,6 +24,7 @@ NextWall = Callable[[datetime], datetime | None]
 
 _TICK = timedelta(microseconds=1)
 _SECOND = timedelta(seconds=1)
+_DAY = timedelta(days=1)
 _LAST_YEAR = 9999
 
 
@@ -77,6 +78,15 @@ def instant(wall: datetime, zone: tzinfo) -> datetime:
     if change is None or not change.is_gap:
         return moment
     return change.moment.astimezone(zone)
+
+
+def is_left_out(wall: datetime, zone: tzinfo) -> bool:
+    """Whether the whole day of `wall` was no day in the zone (30 December 2011 in Samoa, which changed sides)."""
+    change = change_at(wall, zone)
+    if change is None or not change.is_gap:
+        return False
+    midnight = wall.replace(hour=0, minute=0, second=0, microsecond=0)
+    return change.before <= midnight and midnight + _DAY <= change.after
 
 
 def wall_clock(moment: datetime, zone: tzinfo) -> datetime:

@@ -99,7 +99,11 @@ class Evaluator:
             found = self._stepping.next_wall(base)
             if found is None:
                 return None
-            occurrence = daylight.instant(wall_clock.shown(found), zone)
+            wall = wall_clock.shown(found)
+            occurrence = daylight.instant(wall, zone)
+            if self._is_passed_over(wall, occurrence, zone):
+                base = found
+                continue
             if occurrence.astimezone(UTC) > moment.astimezone(UTC):
                 return occurrence
             if moment.fold:
@@ -107,6 +111,13 @@ class Evaluator:
             base = found
         # In the second pass of a repeated hour all its walls have happened.
         return daylight.next_once(moment, zone, self._following())
+
+    def _is_passed_over(self, wall: datetime, occurrence: datetime, zone: tzinfo) -> bool:
+        """A day that was none, of a rule whose time of day only its occurrences remember: it goes on a distance later.
+
+        Put off to the next midnight, the series would stay at midnight, and on that weekday, for ever.
+        """
+        return self._stepping.has_free_clock and occurrence.day != wall.day and daylight.is_left_out(wall, zone)
 
     def _base_before_gap(self, moment: datetime, zone: tzinfo) -> wall_clock.Wall:
         """What clocks would have shown at the occurrence `moment`, if that was put off to the end of a gap."""

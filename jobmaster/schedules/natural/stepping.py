@@ -146,6 +146,7 @@ class Stepping:
             begin = self._next_aligned(base)
         else:
             begin = wall_clock.moved(base, every.count, every.unit)
+            begin = begin and self._aligned(begin)  # by a distance that is longer than the anchor's cycle
         if begin is None or after is None:
             return None
         return max(self._with_lowest(begin), after)

@@ -211,3 +211,31 @@ def test_aligned_hours_go_on_after_a_gap():
     start = datetime(2026, 3, 28, 23, tzinfo=UTC)  # midnight in Berlin
     found = instants("every 2 hours anchoredAt 0", zone, start, start + timedelta(hours=8))
     assert [f"{wall:%H:%M:%S}" for wall in shown(found, zone)] == ["03:00:00", "04:00:00", "06:00:00", "08:00:00"]
+
+
+@pytest.mark.fault("F3")
+@pytest.mark.parametrize(
+    ("name", "expression", "start", "expected"),
+    [
+        ("Pacific/Apia", "every day", "2011-12-28 10:00", ["2011-12-29 10:00", "2011-12-31 10:00", "2012-01-01 10:00"]),
+        ("Pacific/Apia", "every 2 days", "2011-12-28 10:00", ["2012-01-01 10:00", "2012-01-03 10:00"]),
+        ("Pacific/Apia", "every week", "2011-12-23 10:00", ["2012-01-06 10:00", "2012-01-13 10:00"]),
+        ("Pacific/Apia", "every month", "2011-11-30 10:00", ["2012-01-30 10:00", "2012-02-29 10:00"]),
+        ("Pacific/Kwajalein", "every day", "1993-08-20 10:00", ["1993-08-22 10:00", "1993-08-23 10:00"]),
+        ("Pacific/Kiritimati", "every day", "1994-12-30 00:20", ["1995-01-01 00:20", "1995-01-02 00:20"]),
+        # What an hour is asked for happens once, right after the gap, and moves nothing that follows.
+        (
+            "Pacific/Apia",
+            "every 2 days at 9:00",
+            "2011-12-28 09:00",
+            ["2011-12-31 00:00", "2012-01-01 09:00", "2012-01-03 09:00"],
+        ),
+        ("Pacific/Apia", "every friday at 9:00", "2011-12-23 09:00", ["2011-12-31 00:00", "2012-01-06 09:00"]),
+    ],
+)
+def test_a_day_that_a_zone_left_out_moves_no_series(name, expression, start, expected):
+    """Three zones changed sides of the date line."""
+    zone = ZoneInfo(name)
+    begin = datetime.strptime(start, "%Y-%m-%d %H:%M").replace(tzinfo=zone)
+    found = shown(instants(expression, zone, begin, begin + timedelta(days=100)), zone)
+    assert [f"{moment:%Y-%m-%d %H:%M}" for moment in found[: len(expected)]] == expected
