@@ -7,6 +7,7 @@ Everything that users need is a name of this package. A name's module is importe
 from __future__ import annotations
 
 from importlib import import_module
+from sys import modules
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ if not TYPE_CHECKING:  # a type checker that saw `__getattr__` would take any mi
     def __getattr__(name: str) -> object:
         module = _MODULE_OF.get(name)
         if module is None:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            # Python itself then says what was probably meant.
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=modules[__name__])
         value = getattr(import_module(f"{__name__}.{module}"), name)
         globals()[name] = value
         return value

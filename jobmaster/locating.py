@@ -104,7 +104,7 @@ def _import(name: str, *, place: str, folder: str) -> ModuleType:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise ConfigurationError(
                 f"There is no module {error.name!r} (from -A {place!r}). Looked in {folder} and in Python's path. "
-                "Start in the folder that holds it, or correct the name."
+                f"{_instead(error.name, folder)}"
             ) from None
         raise AppImportError(_failed(name, error), details=_own_frames(error)) from error
     except JobMasterError:
@@ -116,6 +116,19 @@ def _import(name: str, *, place: str, folder: str) -> ModuleType:
             f"Importing {name!r} ended the program (exit {error.code}). A module with an app must not run the program "
             'when it is imported: put that under `if __name__ == "__main__":`.'
         ) from error
+
+
+def _instead(name: str, folder: str) -> str:
+    """What was probably meant by a module that is not there."""
+    parent, dot, _ = name.rpartition(".")
+    if dot and not hasattr(sys.modules.get(parent), "__path__"):
+        return f"{parent!r} is no package: give -A {parent}, or -A {parent}:NAME for an app in it."
+    import difflib
+
+    modules = [path.stem for path in Path(folder).glob("*.py")]
+    packages = [path.parent.name for path in Path(folder).glob("*/__init__.py")]
+    close = difflib.get_close_matches(name, modules + packages, n=1)
+    return f"Did you mean -A {close[0]}?" if close else "Start in the folder that holds it, or correct the name."
 
 
 def _failed(name: str, error: BaseException) -> str:

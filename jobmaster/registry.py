@@ -18,6 +18,7 @@ from jobmaster.model.backoff import Backoff
 from jobmaster.model.definition import Definition
 from jobmaster.model.policy import TaskPolicy
 from jobmaster.model.states import Priority
+from jobmaster.parameters import Parameters, refusal
 
 if TYPE_CHECKING:
     from jobmaster.settings import Settings
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 LONGEST_NAME: Final = 200
 LONGEST_SOURCE: Final = 16_384
-_BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -51,35 +51,6 @@ class Limits(msgspec.Struct, frozen=True):
     backoff: Backoff = Backoff()
     retry_on: tuple[type[BaseException], ...] = (Exception,)
     give_up_on: tuple[type[BaseException], ...] = ()
-
-
-class Parameters:
-    """The parameters of a plain function, so that most calls are found good without binding them.
-
-    Args:
-        signature: of a function whose parameters can all be given by name.
-    """
-
-    __slots__ = ("_missing", "_names", "_taken")
-
-    def __init__(self, signature: inspect.Signature) -> None:
-        known = signature.parameters.values()
-        by_position = [each.name for each in known if each.kind is each.POSITIONAL_OR_KEYWORD]
-        required = frozenset(each.name for each in known if each.default is each.empty)
-        self._names = frozenset(signature.parameters)
-        # After n positional arguments: the names that they took, and those that must still be given.
-        self._taken = [frozenset(by_position[:count]) for count in range(len(by_position) + 1)]
-        self._missing = [required - taken for taken in self._taken]
-
-    def take(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether the function can be called so."""
-        count = len(args)
-        return (
-            count < len(self._taken)
-            and self._names.issuperset(kwargs)
-            and kwargs.keys() >= self._missing[count]
-            and (not count or self._taken[count].isdisjoint(kwargs))
-        )
 
 
 class TaskDefinition:
@@ -130,9 +101,7 @@ class TaskDefinition:
     @cached_property
     def _parameters(self) -> Parameters | None:
         signature = self.signature
-        if signature is None or any(each.kind not in _BY_NAME for each in signature.parameters.values()):
-            return None
-        return Parameters(signature)
+        return None if signature is None else Parameters.of(signature)
 
     @cached_property
     def hints(self) -> CallHints:
@@ -158,11 +127,9 @@ class TaskDefinition:
             return
         if self.signature is None:
             return
-        try:
-            self.signature.bind(*args, **kwargs)
-        except TypeError as error:
-            plain = [known.replace(annotation=known.empty) for known in self.signature.parameters.values()]
-            raise TypeError(f"{self.name}: {error}. Its parameters are {inspect.Signature(plain)}.") from None
+        why = refusal(self.signature, args, kwargs)
+        if why is not None:
+            raise TypeError(f"{self.name}: {why}")
 
     def policy(self, settings: Settings, *, in_threads: bool = False) -> TaskPolicy:
         """Its limits, with the cluster's settings where it has none of its own.

@@ -168,7 +168,8 @@ class Result(Generic[R_co]):
         if state is None:
             goes_on = "It goes on" if self._accepted else "It goes on, unless nobody knows it: then its status is None"
             raise ResultTimeout(
-                f"Job {self.id} has not ended within {_seconds(timeout):g} s. {goes_on}; ask again, or cancel() it."
+                f"Job {self.id} has not ended within {_seconds(timeout):g} s. {goes_on}; ask again, or cancel() it. "
+                f"`jobmaster jobs show {self.id}` tells what it waits for."
             )
         error = error_of(state, self.id)
         if error is not None:

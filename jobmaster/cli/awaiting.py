@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from jobmaster.errors import ResultTimeout
+from jobmaster.model.states import JobStatus
 
 if TYPE_CHECKING:
     from jobmaster.app import JobMaster
     from jobmaster.result import Result
+    from jobmaster.views import JobInfo
 
 PATIENCE = 2.0
 """Seconds after which it is asked whether any worker lives."""
+
+
+def nobody_runs(app: JobMaster, job: JobInfo | None) -> str | None:
+    """Why a job that is due will go on waiting: no worker that lives can take it. None: there is one."""
+    if job is None or job.status is JobStatus.PROCESSING or job.status.is_final or job.due_at > datetime.now(UTC):
+        return None
+    runs = [one for one in app.workers.list() if one.status.lives and one.mode.runs_jobs]
+    if not runs:
+        return "No worker lives, so the job waits. Start one: jobmaster worker -A myapp"
+    if not any(job.lane in one.lanes for one in runs):
+        return (
+            f"No living worker serves the lane {job.lane!r}, so the job waits. "
+            f"Start one: jobmaster worker -A myapp -Q {job.lane}"
+        )
+    return None
 
 
 def value_of(app: JobMaster, result: Result[Any], *, timeout: float | None, as_json: bool) -> Any:
@@ -33,8 +51,9 @@ def value_of(app: JobMaster, result: Result[Any], *, timeout: float | None, as_j
     try:
         return result.get(timeout=first)
     except ResultTimeout:
-        if not as_json and not any(one.status.lives and one.mode.runs_jobs for one in app.workers.list()):
-            click.echo("No worker lives, so the job waits. Start one: jobmaster worker -A myapp", err=True)
+        why = None if as_json else nobody_runs(app, app.jobs.get(result.id))
+        if why:
+            click.echo(why, err=True)
     try:
         return result.get(timeout=None if timeout is None else timeout - first)
     except ResultTimeout:

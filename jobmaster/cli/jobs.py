@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobmaster.cli.awaiting import nobody_runs
 from jobmaster.cli.failures import FAILED, Failure
 from jobmaster.cli.invocation import Invocation, common_options, pass_invocation
 from jobmaster.cli.job_story import story
@@ -150,6 +151,9 @@ def show(invocation: Invocation, /, job_id: str) -> None:
     )
     for step in story(job, attempts):
         _show_step(step)
+    why = nobody_runs(app, job)
+    if why:
+        click.echo(f"\n{why}")
     if job.error and job.error.traceback:
         click.echo(f"\n{printable(job.error.traceback.rstrip(), keep_lines=True)}")
 

@@ -67,7 +67,7 @@ class GracefulStop:
     async def run(self, stop_by: Callable[[], float]) -> None:
         """Stop by about that moment (monotonic seconds), which may still come nearer."""
         begun = self._clock.monotonic()
-        logger.info("stop_begins running=%d grace=%.1f", len(self._runner.running), stop_by() - begun)
+        logger.info("stop_begins running=%d grace=%.1f", len(self._runner.running), max(0.0, stop_by() - begun))
         halted = False
         while self._lease.lives or not self._runner.idle():
             now, end_at = self._clock.monotonic(), stop_by() + _LAST_WORDS
@@ -93,7 +93,7 @@ class GracefulStop:
     def _halt_all(self) -> None:
         for entry in list(self._runner.running.values()):
             self._runner.halt(entry, Halt.SHUTDOWN)
-        self._runner.release_granted()
+        self._runner.guarded.release()
 
     def _write_off_stuck(self, late: bool) -> None:  # noqa: FBT001 - private
         """When nothing else runs, or there is no more time: this process ends, and with it what does not end in it."""

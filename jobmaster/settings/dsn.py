@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import msgspec
@@ -39,6 +40,7 @@ STORED = (SQLITE, POSTGRESQL)
 
 _KNOWN = "sqlite:///file.db, postgresql://, mysql://, mssql://, nats:// (also as jobmaster+postgresql:// and so on)"
 _PARTS = re.compile(r"(?P<scheme>[A-Za-z0-9+.-]+)://(?P<rest>.*)", re.DOTALL)
+_WINDOWS_PATH = re.compile(r"/+(?:[A-Za-z]:[\\/]|[^/]*\\)")
 _SECRET_OPTION = re.compile(r"(?i)\b([\w-]*(?:password|passwd|pwd|token|secret)[\w-]*=)[^&;\s]+")
 
 
@@ -101,7 +103,7 @@ def parse_dsn(text: object, *, folder: str | None = None, name: str = "address")
     if not isinstance(text, str) or not text.strip():
         what = "empty" if isinstance(text, str) else type(text).__name__
         raise ConfigurationError(f"{name} is {what}, but an address is text. Known are {_KNOWN}.")
-    if re.search(r"[\x00-\x20\x7f]", text):
+    if text != text.strip() or re.search(r"[\x00-\x1f\x7f]" if _is_file(text) else r"[\x00-\x20\x7f]", text):
         raise ConfigurationError(
             f"{name} {redacted(text)!r} holds a blank or a control character, which no address may. "
             "Write a blank as %20."
@@ -145,6 +147,11 @@ def require_driver(dsn: Dsn) -> None:
         )
 
 
+def _is_file(text: str) -> bool:
+    """Folders have blanks in their names, and programs put them into addresses as they are."""
+    return SCHEMES.get(_dialect(text.partition("://")[0])) == SQLITE
+
+
 def _dialect(scheme: str) -> str:
     """`jobmaster+postgresql+asyncpg` gives `postgresql`: our own driver is used, whichever the address names."""
     return scheme.lower().removeprefix("jobmaster+").partition("+")[0]
@@ -178,6 +185,11 @@ def _sqlite(rest: str, *, text: str, folder: str | None, name: str) -> Dsn:
     if options:
         raise ConfigurationError(
             f"{name} {text!r} has options after '?', but JobMaster sets SQLite's options itself. Leave them out."
+        )
+    if os.sep == "/" and _WINDOWS_PATH.match(location):
+        raise ConfigurationError(
+            f"{name} {text!r} is a path of Windows, and this system has no drives: it would be one odd file name. "
+            "Write sqlite:////folder/jobmaster.db, or a path relative to the app: sqlite:///jobmaster.db"
         )
     path = _unquoted(location[1:])
     full = _full_path(path, folder=folder, name=name)
@@ -271,4 +283,5 @@ def _unquoted(text: str) -> str:
 
 
 def _quoted_path(path: str) -> str:
-    return path.replace("%", "%25").replace("?", "%3F").replace("#", "%23").replace(" ", "%20")
+    quoted = path.replace("%", "%25").replace("?", "%3F").replace("#", "%23").replace(" ", "%20")
+    return quoted.replace("\\", "%5C") if os.sep == "/" else quoted

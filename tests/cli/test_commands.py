@@ -120,6 +120,19 @@ def test_jobs_list_says_when_a_job_is_due(cluster: Cluster) -> None:
     assert " in 3 h" not in cluster.terminal.run("-A", "shop", "jobs", "list", "--text", "in-3-h").stdout
 
 
+def test_jobs_show_tells_that_no_worker_serves_the_lane(cluster: Cluster) -> None:
+    run = ("run", "shop.hello", '{"name": "X"}', "--lane", "nowhere")
+    job = cluster.terminal.json(*run)["id"]
+
+    shown = cluster.terminal.run("-A", "shop", "jobs", "show", job).stdout
+    assert "No living worker serves the lane 'nowhere'" in shown
+    assert "jobmaster worker -A myapp -Q nowhere" in shown
+    later = cluster.terminal.json(*run, "--delay", "3600")["id"]
+    assert "No living worker" not in cluster.terminal.run("-A", "shop", "jobs", "show", later).stdout
+    assert "No living worker" not in cluster.terminal.run("-A", "shop", "jobs", "show", cluster.good).stdout
+    assert cluster.terminal.run("-A", "shop", "jobs", "cancel", job, later).returncode == 0
+
+
 def test_jobs_show_has_arguments_result_and_error(cluster: Cluster) -> None:
     good = cluster.terminal.run("-A", "shop", "jobs", "show", cluster.good).stdout
     bad = cluster.terminal.run("-A", "shop", "jobs", "show", cluster.bad).stdout

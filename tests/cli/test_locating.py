@@ -86,7 +86,9 @@ def test_a_compat_app_is_found_like_a_native_one(project: Callable[[dict[str, st
     [
         ({}, ":jm", ["names no module"]),
         ({}, "X", ["There is no module", "Looked in"]),
-        ({"X.py": ""}, "X.sub", ["There is no module", ".sub"]),
+        ({"X.py": ""}, "X.sub", ["There is no module", ".sub", "'X' is no package: give -A X"]),
+        ({"X.py": ""}, "Xx", ["There is no module 'Xx'", "Did you mean -A X?"]),
+        ({"X/__init__.py": "", "X/app.py": ""}, "X.ap", ["There is no module 'X.ap'"]),
         ({"X.py": "x = 1"}, "X", ["No JobMaster app was found in X", "-A X:NAME"]),
         ({"X/__init__.py": "", "X/app.py": ""}, "X", ["found in X, X.app"]),
         ({"X.py": MAKE + "a = JobMaster('a')\nb = JobMaster('b')"}, "X", ["X:a, X:b"]),

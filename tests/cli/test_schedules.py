@@ -136,7 +136,7 @@ def test_add_edit_pause_resume_run_cancel(cluster: Cluster) -> None:
     assert "it has version 2 now" in cluster.run("edit", "daily", "--jitter", "1s", "--version", "1", code=1)
     assert "Nothing is to be changed" in cluster.run("edit", "daily", code=2)
     assert "--lane: cleared and given" in cluster.run("edit", "daily", "--clear", "lane", "--lane", "slow", code=2)
-    assert "missing a required argument" in cluster.run("edit", "daily", "--data", '{"nam": "Ann"}', code=2)
+    assert "'nam'. Did you mean 'name'?" in cluster.run("edit", "daily", "--data", '{"nam": "Ann"}', code=2)
     assert "give both" in cluster.run("run", "daily", "--timeout", "3", code=2)
 
     assert cluster.run("pause", "daily") == "daily  paused\n"

@@ -35,6 +35,22 @@ def test_a_parsed_sqlite_address_parses_to_itself_from_any_folder(tmp_path: Path
     assert parse_dsn(once.url, folder="/") == once
 
 
+def test_a_file_may_have_blanks_and_any_letters_in_its_name(tmp_path: Path) -> None:
+    plain = parse_dsn("sqlite:///Meine Aufträge/käse 日本.db", folder=str(tmp_path))
+
+    assert plain.path == str(tmp_path / "Meine Aufträge" / "käse 日本.db")
+    assert parse_dsn(plain.url, folder="/") == plain
+    assert parse_dsn("sqlite:///Meine%20Aufträge/käse%20日本.db", folder=str(tmp_path)) == plain
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there it parts folders")
+def test_a_quoted_backslash_is_part_of_a_name(tmp_path: Path) -> None:
+    dsn = parse_dsn("sqlite:///odd%5Cname.db", folder=str(tmp_path))
+
+    assert dsn.path == str(tmp_path / "odd\\name.db")
+    assert parse_dsn(dsn.url, folder="/") == dsn
+
+
 def test_the_home_folder_may_be_written_as_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
 
@@ -103,6 +119,11 @@ REFUSED = [
     ("sqlite:///x.db?mode=memory", ["in memory"]),
     ("sqlite:///x.db?timeout=5", ["options", "Leave them out"]),
     ("sqlite://x.db", ["three slashes"]),
+    ("sqlite:///C:\\shop\\x.db", ["a path of Windows", "sqlite:////folder/jobmaster.db"]),
+    ("sqlite:///C:/shop/x.db", ["a path of Windows"]),
+    ("sqlite:///shop\\x.db", ["a path of Windows"]),
+    ("sqlite:///x.db ", ["blank"]),
+    ("sqlite:///x\t.db", ["control character"]),
     ("sqlite:///folder/", ["is a folder", "sqlite:///folder/jobmaster.db"]),
     ("postgresql://h", ["names no database", "postgresql://HOST/DATABASE"]),
     ("mysql:///d", ["names no server"]),
