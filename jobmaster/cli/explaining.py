@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from jobmaster.cli.invocation import Invocation, common_options, pass_invocation
-from jobmaster.cli.output import age, printable, show_facts, show_json
+from jobmaster.cli.output import age, printable, show_facts, show_json, terminal_width
 from jobmaster.cli.schedule_options import language_options, read_expression, read_moment
 
 if TYPE_CHECKING:
@@ -66,10 +66,18 @@ def explain(
 
 def show_runs(runs: Sequence[tuple[datetime, str]]) -> None:
     """Print moments in their zone, with how far off they are and a note where there is one."""
+    most = terminal_width()
     for at, note in runs:
-        line = f"  {at:%a %Y-%m-%d %H:%M:%S %z}  {age(at):<10}"
-        warning = click.style(f"  ! {printable(note)}", fg="yellow") if note else ""
-        click.echo(f"{line}{warning}".rstrip())
+        line = f"  {clock_time(at)}  {age(at):<10}"
+        told = f"  ! {printable(note)}" if note else ""
+        if told and most is not None and len(line) + len(told) > most:
+            line = f"{line.rstrip()}\n  "
+        click.echo(f"{line}{click.style(told, fg='yellow') if told else ''}".rstrip())
+
+
+def clock_time(moment: datetime) -> str:
+    """A moment as clocks of its zone show it: `Mon 2026-11-23 02:30:00 +0100`."""
+    return f"{moment:%a %Y-%m-%d %H:%M:%S %z}"
 
 
 def _show(rule: Expression, runs: Sequence[Run], effects: Sequence[Run]) -> None:
@@ -81,6 +89,7 @@ def _show(rule: Expression, runs: Sequence[Run], effects: Sequence[Run]) -> None
             ("language", rule.type_id),
             ("zone", _zone(rule)),
             ("cron", cron or f"none: {why}"),
+            ("H", _hashed(rule)),
         ]
     )
     click.echo("\nnext runs" if runs else "\nIt never fires from then on.")
@@ -88,6 +97,15 @@ def _show(rule: Expression, runs: Sequence[Run], effects: Sequence[Run]) -> None
     if effects:
         click.echo("\naround changes of clocks")
         show_runs([(run.moment, run.note) for run in effects])
+
+
+def _hashed(rule: Expression) -> str:
+    """What to know of cron's `H`, where the text has it and no schedule is asked about."""
+    from jobmaster.schedules import Cron
+
+    if not isinstance(rule, Cron) or rule.hashed("a").hash_id == rule.hash_id:
+        return ""
+    return "each schedule gets a value of its own, not these: see jobmaster schedules next NAME"
 
 
 def _told(rule: Expression, runs: Sequence[Run], effects: Sequence[Run]) -> dict[str, object]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
+import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import Enum, IntEnum
@@ -62,7 +65,7 @@ def plain(value: Any) -> Any:  # noqa: C901, PLR0911 - one line per kind of valu
 
 
 def show_table(heads: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
-    """Print aligned columns.
+    """Print aligned columns; where they are wider than the terminal each row gets lines of its own.
 
     Args:
         heads: the names of the columns.
@@ -74,11 +77,36 @@ def show_table(heads: Sequence[str], rows: Iterable[Sequence[object]], *, empty:
         click.echo(empty)
         return
     widths = [max(len(head), *(len(row[i]) for row in cells)) for i, head in enumerate(heads)]
+    most = terminal_width()
+    if most is not None and sum(widths) + 2 * (len(widths) - 1) > most:
+        _show_apart(heads, cells, most)
+        return
     named = [head.upper().ljust(width) for head, width in zip(heads, widths, strict=True)]
     click.secho("  ".join(named).rstrip(), bold=True)
     for row in cells:
         padded = [_coloured(text, text.ljust(width)) for text, width in zip(row, widths, strict=True)]
         click.echo("  ".join(padded).rstrip())
+
+
+def _show_apart(heads: Sequence[str], rows: Sequence[Sequence[str]], most: int) -> None:
+    """Each row as its first two cells, and below them what else it has, with the names of the columns."""
+    for first, second, *others in rows:
+        click.echo(f"{click.style(first, bold=True)}  {_coloured(second, second)}".rstrip())
+        line = ""
+        for head, text in zip(heads[2:], others, strict=True):
+            told = f"{head}: {text}" if text else ""
+            if line and told and len(line) + 3 + len(told) > most:
+                click.echo(line)
+                line = ""
+            if told:
+                line = f"{line}   {told}" if line else f"  {told}"
+        if line:
+            click.echo(line)
+
+
+def terminal_width() -> int | None:
+    """How many columns a line may have, as the terminal or COLUMNS says; None: nobody looks at it as it is."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() or os.environ.get("COLUMNS") else None
 
 
 def show_facts(facts: Iterable[tuple[str, object]]) -> None:

@@ -28,6 +28,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Name: where the command is, and its line in the list of commands."""
 
+NOT_HERE = {"beat": "Nothing has to be started for recurring schedules: every worker plans. See 'jobmaster schedules'."}
+"""What people look for who know other programs: where it is here."""
+
 
 class LazyGroup(click.Group):
     """A group that imports a command when it is used, and not to list it."""
@@ -40,8 +43,9 @@ class LazyGroup(click.Group):
         """The command, imported now. One that is close to it is named where there is none."""
         if cmd_name not in COMMANDS:
             close = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
-            if close and not ctx.resilient_parsing:
-                ctx.fail(f"No such command {cmd_name!r}. Did you mean {close[0]!r}?")
+            hint = NOT_HERE.get(cmd_name) or (f"Did you mean {close[0]!r}?" if close else "")
+            if hint and not ctx.resilient_parsing:
+                ctx.fail(f"No such command {cmd_name!r}. {hint}")
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command = getattr(import_module(module), attribute)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import MAXYEAR, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +20,7 @@ MISFIRES: Final = ("skip", "once", "all")
 OVERLAPS: Final = ("allow", "skip", "queue", "cancel_previous")
 UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _CRON_FIELDS: Final = range(5, 8)
+_CRON_BEGINS: Final = re.compile(r"\s*([0-9*?]|h[\s/(,])", re.IGNORECASE)
 
 
 def read_expression(text: str, *, cron: bool = False, type_id: str | None = None) -> Expression:
@@ -40,7 +42,7 @@ def read_expression(text: str, *, cron: bool = False, type_id: str | None = None
     try:
         return NaturalCron.parse(text)
     except ScheduleSyntaxError:
-        if len(text.split()) in _CRON_FIELDS and text[0] in "0123456789*?":
+        if len(text.split()) in _CRON_FIELDS and _CRON_BEGINS.match(text):
             return Cron(text)
         raise
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any, Final, Literal
+from zoneinfo import ZoneInfo
 
 import click
 
 from jobmaster.cli.awaiting import value_of
-from jobmaster.cli.explaining import explain, show_runs
+from jobmaster.cli.explaining import clock_time, explain, show_runs
 from jobmaster.cli.failures import FAILED, Failure
 from jobmaster.cli.invocation import Invocation, common_options, pass_invocation
 from jobmaster.cli.output import age, compact_json, plain, printable, show_facts, show_json, show_table, span, stamp
@@ -101,7 +102,7 @@ def show(invocation: Invocation, /, schedule: str) -> None:
         show_runs([(run.at, run.note) for run in coming])
     if past:
         click.echo("\nhistory")
-        _show_history(past)
+        _show_history(past, info.zone)
 
 
 @schedules.command("next")
@@ -227,9 +228,12 @@ def _each(
             told[name] = f"not done: {error}"
         if not invocation.as_json:  # at once: the store may be gone before the next one
             click.echo(printable(f"{name}  {told[name]}"))
+    failed = [f"{name}: {word}" for name, word in told.items() if word != done]
     if invocation.as_json:
         show_json({name: word == done for name, word in told.items()})
-    if any(word != done for word in told.values()):
+        if failed:
+            raise Failure("\n".join(failed))
+    if failed:
         raise click.exceptions.Exit(FAILED)
 
 
@@ -281,11 +285,16 @@ def _misfire(info: ScheduleInfo) -> str:
     return f"{info.misfire}{limit} (late by more than {span(info.misfire_grace.total_seconds())})"
 
 
-def _show_history(runs: Sequence[ScheduleRun]) -> None:
+def _show_history(runs: Sequence[ScheduleRun], zone: str) -> None:
+    """Past runs, by the clocks that the rule goes by."""
+    try:
+        clocks: tzinfo = ZoneInfo(zone)
+    except (KeyError, ValueError, OSError):  # removed from this machine, or none was ever known
+        clocks = UTC
     show_table(
         ["moment", "status", "late", "took", "made by", "job", "reason"],
         [
-            (stamp(run.at), "gone" if run.status is None else str(run.status),
+            (clock_time(run.at.astimezone(clocks)), "gone" if run.status is None else str(run.status),
              "" if run.lateness is None else span(max(run.lateness.total_seconds(), 0)),
              "" if run.duration is None else span(run.duration.total_seconds()),
              run.trigger, run.job_id, run.reason or (run.error.type if run.error else ""))
