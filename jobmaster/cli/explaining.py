@@ -103,7 +103,7 @@ def _hashed(rule: Expression) -> str:
     """What to know of cron's `H`, where the text has it and no schedule is asked about."""
     from jobmaster.schedules import Cron
 
-    if not isinstance(rule, Cron) or rule.hashed("a").hash_id == rule.hash_id:
+    if not isinstance(rule, Cron) or all(rule.hashed(f"{n}").fields == rule.fields for n in range(8)):
         return ""
     return "each schedule gets a value of its own, not these: see jobmaster schedules next NAME"
 
