@@ -32,6 +32,9 @@ logger = logging.getLogger("jobmaster.engine")
 _LOOK_EVERY = 0.02
 _LONGEST_ROUND = 0.5
 """Seconds after which the clock is looked at again, however slowly the store answers."""
+_TAKING_IN = 2.0
+"""So many seconds a stop leaves to buckets that were granted a moment before it: one that was never taken in can only
+be returned as lost."""
 _LAST_WORDS = 2.0
 """Seconds that a stop may take beyond its grace to write outcomes and give buckets up."""
 
@@ -49,6 +52,7 @@ class GracefulStop:
         runner: Runner,
         starter: Starter,
         stuck: Callable[[], list[JobKey]],
+        taking_in: Callable[[], bool],
         pause: Backoff,
     ) -> None:
         self._tuning = tuning
@@ -58,6 +62,7 @@ class GracefulStop:
         self._runner = runner
         self._starter = starter
         self._stuck = stuck
+        self._taking_in = taking_in
         self._pause = pause
         self.hurry = False
         """Set by a second signal: what runs is stopped at once."""
@@ -81,7 +86,8 @@ class GracefulStop:
             if self.homeless and not self._runner.running:
                 logger.warning("stop_leaves buckets=%d: their database was replaced", len(self._lease.lives))
                 break
-            await self._give_up_the_quiet(seconds=min(_LONGEST_ROUND, max(end_at - now, 0.0)))
+            awaits = self._taking_in() and not self.hurry and now < min(begun + _TAKING_IN, stop_by())
+            await self._give_up_the_quiet(seconds=min(_LONGEST_ROUND, max(end_at - now, 0.0)), opened_only=awaits)
             await asyncio.sleep(_LOOK_EVERY)
         if not self.homeless:
             await self._end_lease()
@@ -102,11 +108,11 @@ class GracefulStop:
             logger.warning("runs_written_off count=%d", len(stuck))
             self._runner.write_off(stuck)
 
-    async def _give_up_the_quiet(self, *, seconds: float) -> None:
+    async def _give_up_the_quiet(self, *, seconds: float, opened_only: bool) -> None:
         """All together; what is not answered in this time is asked again (a repeat is safe)."""
         if not self._lease.trusted() or self._starter.pending():
             return
-        quiet = [life for life in self._lease.lives.values() if not life.busy()]
+        quiet = [life for life in self._lease.lives.values() if not life.busy() and (life.open or not opened_only)]
         try:
             async with asyncio.timeout(seconds):
                 errors = await asyncio.gather(*(self._give_up(life) for life in quiet))

@@ -252,6 +252,7 @@ class Engine:
             runner=self.runner,
             starter=self.starter,
             stuck=self.watch.stuck,
+            taking_in=lambda: self.intake.reachable,
             pause=self._pause("stop"),
         )
         self._wire()
