@@ -4,7 +4,7 @@
 #   make test [JOBS=3] [TESTS=tests/unit]   lint, types, import contracts, the whole test suite; JOBS tests at a time
 #   make test-all                           the suite on every supported Python that this machine has
 #   make simulate [SEEDS=200] [SEED=0]      the engine under simulated faults; SEED= replays from that seed on
-#   make faults [ROWS=A9,C4] [N=5] [STORES=sqlite] [CAMPAIGNS=1]   fault tests with the default lease, and a scoreboard
+#   make faults [ROWS=A9,C4] [N=5] [STORES=sqlite] [CAMPAIGNS=all]   fault tests with the default lease, and a scoreboard
 #   make measure [ARGS=--json=FILE]         the figures that the project promises, on this machine
 #   make bench [ONLY=drain,latency] [PEERS=pgqueuer]   JobMaster beside six other queues, in one run (20 to 30 minutes)
 #   make lint | typecheck | format | public-names | constraints | clean
@@ -51,9 +51,9 @@ test-all: lint typecheck
 simulate: venv-dev
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --seed $(SEED)
 
-# docs/faults.md has the rows; ROWS=none CAMPAIGNS=1 runs the long campaigns alone (hours).
+# docs/faults.md has the rows; ROWS=none CAMPAIGNS=all runs the long campaigns alone (hours), CAMPAIGNS=kills,outage two.
 faults: venv-dev
-	@$(BIN)/python -m tests.faults.scoreboard --rows "$(ROWS)" --times $(N) --stores "$(STORES)" $(if $(CAMPAIGNS),--campaigns) $(ARGS)
+	@$(BIN)/python -m tests.faults.scoreboard --rows "$(ROWS)" --times $(N) --stores "$(STORES)" --campaigns "$(CAMPAIGNS)" $(ARGS)
 
 measure: venv-dev
 	@$(BIN)/python benchmarks/promises.py $(ARGS)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.scoreboard import campaign_names, main, read, summarized
+from tests.faults.scoreboard import campaign_names, main, misses, read, summarized
 
 LINES = [
     {"name": "a", "rows": ["A9", "A10"], "store": "sqlite", "struck": {"kill": 2}, "accepted": 10, "extra_runs": 1,
@@ -44,6 +44,20 @@ def test_the_summary_keeps_what_campaigns_measured(scores: Path) -> None:
     assert told["kills"]["sqlite"]["restart"] == {"p99": 2.5}
     assert told["A9"]["sqlite"]["struck"] == {"kill": 3}
     assert (told["all"]["postgresql"]["failed"], told["all"]["postgresql"]["lost"]) == (1, 1)
+
+
+def test_campaigns_that_failed_or_missed_their_targets_are_named() -> None:
+    told = [{**LINES[3], "passed": True, "missed": missed} for missed in ([], ["500 accepts/s", "20,000 waiting"])]
+    told.append({"campaign": "soak", "store": "sqlite", "passed": False})
+    assert list(misses([*told, LINES[2]])) == [
+        "kills on sqlite missed: 500 accepts/s, 20,000 waiting.",
+        "soak on sqlite failed.",
+    ]
+
+
+def test_a_campaign_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"no campaign kils\. There are adoption, kills, outage"):
+        main(["--rows", "none", "--campaigns", "kils,outage", "--into", str(tmp_path)])
 
 
 def test_every_campaign_is_known() -> None:

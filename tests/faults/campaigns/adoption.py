@@ -21,12 +21,14 @@ def main() -> None:
         # The slow ones come first and fill the first worker, so that the backlog waits behind them in its bucket.
         cluster.environment["FAULTS_SLOW"] = "600"
         cluster.produce("for _ in range(64): print(app.slow.options(priority=app.Priority.CRITICAL).delay().id)")
+        trial.tell(f"filling in {given.number:,} jobs takes a minute or two")
         cluster.produce(FILL.format(count=given.number), timeout=900)
         first = cluster.start_worker("-c", "64", name="first")
         trial.until(lambda: len(trial.log.running_in({p.pid for p in first.tree()})) >= 64, timeout=60, what="64 runs")
         cluster.environment["FAULTS_SLOW"] = "0"
         second = cluster.start_worker("-c", "64", name="second")
         waiting = trial.waiting()
+        trial.tell(f"{waiting:,} messages wait; the first worker is killed")
         own = {process.pid for process in first.tree()}
         interrupted = trial.log.running_in(own)
         killed_at = time.time()
@@ -41,22 +43,43 @@ def main() -> None:
             return len(begun) == len(interrupted)
 
         trial.until(all_begun, timeout=60, what="the interrupted jobs to begin again")
+        trial.tell("what ran on it runs again; how fast does the backlog drain?")
         rates = drain_rates(trial)
         second.kill_tree()
         trial.struck["tree"] += 1
         left = trial.waiting()
         costs = asyncio.run(adoption_costs(cluster.place.url))
+        accepted = 64 + given.number // 2000 * 2000
+        lost, doubled = lost_and_doubled(trial, accepted)
+        assert (lost, doubled) == (0, 0), f"{lost} lost, {doubled} decided twice"
+        restart = spread(list(begun.values()))
+        adopted = sum(costs[step] for step in ("mark_lost", "renew", "fence_and_recover"))
         publish(
             "adoption",
             {
                 "store": trial.store,
+                "struck": dict(trial.struck),
+                "accepted": accepted,
+                "lost": lost,
+                "doubled": doubled,
                 "waiting_at_the_kill": waiting,
-                "restart": spread(list(begun.values())),
+                "restart": restart,
                 "drained_per_second": rates,
                 "waiting_at_the_second_kill": left,
                 "adoption_ms": costs,
             },
+            targets={
+                "running again within 15 s": restart["max"] <= 15,
+                "adoption under 100 ms": adopted < 100,
+            },
         )
+
+
+def lost_and_doubled(trial: Campaign, accepted: int) -> tuple[int, int]:
+    """How many of the jobs are neither waiting nor stored, and how many were decided more than once."""
+    there = trial.count("SELECT count(*) FROM (SELECT job_id FROM jm_message UNION SELECT id FROM jm_job) AS known")
+    decided = "SELECT job_id FROM test_audit GROUP BY job_id HAVING count(*) > 1"
+    return accepted - there, trial.count(f"SELECT count(*) FROM ({decided}) AS doubled")
 
 
 def drain_rates(trial: Campaign, *, seconds: float = 5.0, rounds: int = 3) -> list[int]:

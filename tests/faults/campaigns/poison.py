@@ -15,7 +15,7 @@ def main() -> None:
     with campaign(given.store, keep=given.keep) as trial:
         cluster = trial.cluster
         cluster.start_worker("-c", "64", name="w0")
-        trial.stream(rate=given.rate, call=INNOCENT)
+        trial.streams.start(rate=given.rate, call=INNOCENT)
         poisons: list[str] = []
         seconds: list[float] = []
         for _ in range(given.number):
@@ -26,13 +26,15 @@ def main() -> None:
             trial.struck["poison"] += 1
             trial.until(lambda poison=poison: not trial.unfinished([poison]), timeout=90, every=0.3, what="quarantine")
             seconds.append(time.time() - begun)
-        trial.enough()
+            trial.tell(f"{len(poisons)} of {given.number} quarantined, {seconds[-1]:.1f} s after it was enqueued")
+        trial.streams.enough()
         told = trial.judge()
         statuses = cluster.statuses()
         assert {statuses[job] for job in poisons} == {(7, "quarantined")}, [statuses[job] for job in poisons]
         starts = Counter(line.job for line in trial.log.lines if line.event == "start")
         crashes = [starts[job] for job in poisons]
         assert set(crashes) == {3}, crashes
+        delayed = spread(delays(trial, set(poisons)))
         publish(
             "poison",
             {
@@ -40,8 +42,9 @@ def main() -> None:
                 "innocents_failed": 0,
                 "crashes_of_each": spread(crashes),
                 "seconds_to_quarantine": spread(seconds),
-                "delay_of_innocents": spread(delays(trial, set(poisons))),
+                "delay_of_innocents": delayed,
             },
+            targets={"no innocent delayed by more than 2 s": not delayed or delayed["max"] <= 2},
         )
 
 

@@ -44,6 +44,7 @@ def main() -> None:
             time.sleep(max(0.0, begun[case.name] + case.lasts - time.time()))
             order(cluster, f'assert schedules.cancel("{ids[case.name]}")')
             told.append((case, accepted(trial, case)))
+            trial.tell(f"every {case.period:.0f} s for {case.lasts:.0f} s: {told[-1][1][0]} jobs")
         publish(
             "recurring",
             {
@@ -54,6 +55,7 @@ def main() -> None:
                     for case, (jobs, interval, late) in told
                 },
             },
+            targets={},
         )
 
 

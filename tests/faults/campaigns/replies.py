@@ -54,7 +54,8 @@ def run(trial: Campaign, rate: float, struck: object, number: int) -> None:
     for worker in range(2):
         trial.cluster.start_worker("-c", "32", name=f"w{worker}")
     for _ in range(3):
-        trial.stream(rate=rate, call=CALL)
+        trial.streams.start(rate=rate, call=CALL)
+    trial.tell(f"losing {number} replies each of {', '.join(VERBS)}")
     begun = time.monotonic()
     trial.until(
         lambda: all(struck()[verb] >= number for verb in VERBS),  # type: ignore[operator]
@@ -64,16 +65,16 @@ def run(trial: Campaign, rate: float, struck: object, number: int) -> None:
     )
     seconds = time.monotonic() - begun
     trial.struck.update(struck())  # type: ignore[operator]
-    trial.enough()
+    trial.streams.enough()
     # An at-most-once job whose start was lost may have failed with "worker lost": nothing may say that it succeeded.
     told = trial.judge(allowed=(5, 7))
     statuses = trial.cluster.statuses()
-    failed = Counter(statuses[job][1] for job in trial.accepted() if statuses[job][0] == 7)
+    failed = Counter(statuses[job][1] for job in trial.streams.accepted() if statuses[job][0] == 7)
     assert set(failed) <= {"worker lost"}, failed
     starts = Counter(line.job for line in trial.log.lines if line.event == "once")
     twice = [job for job, count in starts.items() if count > 1]
     assert not twice, f"{len(twice)} at-most-once jobs began twice: {twice[:5]}"
-    publish("replies", {**told, "seconds": round(seconds), "failed": dict(failed)})
+    publish("replies", {**told, "seconds": round(seconds), "failed": dict(failed)}, targets={})
 
 
 if __name__ == "__main__":

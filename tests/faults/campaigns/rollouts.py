@@ -15,7 +15,7 @@ def main() -> None:
     with campaign(given.store, keep=given.keep) as trial:
         cluster = trial.cluster
         workers = [cluster.start_worker("-c", "64", name=f"w{number}") for number in range(2)]
-        trial.stream(rate=given.rate, call=CALL)
+        trial.streams.start(rate=given.rate, call=CALL)
         stops: list[float] = []
         for rollout in range(given.number):
             at = rollout % 2
@@ -24,14 +24,15 @@ def main() -> None:
             assert workers[at].terminate() == 0, workers[at].text()
             stops.append(time.monotonic() - begun)
             trial.struck["SIGTERM"] += 1
+            trial.tell(f"{rollout + 1} of {given.number} stopped, in {stops[-1]:.2f} s")
             workers[at] = cluster.start_worker("-c", "64", name=f"w{at}")
-        trial.enough()
+        trial.streams.enough()
         told = trial.judge()
         starts = Counter(line.job for line in trial.log.lines if line.event == "start")
         twice = [job for job, count in starts.items() if count > 1]
         assert not twice, f"{len(twice)} ran twice: {twice[:5]}"
         assert {line.attempt for line in trial.log.lines} == {1}, "an attempt was spent"
-        publish("rollouts", {**told, "seconds_to_stop": spread(stops)})
+        publish("rollouts", {**told, "seconds_to_stop": spread(stops)}, targets={})
 
 
 def processes(worker: object) -> set[int]:

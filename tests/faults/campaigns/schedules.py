@@ -51,6 +51,7 @@ def main() -> None:
                 "late": spread(everything),
                 "extra_runs": trial.cluster.score.extra_runs,
             },
+            targets={},
         )
 
 
@@ -60,6 +61,7 @@ def kill(trial: Campaign, worker: Worker, kind: str) -> None:
     trial.until(lambda: max(occurrences(trial.cluster, NAMES[0])) > planned, timeout=60, what="the next plan")
     worker.kill_tree()
     trial.struck[kind] += 1
+    trial.tell(f"{trial.struck.total()} kills")
 
 
 def late(trial: Campaign, until_us: int) -> list[float]:

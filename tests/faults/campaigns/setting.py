@@ -10,36 +10,18 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.faults import wording
+from tests.faults.campaigns.streams import Streams
 from tests.faults.places import PostgresPlace, SqlitePlace
-from tests.faults.real_cluster import Line, Producer, RealCluster, Worker
-from tests.faults.side_log import lines_of
+from tests.faults.real_cluster import RealCluster, Worker
+from tests.faults.side_log import Line, lines_of
 from tests.servers.postgres import PostgresServer
 
 FINAL = {5, 7, 8}
-
-# A process of the campaign's own; it prints an id once `delay()` has returned, so that what it printed was accepted.
-STREAM = """
-import os, random
-from jobmaster import JobMasterError
-rate, name = {rate}, {name!r}
-draw = random.Random({seed})
-out = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-next_at = time.monotonic()
-while not os.path.exists("enough"):
-    next_at += 1 / rate
-    time.sleep(max(0.0, next_at - time.monotonic()))
-    next_at = max(next_at, time.monotonic() - 1)
-    try:
-        result = {call}
-    except JobMasterError as error:
-        os.write(out, f"! {{type(error).__name__}}\\n".encode())
-    else:
-        os.write(out, f"{{result.id}}\\n".encode())
-"""
 
 
 def arguments(description: str, *, number: int, **options: float) -> argparse.Namespace:
@@ -66,37 +48,12 @@ class Campaign:
         self.store = store
         self.log = SideLog(cluster.side_log)
         self.struck: Counter[str] = Counter()
-        self._streams: list[tuple[Producer, Path]] = []
+        self.streams = Streams(cluster)
+        self._begun = time.monotonic()
 
-    def stream(self, *, rate: float, call: str) -> Producer:
-        """A producer that enqueues at this rate until `enough`."""
-        number = len(self._streams)
-        name = self.cluster.folder / f"ids-{number}.txt"
-        producer = self.cluster.producer(STREAM.format(rate=rate, name=str(name), seed=number, call=call))
-        self._streams.append((producer, name))
-        return producer
-
-    def accepted(self) -> list[str]:
-        """What producers were told is stored; half a line of a killed one counts for nothing."""
-        return [
-            word
-            for _, name in self._streams
-            if name.exists()
-            for word in name.read_text().rpartition("\n")[0].splitlines()
-            if not word.startswith("!")
-        ]
-
-    def refused(self) -> Counter[str]:
-        """What producers were told instead."""
-        lines = [line for _, name in self._streams if name.exists() for line in name.read_text().splitlines()]
-        return Counter(line[2:] for line in lines if line.startswith("! "))
-
-    def enough(self) -> None:
-        """End all streams."""
-        (self.cluster.folder / "enough").touch()
-        for producer, _ in self._streams:
-            if producer.process.poll() is None:
-                producer.process.wait(60)
+    def tell(self, text: str) -> None:
+        """A line for whoever waits: how far it is."""
+        print(f"  {time.monotonic() - self._begun:6.0f} s  {text}", flush=True)
 
     def until(self, condition: object, *, timeout: float, every: float = 0.1, what: str = "") -> float:
         """Look until it holds; the seconds that it took."""
@@ -122,7 +79,8 @@ class Campaign:
 
     def judge(self, *, allowed: Sequence[int] = (5,), timeout: float = 300) -> dict[str, object]:
         """Wait until all that was accepted is final; nothing may be lost, or decided twice."""
-        accepted = self.accepted()
+        accepted = self.streams.accepted()
+        self.tell(f"{len(accepted):,} jobs were accepted from producers; waiting until each of them is final")
         # First the cheap question, then the exact one.
         self.until(lambda: self.waiting() == 0, timeout=timeout, every=1.0, what="an empty backlog")
         self.until(lambda: not self.unfinished(accepted), timeout=timeout, every=2.0, what="final rows")
@@ -140,7 +98,7 @@ class Campaign:
             "store": self.store,
             "struck": dict(self.struck),
             "accepted": len(accepted),
-            "refused": dict(self.refused()),
+            "refused": dict(self.streams.refused()),
             "jobs": len(moves),
             "lost": 0,
             "doubled": 0,
@@ -214,7 +172,7 @@ def campaign(store: str, *, keep: bool = False, **environment: str) -> Iterator[
 def _folder(*, keep: bool) -> Iterator[Path]:
     if keep:
         folder = Path(tempfile.mkdtemp(prefix="campaign-"))
-        print(folder)
+        print(f"  logs, the side log and the ids that were accepted: {folder}", flush=True)
         yield folder
         return
     with tempfile.TemporaryDirectory(prefix="campaign-") as name:
@@ -241,10 +199,14 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def publish(name: str, told: dict[str, object]) -> None:
-    """Print the result, and keep it where FAULTS_SCORES says."""
-    told = {"campaign": name, **told}
-    print(json.dumps(told), flush=True)
+def publish(name: str, told: Mapping[str, object], *, targets: Mapping[str, bool]) -> None:
+    """Print the result, and keep it where FAULTS_SCORES says.
+
+    Args:
+        targets: in words what the figures were to be, and whether they are. What must never be was asserted before.
+    """
+    line = {"campaign": name, **told, "missed": [words for words, is_met in targets.items() if not is_met]}
+    print(wording.told(line), flush=True)
     if place := os.environ.get("FAULTS_SCORES"):
         with Path(place).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(told) + "\n")
+            file.write(json.dumps(line) + "\n")

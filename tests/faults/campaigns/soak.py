@@ -41,7 +41,7 @@ def main() -> None:
     with campaign(given.store, keep=given.keep, JOBMASTER_RETENTION="600") as trial:
         workers = [trial.cluster.start_worker("-c", "32", "--engines", "2", name=f"w{number}") for number in range(2)]
         for call in CALLS:
-            trial.stream(rate=given.rate / 2, call=call)
+            trial.streams.start(rate=given.rate / 2, call=call)
         add_ticks(trial.cluster, SCHEDULES)
         samples: dict[str, list[tuple[float, float]]] = defaultdict(list)
         begun = time.monotonic()
@@ -54,12 +54,13 @@ def main() -> None:
             if time.monotonic() >= strike_at:
                 strike(trial, workers, draw)
                 strike_at = time.monotonic() + draw.uniform(20, 60)
-        trial.enough()
+        trial.streams.enough()
         order(trial.cluster, "for schedule in schedules.list():\n    assert schedules.cancel(schedule.id)")
         told = trial.judge(allowed=(5, 7))
         publish(
             "soak",
             {**told, "minutes": given.number, "figures": {name: told_of(values) for name, values in samples.items()}},
+            targets={},
         )
 
 
@@ -68,6 +69,7 @@ def strike(trial: Campaign, workers: list[Worker], draw: random.Random) -> None:
     worker = workers[at]
     kind = draw.choice(["engine", "freeze", "SIGTERM", "tree"])
     trial.struck[kind] += 1
+    trial.tell(f"{kind}; so far {trial.struck.total()} faults")
     if kind == "engine":
         kill_engine(worker)
     elif kind == "freeze":

@@ -36,7 +36,7 @@ def main() -> None:
     with campaign(given.store, keep=given.keep) as trial:
         cluster = trial.cluster
         workers = [cluster.start_worker("-c", "64", name=f"w{number}") for number in range(2)]
-        trial.stream(rate=given.rate, call=CALL)
+        trial.streams.start(rate=given.rate, call=CALL)
         adopted: list[float] = []
         freezes: list[Freeze] = []
         late = 0
@@ -55,7 +55,10 @@ def main() -> None:
             trial.until(partial(works_again, trial, victim, thawed_at), timeout=90, what="the zombie to work again")
             late += sum(line.event == "end" and line.job in interrupted for line in trial.log.lines[seen:])
             trial.log.forget(own - pids(victim))
-        trial.enough()
+            trial.tell(
+                f"{strike + 1} of {given.number} frozen and back; its jobs ran elsewhere after {adopted[-1]:.1f} s"
+            )
+        trial.streams.enough()
         told = trial.judge()
         publish(
             "zombies",
@@ -63,8 +66,9 @@ def main() -> None:
                 **told,
                 "late_runs_that_ended": late,
                 "accepted_late": accepted_late(trial, freezes),
-                "first_restart": spread(adopted),
+                "all_run_elsewhere_after": spread(adopted),
             },
+            targets={},
         )
 
 
