@@ -133,6 +133,38 @@ def test_a_job_shows_arguments_result_and_times_without_secrets(client, cluster)
     assert "hunter2" not in page
 
 
+def test_a_job_that_a_schedule_made_names_it(client, cluster):
+    cluster.jobs.jobs = [
+        a_job("of-a-schedule", schedule="01a20392-nightly", trigger="schedule"),
+        a_job("by-hand", schedule="01a20392-nightly", trigger="run now"),
+        a_job("of-a-call", trigger="call"),
+    ]
+
+    planned, by_hand, plain = (
+        words(client.get(f"/jobs/job?id={job}").text) for job in ("of-a-schedule", "by-hand", "of-a-call")
+    )
+    assert "Schedule 01a20392-nightly Lane" in planned
+    assert "Schedule 01a20392-nightly run now Lane" in by_hand
+    assert "Schedule" not in plain
+
+
+def test_a_moment_that_is_to_come_stands_behind_now(client, cluster):
+    later, soon = NOW + timedelta(days=2), NOW - timedelta(seconds=30)
+    cluster.jobs.jobs = [
+        a_job("waits", JobStatus.HELD_ON_MASTER, due_at=later),
+        a_job("is-due", JobStatus.HELD_ON_MASTER, due_at=soon),
+        a_job("is-cancelled", JobStatus.CANCELLED, due_at=later),
+    ]
+
+    def way(job: str) -> list[str]:
+        page = client.get(f"/jobs/job?id={job}").text
+        return re.findall(r'class="step">(\w+)', page)
+
+    assert way("waits") == ["Accepted", "Scheduled", "Due"]
+    assert way("is-due") == ["Accepted", "Due", "Held"]
+    assert way("is-cancelled") == ["Accepted", "Due", "Started", "Cancelled"]
+
+
 def test_a_failed_job_shows_its_traceback_with_library_frames_folded(client, cluster):
     cluster.jobs.jobs = [a_job(status=JobStatus.FAILED, error=an_error("[Errno 111] no answer"), reason="timed out")]
 
