@@ -50,10 +50,12 @@ def explain(
     """
     from jobmaster.schedules import expression_of, next_runs
 
+    # An app brings the languages that it has registered; ours need none.
+    app = invocation.app() if invocation.place and (tz is None or language["type_id"]) else None
     rule = read_expression(" ".join(words), **language)
     if tz is not None and rule.zone is not None and rule.zone.key.lower() != tz.lower():
         raise click.UsageError(f"The expression is in the zone {rule.zone.key}, and --tz is {tz}. Name the zone once.")
-    zone = tz or (invocation.app().settings.time_zone if invocation.place else "UTC")
+    zone = tz or ("UTC" if app is None else app.settings.time_zone)
     rule = expression_of(rule, zone)
     after = after or datetime.now(UTC)
     runs = next_runs(rule, after, count)

@@ -124,3 +124,37 @@ def test_a_table_that_fits_stays_a_table(monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setenv("COLUMNS", "43")
     show_table(["name", "state", "fires"], rows, empty="")
     assert capsys.readouterr().out.splitlines() == ["a  Active", f"  fires: {'x' * 30}", "b  Paused"]
+
+
+MOON = """
+from datetime import timedelta
+from jobmaster import JobMaster
+from jobmaster.schedules import register_provider
+
+class Moon:
+    type_id, zone, is_phased = "Moon", None, False
+    def __init__(self, text):
+        self.text = text
+    def in_zone(self, zone):
+        return self
+    def next_after(self, moment):
+        return moment + timedelta(days=28)
+    def has_ended(self, moment):
+        return False
+    def explain(self):
+        return "when the moon is " + self.text
+
+register_provider("Moon", Moon)
+jm = JobMaster("moon")
+"""
+
+
+def test_a_language_of_the_app_is_explained(terminal: Terminal) -> None:
+    terminal.write("moon.py", MOON)
+    asked = ("schedules", "explain", "full", "--type", "Moon", "--tz", "UTC")
+
+    with_app, without = terminal.run("-A", "moon", *asked), terminal.run(*asked)
+
+    assert (with_app.returncode, without.returncode) == (0, 2)
+    assert "in English  when the moon is full" in with_app.stdout
+    assert "no schedule language 'Moon' is known" in without.stderr
