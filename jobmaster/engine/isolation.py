@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from typing import TYPE_CHECKING
 
 from jobmaster.model.ids import key_text
 from jobmaster.rules.recovery import runs_apart
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from jobmaster.engine.life import Entry
     from jobmaster.model.ids import JobKey
     from jobmaster.model.worker import Grant
@@ -23,6 +22,9 @@ PLACES_APART = 4
 """So many jobs at once begin to run in processes of their own: each costs the start and the memory of one more."""
 MOST_APART = 16
 """So many run in processes of their own in all, whatever happens: their memory is bounded. The others wait."""
+BESIDE = 4
+"""For so many slots one run apart goes without a slot, beside them, and at most as many as begin at once: what was
+interrupted must not wait for the end of long runs. With fewer slots there is none: one slot may be meant as a lock."""
 PAROLE_S = 1.0
 """Whoever has run alone for so long makes room for the next one: a long innocent must not hold up all others."""
 
@@ -36,6 +38,7 @@ class Isolation:
 
     Attributes:
         pool: as given.
+        ready: those that wait for a slot with the master's yes.
     """
 
     def __init__(self, *, pool: Pool | None, max_recoveries: int, clock: Clock) -> None:
@@ -47,10 +50,12 @@ class Isolation:
         """Since when (monotonic)."""
         self._asked: set[Entry] = set()
         """Those that a guarded start is under way for."""
+        self.ready: deque[Entry] = deque()
+        self._slots = self._beside = 0
 
     def __bool__(self) -> bool:
-        """Whether anything runs apart."""
-        return bool(self._running)
+        """Whether anything runs apart, or is about to."""
+        return bool(self._running or self._asked or self.ready)
 
     def __contains__(self, entry: Entry) -> bool:
         """Whether this run is apart."""
@@ -67,13 +72,45 @@ class Isolation:
             return False
         return entry.key in self._suspects or runs_apart(entry.recoveries, max_recoveries=self._max_recoveries)
 
-    def has_room(self, granted: Iterable[Entry]) -> bool:
-        """Whether one more may be asked about.
+    @property
+    def asking(self) -> int:
+        """So many guarded starts of them are under way."""
+        return len(self._asked)
 
-        What is asked about counts, and what was granted and waits for a slot: it stands as Processing in the master,
+    @property
+    def running(self) -> int:
+        """So many run apart."""
+        return len(self._running)
+
+    def slots_for_others(self, slots: int, *, waiting: int) -> int:
+        """At how many runs in all none of the others begins: those apart go beside the slots, or get the next ones.
+
+        Args:
+            slots: of the engine, by which this object judges until it is asked again.
+            waiting: so many may run apart only, and are due.
+        """
+        self._slots = slots
+        self._beside = 0 if self.pool is None else min(PLACES_APART, slots // BESIDE)
+        running = len(self._running)
+        coming = len(self._asked) + len(self.ready)
+        # Those that begin now, and those that begin when these are on parole.
+        coming += min(waiting, 2 * self._beside, max(0, MOST_APART - running - coming))
+        return slots - max(0, running + coming - self._beside) + running
+
+    def has_slot(self, running: int) -> bool:
+        """Whether one of those that are ready finds a slot beside so many runs of the engine."""
+        apart = len(self._running)
+        return running - apart + max(0, apart + 1 - self._beside) <= self._slots
+
+    def has_room(self, free: int) -> bool:
+        """Whether one more may be asked about, with so many slots that the others neither have nor are to get.
+
+        What is asked about counts, and what waits for a slot with a yes: it stands as Processing in the master,
         and would be counted at a death.
         """
-        return self.may_begin(len(self._asked) + sum(map(self.must, granted)) + 1)
+        coming = len(self._asked) + len(self.ready)
+        wanted = max(0, len(self._running) + coming + 1 - self._beside)
+        return wanted <= max(free, 0) and self.may_begin(coming + 1)
 
     def may_begin(self, count: int) -> bool:
         """Whether so many more may begin now."""
@@ -87,9 +124,12 @@ class Isolation:
         if self.must(entry):
             self._asked.add(entry)
 
-    def answered(self, entry: Entry) -> None:
-        """It is not any more."""
-        self._asked.discard(entry)
+    def answered(self, entry: Entry) -> bool:
+        """It is not any more; whether it was."""
+        if entry in self._asked:
+            self._asked.remove(entry)
+            return True
+        return False
 
     def began(self, entry: Entry, now: float) -> None:
         """It runs apart from `now` (monotonic) on."""

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+import math
 from typing import TYPE_CHECKING
 
 from jobmaster.engine.concluding import Conclusions
+from jobmaster.engine.guarded_starts import GuardedStarts
 from jobmaster.engine.isolation import PAROLE_S
 from jobmaster.engine.life import Entry, Stage
 from jobmaster.engine.limits import Limits
 from jobmaster.engine.outcomes import returned
 from jobmaster.engine.pools.ending import stopped
-from jobmaster.engine.starts_ahead import StartsAhead
 from jobmaster.model import reasons
 from jobmaster.model.ids import key_text
 from jobmaster.model.run import End, Halt, Run
@@ -25,7 +25,7 @@ from jobmaster.model.states import JobStatus
 from jobmaster.rules.expiry import expiry_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Container
 
     from jobmaster.engine.finisher import Finisher
     from jobmaster.engine.isolation import Isolation
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from jobmaster.ports.clock import Clock
     from jobmaster.ports.link import EngineLink
     from jobmaster.ports.workload import Pool, Workload
+
+    _Take = Callable[[Container[JobKey], Callable[[Entry], bool]], Entry | None]
 
 logger = logging.getLogger("jobmaster.engine")
 
@@ -77,17 +79,12 @@ class Runner:
         self._link = link
         self._ended_place = link.ended
         self._waiting = waiting
-        self._starter = starter
         self._finisher = finisher
         self._workload = workload
         self._pools = {True: async_pool, False: sync_pool}
         self._isolation = isolation
         self._worker_name = worker_name
         self._wake = asyncio.Event()
-        self._granted: deque[Entry] = deque()
-        self._asking = 0
-        self._releasing = False
-        self._ahead = StartsAhead()
         self._dropped = False
         self.slots = tuning.slots
         self.paused = False
@@ -96,12 +93,20 @@ class Runner:
         self.running: dict[JobKey, Entry] = {}
         """A job runs only once at a time in a process, also where there are two copies of it."""
         self._conclusions = Conclusions(tuning=tuning, store_clock=store_clock, finisher=finisher, random=random)
+        self.guarded = GuardedStarts(
+            running=self.running,
+            starter=starter,
+            isolation=isolation,
+            clock=clock,
+            hand_on=self._conclusions.hand_on,
+            answered=self.wake,
+        )
+        self._ahead = self.guarded.ahead
         self.cancelled = self._conclusions.cancelled
         self.counts = self._conclusions.counts
         self.limits = Limits(clock=clock, early_after=tuning.early_row_after, halt=self.halt, early=starter.early)
         self.took: Callable[[], None] = lambda: None
         """Called when entries left `waiting`: there is room for more."""
-        starter.answered = self._answered
         async_pool.finished = sync_pool.finished = self._finished
         if isolation.pool is not None:
             isolation.pool.finished = self._finished
@@ -127,13 +132,13 @@ class Runner:
 
     def idle(self) -> bool:
         """True when nothing runs, nothing is asked for, and no outcome is on its way."""
-        return not self.running and not self._asking and not self._granted and self._finisher.idle()
+        return not self.running and not self.guarded and self._finisher.idle()
 
     def free(self) -> int:
         """How many slots nothing runs in, nor is about to."""
         if self.closed or self.paused:
             return 0
-        return max(0, self.slots - len(self.running) - self._asking - len(self._granted))
+        return max(0, self.slots - len(self.running) - len(self.guarded))
 
     def ended(self) -> int:
         """How many runs have ended here so far."""
@@ -187,14 +192,6 @@ class Runner:
             if entry.run is not None and entry.stopped_by is not None:
                 self._finished([(entry.run, stopped(entry.stopped_by), now)])
 
-    def release_granted(self) -> None:
-        """The stop's end is near: what waits for a slot with a yes, or will, goes back as it was."""
-        self._releasing = True
-        while self._granted:
-            entry = self._granted.popleft()
-            if entry.alive:
-                self._conclusions.hand_on(entry)
-
     def keep_evidence(self) -> None:
         """This engine ends in disorder: whoever runs, or whose outcome is not written yet, stays noted as running."""
         self._ended_place = _keep
@@ -213,13 +210,21 @@ class Runner:
 
     def _fill(self) -> bool:
         """Start as many as there are slots, after one look at the clocks and at trust; True: there may be more."""
-        if len(self.running) >= self.slots or not self._lease.trusted():
+        slots, apart, guarded = self.slots, self._waiting.apart, self.guarded
+        if apart or self._isolation:
+            others = self._isolation.slots_for_others(slots, waiting=len(apart))
+        elif len(self.running) < slots:
+            others = slots
+        else:
             return False
+        if not self._lease.trusted():
+            return False
+        guarded.slots, guarded.others = slots, others
         batch = _Batch(self._store_clock.now_us(), self._clock.monotonic())
         try:
-            if self._granted:
+            if guarded.ready or self._isolation.ready:
                 self._start_granted(batch)
-            elif self._asking:
+            elif guarded.asking and len(self.running) < slots:
                 self._ahead.slots_waited()
             self._ahead.look(batch.now)
             begun = self._start_waiting(batch)
@@ -241,22 +246,25 @@ class Runner:
 
     def _start_granted(self, batch: _Batch) -> None:
         """Granted ones start in a closed engine too: the master has them as Processing already."""
-        self._ahead.job_waited(batch.now - self._granted[0].granted_at)
-        for _ in range(len(self._granted)):
-            if len(self.running) >= self.slots:
-                return
-            entry = self._granted.popleft()
-            if not entry.alive:
-                continue
-            if entry.key in self.cancelled:
-                self._conclusions.unstarted(entry, JobStatus.CANCELLED, "")
-            elif entry.key in self.running:
-                self._granted.append(entry)
-            elif self._isolation.must(entry) and not self._isolation.may_begin(1):
-                self._conclusions.hand_on(entry)
-            else:
-                policy = self._workload.policy(entry.envelope.task)
-                if policy is None:  # the code was reloaded between the guarded start and now
+        isolation, others = self._isolation, self.guarded.others
+        if self.guarded.ready:
+            self._ahead.job_waited(batch.now - self.guarded.ready[0].granted_at)
+        for ready in (isolation.ready, self.guarded.ready):
+            for _ in range(len(ready)):
+                count = len(self.running)
+                if count >= others and not (ready is isolation.ready and isolation.has_slot(count)):
+                    break
+                entry = ready.popleft()
+                if not entry.alive:
+                    continue
+                if entry.key in self.cancelled:
+                    self._conclusions.unstarted(entry, JobStatus.CANCELLED, "")
+                elif entry.key in self.running:
+                    ready.append(entry)
+                elif isolation.must(entry) and not isolation.may_begin(1):
+                    self._conclusions.hand_on(entry)
+                elif (policy := self._workload.policy(entry.envelope.task)) is None:
+                    # The code was reloaded between the guarded start and now.
                     self._conclusions.unstarted(entry, JobStatus.HELD_ON_MASTER, reasons.UNROUTABLE)
                 else:
                     self._start(entry, policy, batch)
@@ -270,10 +278,18 @@ class Runner:
             or self._finisher.is_behind(most=tuning.backlog_of_outcomes, most_bytes=tuning.backlog_of_results)
         ):
             return 0
-        running, cancelled, slots, policy_of = self.running, self.cancelled, self.slots, self._workload.policy
-        take, fits = self._waiting.take, self._fits
+        apart = self._begin(self._waiting.take_apart, math.inf, batch) if self._waiting.apart else 0
+        begun = self._begin(self._waiting.take, self.guarded.others, batch)
+        if apart or begun:
+            self.took()
+        return begun
+
+    def _begin(self, take: _Take, most: float, batch: _Batch) -> int:
+        """Begin what is taken, until so many run; how many were begun."""
+        running, cancelled, policy_of = self.running, self.cancelled, self._workload.policy
+        fits = self.guarded.fits
         begun = 0
-        while begun < _YIELD_EVERY and len(running) < slots:
+        while begun < _YIELD_EVERY and len(running) < most:
             entry = take(running, fits)
             if entry is None:
                 break
@@ -291,38 +307,10 @@ class Runner:
             elif (policy := policy_of(envelope.task)) is None:
                 self._conclusions.unstarted(entry, JobStatus.HELD_ON_MASTER, reasons.UNROUTABLE)
             elif entry.guarded or entry.key in running:
-                self._ask(entry)
+                self.guarded.ask(entry)
             else:
                 self._start(entry, policy, batch)
-        if begun:
-            self.took()
         return begun
-
-    def _fits(self, entry: Entry) -> bool:
-        """Whether an entry that needs a guarded start may be asked about now."""
-        most = self.slots - len(self.running) + self._ahead.allowed
-        if self._asking + len(self._granted) >= most:
-            return False
-        return not self._isolation.must(entry) or self._isolation.has_room(self._granted)
-
-    def _ask(self, entry: Entry) -> None:
-        """A guarded start. Of a job that runs here this is a second copy: the master knows whether it counts."""
-        entry.stage = Stage.ASKING
-        self._asking += 1
-        self._isolation.asked(entry)
-        self._starter.ask(entry)
-
-    def _answered(self, entry: Entry, *, yes: bool) -> None:
-        self._asking -= 1
-        self._ahead.answered()
-        self._isolation.answered(entry)
-        if yes and entry.alive and self._releasing:
-            self._conclusions.hand_on(entry)
-        elif yes and entry.alive:
-            entry.stage = Stage.READY
-            entry.granted_at = self._clock.monotonic()
-            self._granted.append(entry)
-        self.wake()
 
     def _start(self, entry: Entry, policy: TaskPolicy, batch: _Batch) -> None:
         """The line where a job becomes running."""

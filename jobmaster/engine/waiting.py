@@ -31,8 +31,8 @@ class Waiting:
         self._order = itertools.count()
         self._heads: dict[int, list[list[Entry]]] = {}
         """By priority: the first of each adopted bucket, which take turns; those that have left are still in it."""
-        self._apart: deque[Entry] = deque()
-        """Those that may run apart only, and due: they go before all others, and hold up none."""
+        self.apart: deque[Entry] = deque()
+        """Those that may run apart only, and due. `take_apart` gives them out, `take` the others."""
 
     def add(self, entries: Iterable[Entry], now_us: int) -> None:
         """Let entries wait: until their due time, or for a slot."""
@@ -98,7 +98,7 @@ class Waiting:
             if entry.due_us > now_us:
                 heapq.heappush(self._later, (entry.due_us, next(self._order), entry, True))
             else:
-                self._apart.append(entry)
+                self.apart.append(entry)
 
     def next_due_us(self) -> int | None:
         """When the earliest entry that is not due yet will be."""
@@ -111,7 +111,7 @@ class Waiting:
         while self._later and self._later[0][0] <= now_us:
             _, _, entry, is_apart = heapq.heappop(self._later)
             if entry.alive and is_apart:
-                self._apart.append(entry)
+                self.apart.append(entry)
             elif entry.alive:
                 self._append(entry)
 
@@ -123,8 +123,6 @@ class Waiting:
             fits: asked about entries that may not start just so: they are guarded, or their job runs here. Who does not
                 fit keeps its place.
         """
-        if self._apart and (entry := self._take_apart(fits)) is not None:
-            return entry
         present = self._present
         while present:
             priority = -present[0] if len(present) == 1 else self._shares.next_of(present)
@@ -139,28 +137,28 @@ class Waiting:
                 return self._take_out(priority, queue, 0)
         return None
 
+    def take_apart(self, _running: Container[JobKey], fits: Callable[[Entry], bool]) -> Entry | None:
+        """The first of those that may run apart only, if it fits: what keeps it back keeps back the others, too."""
+        while self.apart:
+            entry = self.apart[0]
+            if _waits(entry):
+                return self.apart.popleft() if fits(entry) else None
+            self.apart.popleft()
+        return None
+
     def drop_dead(self) -> None:
         """Forget entries of dropped lives (called after a drop, so that their memory is freed)."""
         for priority, queue in self._ready.items():
             self._ready[priority] = deque(entry for entry in queue if entry.alive)
         for turns in self._heads.values():
             turns[:] = [list(filter(_waits, heads)) for heads in turns]
-        self._apart = deque(entry for entry in self._apart if entry.alive)
+        self.apart = deque(entry for entry in self.apart if entry.alive)
         self._present = sorted(-priority for priority, queue in self._ready.items() if queue)
         self._later = [item for item in self._later if item[2].alive]
         heapq.heapify(self._later)
 
     def __len__(self) -> int:
-        return sum(map(len, self._ready.values())) + len(self._later) + len(self._apart)
-
-    def _take_apart(self, fits: Callable[[Entry], bool]) -> Entry | None:
-        """The first of them, if it fits: what keeps it back keeps back the others, too."""
-        while self._apart:
-            entry = self._apart[0]
-            if _waits(entry):
-                return self._apart.popleft() if fits(entry) else None
-            self._apart.popleft()
-        return None
+        return sum(map(len, self._ready.values())) + len(self._later) + len(self.apart)
 
     def _append(self, entry: Entry) -> None:
         priority = entry.life.bucket.priority

@@ -119,14 +119,14 @@ async def test_entries_of_two_lives_of_one_bucket_are_asked_about_both(store: An
         await push(store, blocker)
         await until(lambda: engine.starter.under_way)
         await push(store, job)
-        await until(lambda: engine.runner._asking == 2)
+        await until(lambda: engine.runner.guarded.asking == 2)
         (old,) = [life for life in engine.lease.lives.values() if life.entries]
         engine.lease.drop(old)
         engine.lease.report(soon=True)
-        await until(lambda: engine.runner._asking >= 3)
+        await until(lambda: engine.runner.guarded.asking >= 3)
         gate.set()
         await final(store, job.key, blocker.key)
-        await until(lambda: engine.runner._asking == 0)
+        await until(lambda: engine.runner.guarded.asking == 0)
 
 
 async def test_a_run_gets_its_row_as_early_as_the_setting_says(store: Any) -> None:
@@ -214,7 +214,7 @@ async def test_no_more_guarded_jobs_are_granted_than_slots_are_free(store: Any) 
     async with running_engine(wrapped, FunctionWorkload(block), slots=2) as running:
         for count, job in enumerate(jobs, 1):
             await push(store, job)  # each of them has the engine look at its slots while answers are awaited
-            await until(lambda count=count: running.engine.runner._asking + len(running.engine.waiting) == count)
+            await until(lambda count=count: running.engine.runner.guarded.asking + len(running.engine.waiting) == count)
         answers.set()
         await until(lambda: len(running.engine.runner.running) == 2)
         await until(lambda: running.engine.starter.pending() == 0)

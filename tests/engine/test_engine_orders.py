@@ -69,7 +69,7 @@ async def test_a_granted_job_that_found_no_slot_before_the_stop_is_handed_back_u
     granted, long = new_job("once", at_most_once=True), new_job("sleep", 30.0)
     await push(store, granted, long)
     async with running_engine(store, FunctionWorkload(once, sleep), slots=1) as running:
-        await until(lambda: running.engine.runner._granted)  # while it was asked about the other one took the slot
+        await until(lambda: running.engine.runner.guarded.ready)  # while it was asked about the other one took the slot
         await running.stop(grace=0.5)
     (state,) = await store.look_up([granted.key])
     assert (state.status, state.attempts, ran) == (JobStatus.HELD_ON_MASTER, 0, [])

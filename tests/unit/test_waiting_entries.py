@@ -114,5 +114,6 @@ def test_those_that_may_run_apart_only_hold_up_nobody_when_they_become_due() -> 
     waiting.promote(200)
     other = Entry(150)
     waiting.add([other], 200)
+    assert waiting.take_apart(set(), lambda _: False) is None
     assert waiting.take(set(), lambda _: False) is other
-    assert waiting.take(set(), lambda _: True) is apart[0]
+    assert waiting.take_apart(set(), lambda _: True) is apart[0]
