@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from jobmaster.engine.life import Stage
+from jobmaster.engine.room import has_room, most_of, room_for
 from jobmaster.model.ids import key_text
 from jobmaster.model.job import decode_envelope, unreadable_envelope
 from jobmaster.ports.answers import Refused
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from jobmaster.engine.store_clock import StoreClock
     from jobmaster.engine.tuning import Tuning
     from jobmaster.engine.waiting import Waiting
+    from jobmaster.model.job import ClaimedJob
     from jobmaster.ports.master import Claimed
     from jobmaster.ports.store import Store
 
@@ -53,6 +55,8 @@ class Claimer:
         self._wake = asyncio.Event()
         self._next_due_us: int | None = None
         self._full: list[Life] = []
+        self._room_for: int | None = None
+        """How many may wait in one bucket, where held jobs are so large that it is fewer than usual."""
         self._in_reserve: set[Entry] = set()
         """Those that were claimed into a full buffer, and wait."""
         self._then: list[Callable[[], None]] = []
@@ -187,6 +191,7 @@ class Claimer:
             entry = life.claimed_entry(job, envelope)
             if entry is not None:
                 entries.append(entry)
+        self._room_for = room_for(answer.jobs, _size, before=self._room_for, tuning=self._tuning)
         self._let_wait(entries, now_us)
         if entries:
             self.arrived(entries)
@@ -209,14 +214,16 @@ class Claimer:
         A backlog of messages fills every buffer as soon as there is room; it must not keep out what the master holds,
         so a claim's worth may always wait here beside it.
         """
+        most = most_of(self._tuning, self._room_for)
         if not self._is_full(life):
-            return self._tuning.buffer_per_bucket - life.waiting
+            return most - life.waiting
         self._in_reserve = {entry for entry in self._in_reserve if entry.stage is Stage.WAITING and entry.alive}
-        left = self._tuning.claim_limit - len(self._in_reserve)
-        return left if 2 * left >= self._tuning.claim_limit else 0
+        worth = min(self._tuning.claim_limit, most)
+        left = worth - len(self._in_reserve)
+        return left if 2 * left >= worth else 0
 
     def _is_full(self, life: Life) -> bool:
-        return self._tuning.buffer_per_bucket - life.waiting < self._tuning.least_room
+        return not has_room(self._tuning, most_of(self._tuning, self._room_for), life.waiting)
 
     def _emptiest(self) -> list[Life]:
         """Per lane and priority the open life with the most room. One that is run empty gets nothing more."""
@@ -243,3 +250,7 @@ class Claimer:
                 await self._wake.wait()
         except TimeoutError:
             pass
+
+
+def _size(job: ClaimedJob) -> int:
+    return len(job.payload) + len(job.checkpoint or b"")

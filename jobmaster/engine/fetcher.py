@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from jobmaster.engine.life import Entry, Life
+from jobmaster.engine.room import has_room, most_of, room_for
 from jobmaster.model.job import decode_envelope, unreadable_envelope
 from jobmaster.ports.answers import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
     from jobmaster.engine.lease import Lease
     from jobmaster.engine.persistence import Backoff
@@ -30,12 +31,6 @@ logger = logging.getLogger("jobmaster.engine")
 
 UNWRITTEN: Final = 50
 """So many jobs of an owner that died may have ended without a word, and more where it had more slots."""
-BUFFER_BYTES: Final = 32 << 20
-"""Of messages that wait in memory for one bucket, about, where they are large."""
-FEWEST: Final = 64
-"""So many may wait for one bucket, however large they are."""
-SAMPLED: Final = 16
-"""Of so many messages one is looked at for its size."""
 
 
 class Fetcher:
@@ -184,7 +179,7 @@ class Fetcher:
             life.cursor, life.more, life.next_due_us = answer.cursor, answer.more, answer.next_due_us
             if answer.unsettled and not life.unsettled:
                 life.unsettled, life.reread_at = True, self._clock.monotonic() + self._tuning.reread_every
-            life.room_for = self._room_for(answer.messages, life.room_for)
+            life.room_for = room_for(answer.messages, _size, before=life.room_for, tuning=self._tuning)
             entries = self.take(life, answer.messages, first=first)
         if entries:
             self.arrived(entries)
@@ -215,24 +210,11 @@ class Fetcher:
         return not self._store.gapless and now >= life.full_reread_at
 
     def _has_room(self, life: Life) -> bool:
-        most = self._most(life)
-        return most - life.waiting >= min(self._tuning.least_room, most // 2)
+        return has_room(self._tuning, self._most(life), life.waiting)
 
     def _most(self, life: Life) -> int:
         """How many may wait in it."""
-        most = self._tuning.buffer_per_bucket
-        return most if life.room_for is None else min(most, life.room_for)
-
-    def _room_for(self, messages: Sequence[Message], before: int | None) -> int | None:
-        """How many messages of this size fill a bucket's buffer; None: more than it takes anyway.
-
-        A few of them are looked at: this happens at every read.
-        """
-        sample = messages[::SAMPLED]
-        if len(messages) < SAMPLED:
-            return before
-        fit = BUFFER_BYTES * len(sample) // (sum(len(message.payload) for message in sample) or 1)
-        return None if fit >= self._tuning.buffer_per_bucket else max(fit, 2 * self._tuning.slots, FEWEST)
+        return most_of(self._tuning, life.room_for)
 
     async def _sleep(self) -> None:
         now = self._clock.monotonic()
@@ -252,3 +234,7 @@ class Fetcher:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(wait, 0.005)):
                 await self._wake.wait()
+
+
+def _size(message: Message) -> int:
+    return len(message.payload)

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from jobmaster.engine.fetcher import BUFFER_BYTES
 from jobmaster.engine.finisher import MOST_BYTES
+from jobmaster.engine.room import BUFFER_BYTES
 from jobmaster.model.job import Fence, Outcome
 from jobmaster.model.states import JobStatus
 from tests.engine.one_engine import final, new_job, push, running_engine, until
@@ -83,4 +83,38 @@ async def test_small_ones_fill_the_buffer(store: Any) -> None:
     ) as running:
         await until(lambda: any(life.waiting > 150 for life in running.engine.lease.open_lives()))
         assert all(life.room_for is None for life in running.engine.lease.open_lives())
+        await running.stop(grace=0.1)
+
+
+async def test_large_held_jobs_leave_most_of_them_in_the_store(store: Any) -> None:
+    claimed: list[int] = []
+
+    async def claim(*args: Any, **more: Any) -> Any:
+        answer = await store.claim(*args, **more)
+        claimed.append(len(answer.jobs))
+        return answer
+
+    size = 200_000
+    for _ in range(16):
+        await store.hold([new_job("waits", "x" * size) for _ in range(25)])
+    async with running_engine(
+        Wrapped(store, claim=claim), FunctionWorkload(waits), slots=4, claim_limit=50, buffer_per_bucket=2000
+    ) as running:
+        engine = running.engine
+        most = BUFFER_BYTES // size
+        await until(lambda: any(engine.claimer._is_full(life) for life in engine.lease.open_lives()))
+        looked = len(claimed)
+        engine.claimer.wake()
+        await until(lambda: len(claimed) > looked or not engine.claimer._wake.is_set())
+        assert most - 50 <= sum(claimed) <= most + 50 + 4, "and a claim's worth in reserve"
+        await running.stop(grace=0.1)
+
+
+async def test_small_held_jobs_fill_the_buffer(store: Any) -> None:
+    await store.hold([new_job("waits", number) for number in range(300)])
+    async with running_engine(
+        store, FunctionWorkload(waits), slots=4, claim_limit=100, buffer_per_bucket=250
+    ) as running:
+        await until(lambda: any(life.waiting > 150 for life in running.engine.lease.open_lives()))
+        assert running.engine.claimer._room_for is None
         await running.stop(grace=0.1)
