@@ -189,6 +189,29 @@ def test_a_task_that_does_not_catch_the_soft_limit_has_failed_with_it():
     in_pool(story, careless)
 
 
+def test_a_soft_limit_that_passes_before_the_run_has_a_thread_ends_it_when_it_gets_one():
+    release, ran = threading.Event(), []
+
+    def hold(_):
+        return release.wait(10)
+
+    def late(_):
+        ran.append("late")
+
+    async def story(runs):
+        held, waits, next_one = runs.submit("hold"), runs.submit("late"), runs.submit("late")
+        assert runs.pool.halt(waits, Halt.SOFT_LIMIT)
+        assert runs.pool.halt(waits, Halt.SOFT_LIMIT), "told twice, it is the same"
+        release.set()
+        assert value(await runs.end(held)) is True
+        ended = await runs.end(waits)
+        assert (ended.end, ended.error.type) == (End.RAISED, "jobmaster.errors.SoftTimeLimitExceeded")
+        assert value(await runs.end(next_one)) is None
+        assert ran == ["late"], "only the one after it"
+
+    in_pool(story, hold, late, size=1)
+
+
 def test_a_blocked_call_counts_as_stuck_after_a_second_and_not_before():
     release = threading.Lock()
     release.acquire()

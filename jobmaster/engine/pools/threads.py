@@ -120,7 +120,7 @@ class ThreadPool:
         if entry is None:
             return False
         if why is Halt.SOFT_LIMIT:
-            if entry.why is None and entry.place is not None:
+            if entry.why is None:
                 entry.why = why
                 self._inject(entry, SoftTimeLimitExceeded)
             return True
@@ -188,7 +188,7 @@ class ThreadPool:
 
     def _inject(self, entry: _Entry, kind: type[BaseException]) -> None:
         place = entry.place
-        if place is None:  # between the queue and its first instruction: the thread looks at `why` then
+        if place is None:  # in the queue, or between it and its first instruction: the thread looks at `why` then
             return
         with place.lock:
             if place.entry is entry:
@@ -294,8 +294,8 @@ class ThreadPool:
                 entry.ended = entry.ended or from_exception(error, entry.why)
 
     def _invoke(self, entry: _Entry) -> Ended:
-        if entry.run.halting:
-            return stopped(entry.why or Halt.SHUTDOWN)
+        if entry.why is not None:  # it was told before it began: there is nothing that could be cleaned up
+            return stopped(entry.why)
         try:
             return self._context.copy().run(self._workload.invoke_sync, entry.run)
         except BaseException as error:  # noqa: BLE001 - a task that calls sys.exit() must not take the thread with it
