@@ -112,6 +112,7 @@ async def _with_job(gate: Gateway, run: ScheduleRun, record: OccurrenceRecord, j
     started, finished = job.started_us, job.finished_us
     return dataclasses.replace(
         run,
+        job_id=(job.envelope and job.envelope.custom_id) or run.job_id,
         status=job.status,
         started_at=None if started is None else as_moment(started),
         finished_at=None if finished is None else as_moment(finished),

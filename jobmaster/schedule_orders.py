@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from jobmaster.errors import ConfigurationError, ScheduleConflict
+from jobmaster.errors import ConfigurationError, DuplicateJob, ScheduleConflict
+from jobmaster.model.ids import key_text
 from jobmaster.model.job import encode_envelope
 from jobmaster.model.schedule import Occurrence, Schedule, ScheduleKey, ScheduleKind, ScheduleStatus
 from jobmaster.options import as_moment
@@ -131,15 +132,34 @@ async def cancel(gate: Gateway, reference: str, rules: Rules) -> bool:
     raise _conflict(stored)
 
 
-async def run_now(gate: Gateway, reference: str, *, reply_to: str) -> Occurrence:
-    """Make a job of the schedule that is due now, beside those that are planned; its end is told to `reply_to`."""
+async def run_now(
+    gate: Gateway, reference: str, *, key: JobKey, custom_id: str | None = None, reply_to: str
+) -> Occurrence:
+    """Make a job of the schedule that is due now, beside those that are planned; its end is told to `reply_to`.
+
+    Where its job is there already, nothing is made: the same key is the same run.
+
+    Raises:
+        NotRegistered: there is no such schedule.
+        DuplicateJob: the job of this key is none of this schedule.
+    """
     schedule = await find(gate, reference)
     at_us = await gate.store.now_us()
     while True:
-        made = _telling(planning.occurrence(schedule, at_us, now_us=at_us), reply_to)
+        made = _telling(planning.run_now(schedule, at_us, key=key, custom_id=custom_id), reply_to)
         if (await gate.store.add_occurrences(schedule.key, [made]))[0]:
             return made
-        at_us += 1  # somebody else's run has this very microsecond
+        there = await gate.questions.get_job(key)
+        if there is None:
+            at_us += 1  # somebody else's run has this very microsecond
+        elif there.envelope is not None and there.envelope.schedule == schedule.key:
+            return made
+        else:
+            job_id = custom_id or key_text(key)
+            raise DuplicateJob(
+                f"The job {job_id!r} is there, and no run of {named(schedule)}. Give another job_id, or none.",
+                existing=job_id,
+            )
 
 
 async def backfill(

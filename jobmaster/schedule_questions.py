@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Unpack
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Unpack
 
 from jobmaster import schedule_history as history
 from jobmaster import schedule_orders as orders
-from jobmaster.errors import ConfigurationError, NotRegistered
-from jobmaster.model.ids import new_job_key
+from jobmaster.errors import ConfigurationError, NotRegistered, OutcomeUnknown, StoreUnavailable
+from jobmaster.model.ids import JobKey, key_text, new_job_key
 from jobmaster.model.job import NewJob
 from jobmaster.model.schedule import (
     MOST_OCCURRENCES,
@@ -20,7 +20,7 @@ from jobmaster.model.schedule import (
     ScheduleKind,
     ScheduleStatus,
 )
-from jobmaster.options import as_moment, moment_us, read_lane
+from jobmaster.options import as_moment, moment_us, plan_call, read_lane
 from jobmaster.ports import schedules as port
 from jobmaster.presenting import schedule_info, upcoming_runs
 from jobmaster.recurring import RecurringOptions, When, read_terms
@@ -207,15 +207,29 @@ class Schedules:
         self._client.require_writable()
         return await self._client.aask(lambda gate: orders.cancel(gate, schedule, self._compiled))
 
-    def run_now(self, schedule: str) -> Result[Any]:
-        """One run more, due now, whatever is planned; also of a schedule that is paused or has ended."""
-        self._client.require_writable()
-        return self._result(self._client.ask(lambda gate: self._run_now(gate, schedule)).job)
+    def run_now(self, schedule: str, *, job_id: str | None = None) -> Result[Any]:
+        """One run more, due now, whatever is planned; also of a schedule that is paused or has ended.
 
-    async def arun_now(self, schedule: str) -> Result[Any]:
+        Args:
+            schedule: id or name.
+            job_id: an id of your own, or that of an `OutcomeUnknown`. The same id is the same run, for as long as its
+                job is kept, so that a repeat is safe.
+
+        Raises:
+            OutcomeUnknown: the run may be there or not; repeat it with `job_id=error.job_id`.
+            DuplicateJob: the job of this id is none of this schedule.
+        """
+        self._client.require_writable()
+        plan = _run_plan(job_id)
+        with _repeatable(plan):
+            return self._result(self._client.ask(lambda gate: self._run_now(gate, schedule, plan)).job)
+
+    async def arun_now(self, schedule: str, *, job_id: str | None = None) -> Result[Any]:
         """`run_now` for a running event loop."""
         self._client.require_writable()
-        return self._result((await self._client.aask(lambda gate: self._run_now(gate, schedule))).job)
+        plan = _run_plan(job_id)
+        with _repeatable(plan):
+            return self._result((await self._client.aask(lambda gate: self._run_now(gate, schedule, plan))).job)
 
     def backfill(self, schedule: str, start: datetime, end: datetime, *, limit: int = 100) -> Sequence[Result[Any]]:
         """Make up for moments that have passed: a job, due now, for each that has none, or one that was missed.
@@ -281,8 +295,8 @@ class Schedules:
 
         return ask
 
-    async def _run_now(self, gate: Gateway, schedule: str) -> Occurrence:
-        return await orders.run_now(gate, schedule, reply_to=self._client.token)
+    async def _run_now(self, gate: Gateway, schedule: str, plan: _RunPlan) -> Occurrence:
+        return await orders.run_now(gate, schedule, key=plan.key, custom_id=plan.custom_id, reply_to=self._client.token)
 
     def _backfill(
         self, schedule: str, start: datetime, end: datetime, limit: int
@@ -351,7 +365,38 @@ class Schedules:
 
     def _result(self, job: NewJob) -> Result[Any]:
         definition = self._app.registry.find(job.envelope.task)
-        return Result(self._client, job.key, None, returns=None if definition is None else definition.returns)
+        return Result(
+            self._client, job.key, job.envelope.custom_id, returns=None if definition is None else definition.returns
+        )
+
+
+class _RunPlan(NamedTuple):
+    """The key of the job of a run by hand, and its id where that is no UUID."""
+
+    key: JobKey
+    custom_id: str | None
+
+
+def _run_plan(job_id: str | None) -> _RunPlan:
+    if job_id is None:
+        return _RunPlan(new_job_key(), None)
+    plan = plan_call({"job_id": job_id})
+    return _RunPlan(plan.key or new_job_key(), plan.custom_id)
+
+
+@contextlib.contextmanager
+def _repeatable(plan: _RunPlan) -> Iterator[None]:
+    """Whoever does not know whether the run was made is told by which id to repeat it."""
+    try:
+        yield
+    except StoreUnavailable as error:
+        if not isinstance(error, OutcomeUnknown) and not isinstance(error.__cause__, TimeoutError):
+            raise
+        job_id = plan.custom_id or key_text(plan.key)
+        raise OutcomeUnknown(
+            f"{error} The run may be there or not. Repeat it with job_id={job_id!r}: the same id is the same run.",
+            job_id=job_id,
+        ) from error
 
 
 _PAUSE = port.ScheduleChange(paused=True)

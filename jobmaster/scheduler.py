@@ -172,13 +172,13 @@ class Scheduler:
         """`edit_recurring` for a running event loop."""
         return await self._app.schedules.aedit(schedule, version=version, when=when, data=data, **options)
 
-    def run_now(self, schedule: str) -> Result[Any]:
+    def run_now(self, schedule: str, *, job_id: str | None = None) -> Result[Any]:
         """One run more of a schedule (id or name), due now: see `jm.schedules.run_now`."""
-        return self._app.schedules.run_now(schedule)
+        return self._app.schedules.run_now(schedule, job_id=job_id)
 
-    async def arun_now(self, schedule: str) -> Result[Any]:
+    async def arun_now(self, schedule: str, *, job_id: str | None = None) -> Result[Any]:
         """`run_now` for a running event loop."""
-        return await self._app.schedules.arun_now(schedule)
+        return await self._app.schedules.arun_now(schedule, job_id=job_id)
 
     def backfill(self, schedule: str, start: datetime, end: datetime, *, limit: int = 100) -> Sequence[Result[Any]]:
         """Make up for moments of a schedule (id or name) that have passed: see `jm.schedules.backfill`."""

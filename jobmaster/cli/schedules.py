@@ -169,13 +169,16 @@ def cancel(invocation: Invocation, /, names: tuple[str, ...]) -> None:
 @click.argument("schedule", metavar="SCHEDULE")
 @click.option("--wait/--no-wait", default=False, help="Wait for the end and print the result.")
 @click.option("--timeout", type=click.FloatRange(0), metavar="SECONDS", help="With --wait: how long.")
+@click.option(
+    "--job-id", metavar="ID", help="An id of your own: the same id is the same run, so that a repeat is safe."
+)
 @pass_invocation
-def run(invocation: Invocation, /, *, schedule: str, wait: bool, timeout: float | None) -> None:
+def run(invocation: Invocation, /, *, schedule: str, wait: bool, timeout: float | None, job_id: str | None) -> None:
     """Make one run more, due now, and print its job's id."""
     if timeout is not None and not wait:
         raise click.UsageError("--timeout says how long to --wait: give both, or neither.")
     app = invocation.app()
-    result = app.schedules.run_now(schedule)
+    result = app.schedules.run_now(schedule, job_id=job_id)
     if not wait:
         show_json({"id": result.id, "schedule": schedule}) if invocation.as_json else click.echo(result.id)
         return

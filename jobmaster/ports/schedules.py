@@ -122,7 +122,7 @@ class ScheduleStore(Protocol):
         change: nothing happens, and the version stays. `clear_error` alone keeps the cursor: what was missed is the
         misfire policy's. A new name alone changes nothing else.
 
-        What leaves a series off (`rules.schedule_changes.leaves_off`) is told how far that is planned, `planned_us`: its
+        What leaves a series off (`rules.schedule_changes.leaves_off`) says how far that is planned, `planned_us`: its
         caller has planned it first, as any planner does, so that no occurrence that came before is lost.
 
         Returns:
@@ -138,8 +138,9 @@ class ScheduleStore(Protocol):
         """Run now and backfill: insert jobs and occurrences beside what is planned. False: (schedule, moment) is there.
 
         Where it is there, and nobody started its job in time (Cancelled, "missed"), a backfill puts another job in its
-        place, whose key (`replanned_key`) the occurrence gets. A schedule that is paused or has ended takes them, too;
-        one that nobody knows takes none (all False).
+        place, whose key (`replanned_key`) the occurrence gets. A run now whose job is there already is not added again
+        (False), whatever its moment: its id is what its caller repeats it by. A schedule that is paused or has ended
+        takes them, too; one that nobody knows takes none (all False).
         """
         ...
 

@@ -27,10 +27,11 @@ from jobmaster.rules.series import SECOND, Missed, Series, Steps, finish, latest
 from jobmaster.rules.storable import LATEST_US
 
 if TYPE_CHECKING:
+    from jobmaster.model.ids import JobKey
     from jobmaster.model.schedule import Rule, Schedule
     from jobmaster.schedules.expression import Expression
 
-__all__ = ["LOOK_AGAIN_US", "backfill", "begin", "finish", "occurrence", "parked", "plan"]
+__all__ = ["LOOK_AGAIN_US", "backfill", "begin", "finish", "parked", "plan", "run_now"]
 
 LOOK_AGAIN_US: Final = 86_400 * SECOND
 """A schedule is looked at once a day at least: the rules of its time zone may have changed."""
@@ -142,9 +143,10 @@ def backfill(
     return [_occurrence(schedule, template, at, now_us, trigger=Trigger.BACKFILL, due_us=at) for at in found]
 
 
-def occurrence(schedule: Schedule, at_us: int, *, now_us: int, trigger: Trigger = Trigger.RUN_NOW) -> Occurrence:
-    """One run beside what is planned, due at that moment."""
-    return _occurrence(schedule, _template(schedule), at_us, now_us, trigger=trigger, due_us=at_us)
+def run_now(schedule: Schedule, at_us: int, *, key: JobKey, custom_id: str | None = None) -> Occurrence:
+    """One run beside what is planned, due at that moment, whose job has this key."""
+    template = replace(_template(schedule), custom_id=custom_id)
+    return _occurrence(schedule, template, at_us, at_us, trigger=Trigger.RUN_NOW, due_us=at_us, key=key)
 
 
 def begin(schedule: Schedule, rule: Expression) -> int:
@@ -227,8 +229,9 @@ def _occurrence(
     trigger: Trigger = Trigger.SCHEDULE,
     due_us: int | None = None,
     superseded_us: int | None = None,
+    key: JobKey | None = None,
 ) -> Occurrence:
-    key = occurrence_key(schedule.key, at_us, trigger)
+    key = key or occurrence_key(schedule.key, at_us, trigger)
     if due_us is None:
         due_us = min(at_us + int.from_bytes(key[9:], "big") % (schedule.rule.jitter_us + 1), LATEST_US)
     expires_us = None if superseded_us is None else max(superseded_us, due_us + schedule.rule.misfire_grace_us)

@@ -262,6 +262,20 @@ def replaces(occurrence: Occurrence) -> str | None:
     return {Trigger.SCHEDULE: SCHEDULE_CHANGED, Trigger.BACKFILL: MISSED}.get(occurrence.trigger)
 
 
+def run_keys(occurrences: Iterable[Occurrence]) -> list[JobKey]:
+    """The jobs of the runs by hand: each is made once, whatever its moment."""
+    return [one.job.key for one in occurrences if one.trigger is Trigger.RUN_NOW]
+
+
+def unmade(occurrences: Iterable[Occurrence], there: Iterable[JobKey]) -> list[bool]:
+    """Which are to be added; not those runs by hand whose job is there, or comes before in the same order."""
+    taken, wanted = set(there), []
+    for one in occurrences:
+        wanted.append(one.trigger is not Trigger.RUN_NOW or one.job.key not in taken)
+        taken.add(one.job.key)
+    return wanted
+
+
 def planned(stored: Schedule, plan: Plan, now_us: int) -> Schedule:
     """The schedule after a plan of it was applied."""
     moments = [occurrence.at_us for occurrence in plan.occurrences]

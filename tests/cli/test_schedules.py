@@ -145,6 +145,8 @@ def test_add_edit_pause_resume_run_cancel(cluster: Cluster) -> None:
     assert len(cluster.json("next", "daily", "--count", "3")) == 3
     assert cluster.run("run", "daily", "--wait") == '"Hello Ann"\n'
     assert cluster.json("show", "daily")["runs"][0]["trigger"] == "run now"
+    assert [cluster.run("run", "daily", "--job-id", "order-77") for _ in range(2)] == ["order-77\n"] * 2
+    assert [run["job_id"] for run in cluster.json("show", "daily")["runs"]].count("order-77") == 1
 
     assert cluster.json("cancel", "daily", "nobody", code=1) == {"daily": True, "nobody": False}
     assert "nobody  not done: There is no schedule 'nobody'" in cluster.run("pause", "nobody", code=1)

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from jobmaster.errors import SerializationError
+from jobmaster.model.ids import JobKey
 from jobmaster.model.schedule import OccurrenceRecord, Schedule, ScheduleStatus, Trigger, occurrence_key
 from jobmaster.model.states import JobStatus
 from tests.conformance.cases import case
@@ -283,6 +284,33 @@ async def test_a_repeated_run_now_is_one_run(cluster: Cluster) -> None:
     assert await cluster.store.add_occurrences(schedule.key, [one]) == [False]
     assert await cluster.store.add_occurrences(schedule.key, []) == []
     assert await moments(cluster, schedule) == [NOON]
+
+
+async def test_a_run_now_of_a_job_that_is_there_is_not_made_again_at_another_moment(cluster: Cluster) -> None:
+    schedule = await added(cluster)
+    key = JobKey(b"the-run-by-hand!")
+    one, later = (run(schedule, NOON + ahead, trigger=Trigger.RUN_NOW, key=key) for ahead in (0, SECOND))
+    assert await cluster.store.add_occurrences(schedule.key, [one]) == [True]
+    assert await cluster.store.add_occurrences(schedule.key, [later]) == [False]
+    assert await moments(cluster, schedule) == [NOON]
+    other = [run(schedule, NOON + ahead, trigger=Trigger.RUN_NOW, key=JobKey(b"another-by-hand!")) for ahead in (7, 8)]
+    assert await cluster.store.add_occurrences(schedule.key, other) == [True, False]
+    assert await moments(cluster, schedule) == [NOON, NOON + 7]
+
+
+@case("race", "add_occurrences")
+async def test_of_runs_now_of_one_job_that_are_made_at_once_one_is_made(cluster: Cluster) -> None:
+    schedule = await added(cluster)
+    stores = [await cluster.other() for _ in range(4)]
+    key = JobKey(b"the-run-by-hand!")
+    answers = await asyncio.gather(
+        *(
+            store.add_occurrences(schedule.key, [run(schedule, NOON + number, trigger=Trigger.RUN_NOW, key=key)])
+            for number, store in enumerate(stores)
+        )
+    )
+    assert sorted(new for (new,) in answers) == [False, False, False, True]
+    assert len(await moments(cluster, schedule)) == 1
 
 
 # -- schedule_occurrences

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobmaster.model.ids import JobKey
 from jobmaster.model.job import Envelope, decode_envelope, encode_envelope
 from jobmaster.model.schedule import MOST_OCCURRENCES, Misfire, Overlap, ScheduleStatus, Trigger, occurrence_key
-from jobmaster.rules.planning import backfill, finish, occurrence, parked, plan
+from jobmaster.rules.planning import backfill, finish, parked, plan, run_now
 from jobmaster.rules.series import RuleError
 from jobmaster.schedules import Never
 from tests.unit.planned import AWAKE, HORIZON, KINDS, after, asleep, moments, planned
@@ -29,6 +30,8 @@ from tests.unit.planning_rules import (
     Moments,
     schedule,
 )
+
+KEY = JobKey(b"a run by hand...")
 
 
 class TestAhead:
@@ -206,7 +209,7 @@ class TestJobs:
         )
         job = planned(schedule(template=template, misfire=Misfire.ALL), Aligned(MINUTE), EPOCH).occurrences[0]
         assert job.job.envelope.expires_us == job.at_us + 20 * SECOND
-        now = occurrence(schedule(template=template), EPOCH, now_us=EPOCH)
+        now = run_now(schedule(template=template), EPOCH, key=KEY)
         assert now.job.envelope.expires_us == EPOCH + 20 * SECOND
 
 
@@ -278,9 +281,9 @@ class TestBesideThePlan:
 
     def test_a_run_now_is_a_run_of_its_own(self) -> None:
         subject = schedule(overlap=Overlap.SKIP)
-        made = occurrence(subject, EPOCH + MINUTE, now_us=EPOCH + MINUTE)
+        made = run_now(subject, EPOCH + MINUTE, key=KEY, custom_id="mine")
         assert made.trigger is Trigger.RUN_NOW
-        assert made.job.key != occurrence_key(subject.key, EPOCH + MINUTE)
+        assert (made.job.key, made.job.envelope.custom_id) == (KEY, "mine")
         assert (made.job.due_us, made.job.verify) == (EPOCH + MINUTE, True)
         assert made.job.envelope.trigger == Trigger.RUN_NOW
 

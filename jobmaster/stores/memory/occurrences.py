@@ -98,7 +98,9 @@ class Occurrences(Schedules, Claims):
         now = self._begin()
         if self.schedules.get(key) is None:
             return [False] * len(occurrences)
-        return [self._insert_occurrence(key, occurrence, now) for occurrence in occurrences]
+        there = [job for job in changes.run_keys(occurrences) if self.jobs.get(job) is not None]
+        wanted = zip(occurrences, changes.unmade(occurrences, there), strict=True)
+        return [new and self._insert_occurrence(key, occurrence, now) for occurrence, new in wanted]
 
     async def schedule_occurrences(
         self, key: ScheduleKey, *, limit: int, before_us: int | None = None, after_us: int | None = None

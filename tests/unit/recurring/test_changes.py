@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from jobmaster import (
     ConfigurationError,
+    DuplicateJob,
     JobStatus,
     NotRegistered,
+    OutcomeUnknown,
     Priority,
     ScheduleConflict,
     ScheduleQuery,
@@ -20,7 +24,7 @@ from jobmaster import (
 from jobmaster.model.ids import parse_key
 from jobmaster.options import moment_us
 from jobmaster.rules import planning
-from tests.unit.recurring.recurring_app import BERLIN, FAR, MINUTE, YEAR_2000
+from tests.unit.recurring.recurring_app import BERLIN, FAR, MINUTE, YEAR_2000, made
 
 pytestmark = pytest.mark.backend("memory")
 
@@ -121,6 +125,66 @@ class TestChanges:
         assert [(run.job_id, run.trigger) for run in app.schedules.runs("n")] == [
             (second.id, "run now"), (first.id, "run now")
         ]  # fmt: skip
+
+    def test_a_run_now_of_an_id_is_one_run(self, shop) -> None:
+        app, hello = shop
+        app.scheduler.recurring(hello, MINUTE, name="n")
+        app.scheduler.recurring(hello, MINUTE, name="m")
+
+        first, again = (app.scheduler.run_now("n", job_id="order-77") for _ in range(2))
+
+        assert first.id == again.id == "order-77"
+        assert [run.trigger for run in app.schedules.runs("n")] == ["run now"]
+        assert app.jobs.get("order-77").status is JobStatus.HELD_ON_MASTER
+        with pytest.raises(DuplicateJob, match="no run of Schedule 'm'") as caught:
+            app.schedules.run_now("m", job_id="order-77")
+        assert caught.value.existing == "order-77"
+        with pytest.raises(ConfigurationError, match="job_id is ''"):
+            app.schedules.run_now("n", job_id="")
+
+    @pytest.mark.parametrize("reached", [True, False])
+    @pytest.mark.parametrize("job_id", [None, "mine"])
+    def test_a_run_now_whose_answer_was_lost_is_repeated_by_the_id_of_the_error(
+        self, shop, monkeypatch: pytest.MonkeyPatch, job_id: str | None, *, reached: bool
+    ) -> None:
+        app, hello = shop
+        app.scheduler.recurring(hello, MINUTE, name="n")
+        add_occurrences = app.store.add_occurrences
+
+        async def lost(*values: Any) -> Any:
+            if reached:
+                await add_occurrences(*values)
+            raise OutcomeUnknown("The answer was lost.")
+
+        monkeypatch.setattr(app.store, "add_occurrences", lost)
+        with pytest.raises(OutcomeUnknown, match=r"Repeat it with job_id='.+': the same id is the same run") as caught:
+            app.schedules.run_now("n", job_id=job_id)
+        monkeypatch.setattr(app.store, "add_occurrences", add_occurrences)
+        assert caught.value.job_id
+
+        repeated = [app.schedules.run_now("n", job_id=caught.value.job_id) for _ in range(2)]
+
+        assert {result.id for result in repeated} == {caught.value.job_id}
+        assert [run.trigger for run in app.schedules.runs("n")] == ["run now"]
+        assert job_id in {None, caught.value.job_id}
+
+    def test_a_run_now_that_nobody_answered_in_time_may_be_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        app, hello = made(accept_timeout=0.2)
+        app.scheduler.recurring(hello, MINUTE, name="n")
+        add_occurrences = app.store.add_occurrences
+
+        async def silent(*values: Any) -> Any:
+            await add_occurrences(*values)
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(app.store, "add_occurrences", silent)
+        with pytest.raises(OutcomeUnknown) as caught:
+            app.schedules.run_now("n")
+        monkeypatch.setattr(app.store, "add_occurrences", add_occurrences)
+
+        assert app.schedules.run_now("n", job_id=caught.value.job_id).id == caught.value.job_id
+        assert len(app.schedules.runs("n")) == 1
+        app.close()
 
     def test_who_waits_for_a_run_now_or_a_backfill_is_told_of_its_end(self, shop) -> None:
         app, hello = shop

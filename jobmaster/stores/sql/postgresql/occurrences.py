@@ -51,7 +51,8 @@ INSERT INTO jm_occurrence ({NEW_OCCURRENCE})
 SELECT u.*, $5::bigint FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::int[]) AS u
 ON CONFLICT (schedule, at_us) DO NOTHING RETURNING schedule, at_us
 """
-KNOWN = "SELECT id FROM jm_schedule WHERE id = $1 FOR SHARE"
+KNOWN = "SELECT id FROM jm_schedule WHERE id = $1 FOR NO KEY UPDATE"
+PRESENT = "SELECT id FROM jm_job WHERE id = ANY($1::uuid[])"
 TAKEN_BACK = """
 SELECT o.schedule, o.at_us, o.job_id FROM unnest($1::uuid[], $2::bigint[]) AS u(schedule, at_us)
 JOIN jm_occurrence o ON o.schedule = u.schedule AND o.at_us = u.at_us
@@ -128,7 +129,11 @@ async def add_occurrences(transaction: Transaction, key: ScheduleKey, occurrence
     """Run now, and backfill."""
     if await transaction.value(KNOWN, key) is None:
         return [False] * len(occurrences)
-    return await _insert(transaction, [(key, occurrence) for occurrence in occurrences])
+    there = [row[0] for row in await transaction.rows(PRESENT, changes.run_keys(occurrences))]
+    new = changes.unmade(occurrences, there)
+    wanted = [(key, one) for one, is_new in zip(occurrences, new, strict=True) if is_new]
+    added = iter(await _insert(transaction, wanted))
+    return [is_new and next(added) for is_new in new]
 
 
 async def _insert(transaction: Transaction, wanted: Sequence[tuple[ScheduleKey, Occurrence]]) -> list[bool]:

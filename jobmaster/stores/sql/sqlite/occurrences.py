@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from jobmaster.model.schedule import DueSchedules, ScheduleKind, replanned_key
 from jobmaster.rules import schedule_changes as changes
 from jobmaster.stores.sql.schedule_rows import NEW_OCCURRENCE, OCCURRENCE, SCHEDULE, occurrence_of, schedule_of
-from jobmaster.stores.sql.sqlite.accept import hold
+from jobmaster.stores.sql.sqlite.accept import PRESENT, hold
 from jobmaster.stores.sql.sqlite.schedules import drop_unplanned, some
 from jobmaster.stores.sql.sqlite.transaction import chunks, values_text
 
@@ -100,7 +100,10 @@ def add_occurrences(transaction: Transaction, key: ScheduleKey, occurrences: Seq
     """Run now, and backfill."""
     if transaction.row(KNOWN, (key,)) is None:
         return [False] * len(occurrences)
-    return _insert(transaction, [(key, occurrence) for occurrence in occurrences])
+    there = [row[0] for row in transaction.by_keys(PRESENT, changes.run_keys(occurrences))]
+    new = changes.unmade(occurrences, there)
+    added = iter(_insert(transaction, [(key, one) for one, is_new in zip(occurrences, new, strict=True) if is_new]))
+    return [is_new and next(added) for is_new in new]
 
 
 def _insert(transaction: Transaction, wanted: Sequence[tuple[ScheduleKey, Occurrence]]) -> list[bool]:
