@@ -131,6 +131,8 @@ class Link:
                 self.cut(server_stays=False)
                 return
             for piece in says(data):
+                if onward.is_closing():  # the write before found it reset
+                    return
                 if piece.answer:
                     back.write(piece.answer)
                 if self._line.chooses(direction, piece.end):
