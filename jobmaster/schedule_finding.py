@@ -27,7 +27,11 @@ async def find(gate: Gateway, reference: str) -> Schedule:
 
     Raises:
         NotRegistered: there is none, or there are several.
+        TypeError: it is no text.
     """
+    if not isinstance(reference, str):
+        what = f"{type(reference).__name__}{': write .id or .name behind it' if hasattr(reference, 'id') else ''}"
+        raise TypeError(f"a schedule is named by its id or its name, a text, not by a {what}")
     try:
         key = ScheduleKey(UUID(reference).bytes)
     except (ValueError, AttributeError):

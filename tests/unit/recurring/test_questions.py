@@ -135,6 +135,14 @@ class TestQuestions:
         with pytest.raises(ConfigurationError, match="no schedule language 'Moon'"):
             app.schedules.next("n")
 
+    def test_what_is_no_name_is_refused_with_what_to_write(self, shop) -> None:
+        app, hello = shop
+        info = app.scheduler.recurring(hello, MINUTE, name="n")
+
+        for order in (app.schedules.get, app.schedules.pause, app.schedules.cancel, app.scheduler.run_now):
+            with pytest.raises(TypeError, match=r"named by its id or its name, .* ScheduleInfo: write \.id or"):
+                order(info)
+
     def test_the_last_part_of_a_name_is_enough_where_it_is_the_only_one(self, shop) -> None:
         app, hello = shop
         for name in ("shop.tick", "shop.tock", "mail.tock"):
