@@ -23,6 +23,7 @@ from jobmaster.engine.entry import Introduction
 from jobmaster.engine.garbage import collect_rarely
 from jobmaster.engine.links import framing
 from jobmaster.engine.links.child_end import ProcessEngineLink
+from jobmaster.engine.links.copies import let_copies_end
 from jobmaster.engine.links.leaving import leave, words_for
 from jobmaster.engine.links.memory import SharedMemory
 from jobmaster.engine.links.orphans import die_with_parent
@@ -174,6 +175,7 @@ def main(arguments: list[str]) -> NoReturn:
     shared, peer, lifeline, parent = map(int, arguments)
     die_with_parent(parent=parent, lifeline=lifeline)
     _listen_to_signals()
+    let_copies_end()
     for descriptor in (peer, lifeline):  # programs that tasks start must not hold them open
         os.set_inheritable(descriptor, False)
     view = SharedMemory(shared)

@@ -83,7 +83,6 @@ class Wear:
         self._resident = resident
         self._told = False
         self._condemned = False
-        self._is_fresh = True
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -91,6 +90,7 @@ class Wear:
             return
         if self._most is not None and sys.platform != "linux":
             logger.warning("memory_limit_unknown: max_memory_per_child has an effect on Linux only")
+        self.begin()
         await self._engine.ready.wait()
         failures = 0
         while True:
@@ -103,6 +103,20 @@ class Wear:
                     level, "wear_not_seen failures=%d: no limit has an effect meanwhile", failures, exc_info=True
                 )
             await asyncio.sleep(LOOK_EVERY)
+
+    def begin(self) -> None:
+        """Ignore a limit that the process exceeds before any job has begun in it: its successor would be as large.
+
+        A second later it may be the first job that is large, and that is what the limit is for.
+        """
+        held = None if self._most is None else self._resident()
+        if self._most is not None and held is not None and held > self._most:
+            logger.error(
+                "memory_limit_too_low used_mib=%d limit_mib=%d: a process that has just begun holds more than "
+                "max_memory_per_child, so the limit is ignored for it. Raise it",
+                held // MIB, self._most // MIB,
+            )  # fmt: skip
+            self._most = None
 
     def look(self) -> None:
         """Look once."""
@@ -118,16 +132,7 @@ class Wear:
         held = self._resident()
         if held is None:
             return
-        fresh, self._is_fresh = self._is_fresh, False
-        if fresh and held > most:
-            # Its successor would be as large: replacing one after the other would help nobody.
-            logger.error(
-                "memory_limit_too_low used_mib=%d limit_mib=%d: a process that has just begun holds more than "
-                "max_memory_per_child, so the limit is ignored for it. Raise it",
-                held // MIB, most // MIB,
-            )  # fmt: skip
-            self._most = None
-        elif held > most * TOO_MUCH and not self._condemned:
+        if held > most * TOO_MUCH and not self._condemned:
             self._condemned = True
             self._engine.condemn(f"holds {_told(held, most)}, more than {TOO_MUCH:g} times as much")
         elif held > most:

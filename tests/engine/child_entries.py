@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import multiprocessing
 import os
 import signal
 import stat
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,24 @@ def _many_reports(engine: FakeEngine) -> None:
         engine._link.report(Report(engine._orders.worker, cut_us=number, stats=b"x" * 10_000))
 
 
+def _end_a_copy(engine: FakeEngine) -> None:
+    copy = multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,))
+    copy.start()
+    copy.terminate()
+    copy.join(10)
+    engine.tell(f"copy {copy.exitcode}")
+
+
+def _leave_processes(engine: FakeEngine) -> None:
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("fork"))
+    workers = [pool.submit(os.getpid).result() for _ in range(2)]
+    left = multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,))
+    left.start()
+    engine._kept = pool  # as a global variable of a module would
+    engine.tell(f"left {workers[0]} {left.pid}")
+    engine.stop(0)
+
+
 ACTS: dict[str, Callable[[FakeEngine], Any]] = {
     "block": _block,
     "accuse and block": _accuse_and_block,
@@ -120,6 +140,8 @@ ACTS: dict[str, Callable[[FakeEngine], Any]] = {
     "condemn": _condemn,
     "many reports": _many_reports,
     "leave a thread": lambda engine: (threading.Thread(target=time.sleep, args=(1000,)).start(), engine.stop(0)),
+    "end a copy": _end_a_copy,
+    "leave processes": _leave_processes,
     "be stopped twice": lambda _: os.kill(os.getpid(), signal.SIGTERM),
 }
 

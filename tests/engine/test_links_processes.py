@@ -182,6 +182,41 @@ def test_every_end_has_its_word_and_leaves_its_evidence(act, word):
     with_child(story, launch(act=act))
 
 
+def test_a_copy_that_a_job_ends_is_no_reason_to_stop(tmp_path):
+    told = tmp_path / "told"
+
+    async def story(child, _news):
+        await until(lambda: [line for line in lines(told) if line.startswith("copy")])
+        beats = child.beats()
+        await until(lambda: child.beats() > beats + 2)  # its loop has turned since
+        assert "copy -15" in lines(told)
+        assert not [line for line in lines(told) if line.startswith("stop")]
+        assert child.exit_reason() is None
+
+    with_child(story, launch(act="end a copy", told=str(told)))
+
+
+def test_an_end_waits_for_no_processes_that_jobs_have_left_and_ends_them(tmp_path):
+    told = tmp_path / "told"
+
+    async def story(child, _news):
+        await until(child.exit_reason)
+        assert child.exit_reason() == "exit 0"
+        left = [int(pid) for line in lines(told) if line.startswith("left") for pid in line.split()[1:]]
+        assert len(left) == 2
+        await until(lambda: not any(map(runs, left)))
+
+    with_child(story, launch(act="leave processes", told=str(told)))
+
+
+def runs(process: int) -> bool:
+    """Not one that has ended, and that nobody has asked about."""
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_a_kill_has_its_word():
     async def story(child, _news):
         await until(child.reports)

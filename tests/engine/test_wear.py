@@ -35,7 +35,7 @@ class Pool:
 
 
 def looks(*seen: tuple[int, int | None], max_tasks: int | None = None, max_memory: int | None = None) -> Engine:
-    """An engine that was looked at once for each pair of runs and MiB."""
+    """An engine that began with the first of these pairs of runs and MiB, and was looked at once for each other."""
     engine = Engine()
     state: tuple[int, int | None] = (0, 0)
     wear = Wear(
@@ -45,7 +45,9 @@ def looks(*seen: tuple[int, int | None], max_tasks: int | None = None, max_memor
         runs=lambda: state[0],
         resident=lambda: None if state[1] is None else state[1] * MIB,
     )
-    for each in seen:
+    state = seen[0]
+    wear.begin()
+    for each in seen[1:]:
         state = each
         wear.look()
     return engine
@@ -77,6 +79,13 @@ def test_a_limit_below_a_fresh_process_is_an_error_and_replaces_nothing(caplog: 
 
     assert (engine.worn, engine.condemned) == ([], [])
     assert "memory_limit_too_low used_mib=101 limit_mib=100" in caplog.text
+
+
+def test_a_first_job_that_is_large_is_no_reason_to_ignore_the_limit(caplog: pytest.LogCaptureFixture) -> None:
+    engine = looks((0, 50), (1, 150), max_memory=100)
+
+    assert engine.worn == ["holds 150 MiB, and max_memory_per_child is 100 MiB"]
+    assert "memory_limit_too_low" not in caplog.text
 
 
 def test_where_nobody_knows_the_memory_nothing_happens() -> None:

@@ -21,6 +21,7 @@ import msgspec
 
 from jobmaster.engine.garbage import collect_rarely
 from jobmaster.engine.links import framing
+from jobmaster.engine.links.copies import let_copies_end
 from jobmaster.engine.links.leaving import leave, words_for
 from jobmaster.engine.links.orphans import die_with_parent
 from jobmaster.engine.links.starting import heed_signals
@@ -214,6 +215,7 @@ def main(arguments: list[str]) -> NoReturn:
         # which programs that a task starts would inherit.
         signal.signal(number, lambda _number, _frame: None)
     heed_signals()
+    let_copies_end()
     if sys.__stderr__ is not None:
         faulthandler.enable(sys.__stderr__)
     soft_limit = SoftLimit(shared)

@@ -257,13 +257,13 @@ class _Place:
         held = 0 if self._process is None or not self._worked else resident_bytes(self._process.pid) or 0
         if held <= most or self._killed or self._retiring:
             return
-        told = f"{held // MIB} MiB, and max_memory_per_child is {most // MIB}"
+        told = f"too much memory: {held // MIB} MiB, and max_memory_per_child is {most // MIB} MiB"
         if held > too_much and self._entry is not None:
-            logger.warning("pool_process_killed place=%d reason=holds %s", self._number, told)
-            self._killed_for = f"holds {told}"
+            logger.warning("pool_process_killed place=%d reason=%s", self._number, told)
+            self._killed_for = told
             self.kill()
         elif self._entry is None:
-            logger.info("pool_process_recycled place=%d reason=holds %s", self._number, told)
+            logger.info("pool_process_recycled place=%d reason=%s", self._number, told)
             self.let_go()
         else:
             self._runs_left = 1
