@@ -29,8 +29,9 @@ async def find(gate: Gateway, reference: str) -> Schedule:
         NotRegistered: there is none, or there are several.
         TypeError: it is no text.
     """
-    if not isinstance(reference, str):
-        what = f"{type(reference).__name__}{': write .id or .name behind it' if hasattr(reference, 'id') else ''}"
+    given: object = reference  # callers are not all checked for types
+    if not isinstance(given, str):
+        what = f"{type(given).__name__}{': write .id or .name behind it' if hasattr(given, 'id') else ''}"
         raise TypeError(f"a schedule is named by its id or its name, a text, not by a {what}")
     try:
         key = ScheduleKey(UUID(reference).bytes)
