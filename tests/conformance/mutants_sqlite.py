@@ -56,8 +56,8 @@ async def removed_first(self: SqliteStore, fence: Any, outcomes: Any) -> Any:
     return await self._write(lambda tx: finish.settle(tx, fence, outcomes))
 
 
-def counting_all(transaction: Any, row: Any, *, tombstone: bool, blame: str | None) -> Any:
-    return real_after_loss(transaction, row, tombstone=tombstone, blame=blame or "nobody saw it run")
+def counting_all(row: Any, *, blame: str | None, **known: Any) -> Any:
+    return real_after_loss(row, blame=blame or "nobody saw it run", **known)
 
 
 real_after_loss = recover.after_loss

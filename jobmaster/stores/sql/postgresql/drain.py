@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobmaster.model.job import unreadable_envelope
-from jobmaster.model.reasons import UNREADABLE
 from jobmaster.ports.answers import Fenced
-from jobmaster.stores.sql.job_rows import CANCELLED, FAILED, HELD, job_row
+from jobmaster.stores.sql.new_rows import drained_row
 from jobmaster.stores.sql.postgresql.buckets import own_as, pointing
 from jobmaster.stores.sql.postgresql.fencing import DELETE_BUCKET, TAKE_EPOCH, drain_read, has_messages
 from jobmaster.stores.sql.postgresql.fencing import HELD as HOLD_AGENTS
@@ -15,7 +13,7 @@ from jobmaster.stores.sql.postgresql.owning import COMPLETING, DRAINING
 from jobmaster.stores.sql.postgresql.read import REMOVE, first_messages
 from jobmaster.stores.sql.postgresql.recover import recover
 from jobmaster.stores.sql.postgresql.rows import insert_jobs, states, tombstoned
-from jobmaster.stores.sql.records import BUCKET, bucket_of, readable
+from jobmaster.stores.sql.records import BUCKET, bucket_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from jobmaster.model.bucket import Bucket
     from jobmaster.model.ids import JobKey
     from jobmaster.model.job import Fence, Message
-    from jobmaster.stores.sql.job_rows import Row
     from jobmaster.stores.sql.postgresql.transaction import Transaction
 
 # Held exclusively, so that of two such calls of one worker the second finds what the first has taken.
@@ -93,27 +90,9 @@ async def _insert(transaction: Transaction, messages: Sequence[Message]) -> bool
     if not first:
         return True
     stones = await tombstoned(transaction, first)
-    rows = [_drained_row(transaction, message, cancelled=key in stones) for key, message in first.items()]
+    rows = [drained_row(message, cancelled=key in stones, now_us=transaction.now_us) for key, message in first.items()]
     transaction.topics.add("held")
     return await insert_jobs(transaction, rows) == len(rows)
-
-
-def _drained_row(transaction: Transaction, message: Message, *, cancelled: bool) -> Row:
-    now_us = transaction.now_us
-    envelope = readable(message.payload)
-    status = FAILED if envelope is None else CANCELLED if cancelled else HELD
-    return job_row(
-        message.key,
-        envelope or unreadable_envelope(message.due_us),
-        message.payload,
-        status=status,
-        due_us=max(message.due_us, now_us),
-        now_us=now_us,
-        gen=message.gen + 1,
-        finished_us=None if status == HELD else now_us,
-        suspect=True,
-        reason=UNREADABLE if envelope is None else "",
-    )
 
 
 async def _remove(transaction: Transaction, bucket: int, messages: Sequence[Message]) -> bool:

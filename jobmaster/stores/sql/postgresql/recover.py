@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobmaster.model.reasons import TAKEN_BACK, WORKER_LOST
-from jobmaster.rules.recovery import Testimony, final_error, lost_error, recovered
-from jobmaster.stores.sql.job_rows import CANCELLED, FAILED, HELD, PROCESSING, STATUS_OF, State, encode_error
+from jobmaster.rules.recovery import Testimony, final_error, lost_error
+from jobmaster.stores.sql.job_rows import CANCELLED, FAILED, HELD, PROCESSING, State, encode_error
+from jobmaster.stores.sql.lost_rows import after_loss, blame_on
 from jobmaster.stores.sql.postgresql.rows import Change, tombstoned
 from jobmaster.stores.sql.records import readable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from jobmaster.model.ids import JobKey
     from jobmaster.model.job import Envelope
@@ -80,7 +81,7 @@ async def recover(transaction: Transaction, rows: Sequence[State], *, living: Co
     """
     if not rows:
         return
-    keys = [row.key for row in rows]
+    keys, most = [row.key for row in rows], transaction.rules.max_recoveries
     stones = await tombstoned(transaction, keys)
     blames = await blames_on(transaction, keys)
     changes: list[Row] = []
@@ -89,7 +90,7 @@ async def recover(transaction: Transaction, rows: Sequence[State], *, living: Co
     unnoted = []
     for found in rows:
         blame = blame_on(found, blames, living)
-        after = after_loss(transaction, found, tombstone=found.key in stones, blame=blame)
+        after = after_loss(found, tombstone=found.key in stones, blame=blame, max_recoveries=most)
         row = found
         if row.status == PROCESSING:
             lost.append((row, blame))
@@ -106,26 +107,6 @@ async def recover(transaction: Transaction, rows: Sequence[State], *, living: Co
     await tell_ended(transaction, ended)
     if len(ended) < len(rows):
         transaction.topics.add("held")
-
-
-def blame_on(row: State, blames: Mapping[JobKey, Testimony], living: Collection[int]) -> str | None:
-    """What was testified about the row's worker. Of one that lives nobody has to testify: it is no death."""
-    heard = blames.get(row.key)
-    if heard is None:
-        return "" if row.worker in living else None
-    return heard.reason
-
-
-def after_loss(transaction: Transaction, row: State, *, tombstone: bool, blame: str | None) -> Recovered:
-    """The rule, asked for one row."""
-    return recovered(
-        status=STATUS_OF[row.status],
-        at_most_once=bool(row.at_most_once),
-        recoveries=row.recoveries,
-        tombstone=tombstone,
-        blame=blame,
-        max_recoveries=transaction.rules.max_recoveries,
-    )
 
 
 def _changed_row(transaction: Transaction, row: State, after: Recovered, blame: str | None) -> Row:

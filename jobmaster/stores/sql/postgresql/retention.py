@@ -6,9 +6,9 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from jobmaster.model.aged import AgedJob, decode_aged, encode_aged
-from jobmaster.model.job import encode_envelope
 from jobmaster.model.reasons import RESULT_EXPIRED
-from jobmaster.stores.sql.job_rows import SUCCEEDED, encode_error, job_row
+from jobmaster.stores.sql.job_rows import SUCCEEDED
+from jobmaster.stores.sql.new_rows import archived_attempts, archived_row
 from jobmaster.stores.sql.postgresql.hold import ATTEMPTS, RECORDS
 from jobmaster.stores.sql.postgresql.recover import ADD_ATTEMPTS, ATTEMPT_TYPES, ON_REPEATED_ATTEMPT
 from jobmaster.stores.sql.postgresql.rows import insert_jobs, states
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from jobmaster.model.ids import JobKey
     from jobmaster.model.job import AttemptRecord
-    from jobmaster.stores.sql.job_rows import Row
     from jobmaster.stores.sql.postgresql.transaction import Transaction
 
 # In no order: the index on the end of jobs tells where old ones lie, not how they follow each other.
@@ -104,44 +103,10 @@ async def import_aged(transaction: Transaction, records: Sequence[bytes]) -> lis
     jobs = {job.record.key: job for job in map(decode_aged, records)}
     present = await states(transaction, list(jobs))
     new = [job for key, job in jobs.items() if key not in present]
-    await insert_jobs(transaction, [_row(job) for job in new])
-    attempts = [attempt for job in new for attempt in _attempts(job)]
+    await insert_jobs(transaction, [archived_row(job) for job in new])
+    attempts = [attempt for job in new for attempt in archived_attempts(job)]
     await transaction.insert(ADD_ATTEMPTS, ATTEMPT_TYPES, attempts, ON_REPEATED_ATTEMPT)
     return list(jobs)
-
-
-def _row(job: AgedJob) -> Row:
-    """The row in an archive: it belongs to no bucket of this cluster."""
-    record = job.record
-    if record.envelope is None:
-        raise ValueError("an aged record carries its envelope")
-    return job_row(
-        record.key,
-        record.envelope,
-        encode_envelope(record.envelope),
-        status=record.status.value,
-        due_us=record.due_us,
-        now_us=record.finished_us or 0,
-        gen=record.gen,
-        started_us=record.started_us,
-        finished_us=record.finished_us,
-        attempts=record.attempts,
-        failures=record.failures,
-        recoveries=record.recoveries,
-        reason=record.reason,
-        result=record.result,
-        error=encode_error(record.error),
-    )
-
-
-def _attempts(job: AgedJob) -> list[Row]:
-    return [
-        (
-            job.record.key, one.attempt, one.status.value, one.worker, one.bucket, one.started_us, one.finished_us,
-            one.reason, encode_error(one.error),
-        )
-        for one in job.attempts
-    ]  # fmt: skip
 
 
 async def delete_final(transaction: Transaction, keys: Sequence[JobKey]) -> int:

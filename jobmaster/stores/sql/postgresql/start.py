@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from jobmaster.model.job import Verdict
 from jobmaster.model.reasons import QUARANTINED
 from jobmaster.model.states import JobStatus
 from jobmaster.rules.recovery import is_hopeless, quarantine_error
-from jobmaster.stores.sql.job_rows import CANCELLED, FAILED, PROCESSING, State, encode_error, job_row, signed
+from jobmaster.stores.sql.job_rows import CANCELLED, FAILED, PROCESSING, State, encode_error, signed
+from jobmaster.stores.sql.lost_rows import after_loss, blame_on
+from jobmaster.stores.sql.new_rows import FirstStart, first_start
 from jobmaster.stores.sql.postgresql.messages import keep, remove
 from jobmaster.stores.sql.postgresql.owning import own
 from jobmaster.stores.sql.postgresql.recover import (
     Unnoted,
-    after_loss,
-    blame_on,
     blames_on,
     count_blames,
     record_lost,
@@ -67,13 +67,6 @@ async def start(transaction: Transaction, fence: Fence, starts: Sequence[Start],
     return verdicts
 
 
-class _New(NamedTuple):
-    """The row of a job that has none, and what its start is told if nobody else inserts one first."""
-
-    row: Row
-    verdict: Verdict
-
-
 class _Batch:
     """One batch of starts: what is decided, and what is still to be written."""
 
@@ -108,7 +101,7 @@ class _Batch:
             else:
                 self.verdicts[one.key] = self._decide_over(row, one)
         # No row: the message was the authority until now.
-        news = {one.key: self._new(one) for one in absent}
+        news = {one.key: self._first(one) for one in absent}
         inserted = await insert_absent(transaction, [new.row for new in news.values()])
         for one in absent:
             if one.key in inserted:
@@ -133,40 +126,18 @@ class _Batch:
             return self._start_again(row, start)
         return self._start_waiting(row, start)
 
-    def _new(self, start: Start) -> _New:
-        transaction = self._transaction
-        cancelled, heard = start.key in self._stones, self._blames.get(start.key)
-        blame = heard.reason if heard and not cancelled else ""
-        counted = 1 if blame else 0
-        quarantined = bool(counted) and is_hopeless(counted, max_recoveries=transaction.rules.max_recoveries)
-        ended = cancelled or quarantined
-        runs = start.status is JobStatus.PROCESSING and not ended
-        attempt = start.attempt + counted  # the run that was not noted was one, too
-        attempts = attempt if runs else attempt - 1
-        now_us = transaction.now_us
-        row = job_row(
-            start.key,
-            start.envelope,
-            start.payload,
-            status=CANCELLED if cancelled else FAILED if quarantined else start.status.value,
-            due_us=start.due_us,
-            now_us=now_us,
-            gen=start.gen + 1 if ended else start.gen,
-            bucket=None if ended else self._fence.bucket,
-            nonce=None if ended else signed(start.nonce),
-            started_us=(start.started_us or now_us) if runs else None,
-            finished_us=now_us if ended else None,
-            attempts=attempts,
-            recoveries=counted,
-            suspect=bool(blame),
-            reason=QUARANTINED if quarantined else "",
-            worker=self._fence.owner,
-            error=encode_error(quarantine_error(counted, blame)) if quarantined else None,
+    def _first(self, start: Start) -> FirstStart:
+        return first_start(
+            start,
+            self._fence,
+            nonce=signed(start.nonce),
+            cancelled=start.key in self._stones,
+            heard=self._blames.get(start.key),
+            max_recoveries=self._transaction.rules.max_recoveries,
+            now_us=self._transaction.now_us,
         )
-        verdict = Verdict(yes=not ended, attempt=attempts if ended else attempt, recoveries=counted)
-        return _New(row, verdict)
 
-    def _inserted(self, start: Start, new: _New) -> None:
+    def _inserted(self, start: Start, new: FirstStart) -> None:
         self.verdicts[start.key] = new.verdict
         if new.verdict.recoveries:
             self._counted.append(start.key)
@@ -195,7 +166,8 @@ class _Batch:
     def _start_again(self, row: State, start: Start) -> Verdict:
         """An earlier life started it and cannot run it any more: a recovery that stays in its bucket."""
         blame = blame_on(row, self._blames, self._living)
-        after = after_loss(self._transaction, row, tombstone=row.key in self._stones, blame=blame)
+        most = self._transaction.rules.max_recoveries
+        after = after_loss(row, tombstone=row.key in self._stones, blame=blame, max_recoveries=most)
         if after.status.is_final:
             self._recover.append(row)
             return Verdict(yes=False, attempt=row.attempts, recoveries=after.recoveries)

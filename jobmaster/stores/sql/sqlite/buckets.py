@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobmaster.model.bucket import Bucket
-from jobmaster.model.job import unreadable_envelope
-from jobmaster.model.reasons import UNREADABLE
 from jobmaster.ports.answers import Fenced
-from jobmaster.stores.sql.job_rows import CANCELLED, FAILED, HELD, QUEUED, STATE, State, job_row
-from jobmaster.stores.sql.records import BUCKET, bucket_of, readable
+from jobmaster.stores.sql.job_rows import QUEUED, STATE, State
+from jobmaster.stores.sql.new_rows import drained_row
+from jobmaster.stores.sql.records import BUCKET, bucket_of
 from jobmaster.stores.sql.sqlite.fencing import TAKE_EPOCH, has_messages
 from jobmaster.stores.sql.sqlite.owning import ACTIVE, COMPLETING, DRAINING, own
 from jobmaster.stores.sql.sqlite.read import AGENT_EPOCH, depths, first_messages, remove
@@ -212,28 +211,10 @@ def insert_drained(transaction: Transaction, messages: Sequence[Message]) -> Non
     new: dict[JobKey, Row] = {}
     for message in messages:
         if message.key not in new:
-            new[message.key] = _drained_row(transaction, message, cancelled=message.key in stones)
+            new[message.key] = drained_row(message, cancelled=message.key in stones, now_us=transaction.now_us)
     transaction.insert(INSERT_JOBS, list(new.values()))
     if new:
         transaction.topics.add("held")
-
-
-def _drained_row(transaction: Transaction, message: Message, *, cancelled: bool) -> Row:
-    now_us = transaction.now_us
-    envelope = readable(message.payload)
-    status = FAILED if envelope is None else CANCELLED if cancelled else HELD
-    return job_row(
-        message.key,
-        envelope or unreadable_envelope(message.due_us),
-        message.payload,
-        status=status,
-        due_us=max(message.due_us, now_us),
-        now_us=now_us,
-        gen=message.gen + 1,
-        finished_us=None if status == HELD else now_us,
-        suspect=True,
-        reason=UNREADABLE if envelope is None else "",
-    )
 
 
 def drain(transaction: Transaction, fence: Fence, limit: int) -> bool:

@@ -9,12 +9,12 @@ from jobmaster.model.reasons import QUARANTINED
 from jobmaster.model.states import JobStatus
 from jobmaster.rules.overlap import asks_for_turn
 from jobmaster.rules.recovery import is_hopeless, quarantine_error
-from jobmaster.stores.sql.job_rows import CANCELLED, FAILED, PROCESSING, State, encode_error, job_row, signed
+from jobmaster.stores.sql.job_rows import CANCELLED, FAILED, PROCESSING, State, encode_error, signed
+from jobmaster.stores.sql.lost_rows import after_loss, blame_on
+from jobmaster.stores.sql.new_rows import first_start
 from jobmaster.stores.sql.sqlite.owning import own
 from jobmaster.stores.sql.sqlite.read import remove
 from jobmaster.stores.sql.sqlite.recover import (
-    after_loss,
-    blame_on,
     blames_on,
     count_blames,
     record_lost,
@@ -88,44 +88,25 @@ class _Batch:
 
     def _insert(self, start: Start) -> Verdict:
         """No row: the message was the authority until now."""
-        transaction = self._transaction
-        cancelled, heard = start.key in self._stones, self._blames.get(start.key)
-        blame = heard.reason if heard and not cancelled else ""
-        counted = 1 if blame else 0
-        quarantined = counted and is_hopeless(counted, max_recoveries=transaction.rules.max_recoveries)
-        ended = cancelled or quarantined
-        runs = start.status is JobStatus.PROCESSING and not ended
-        attempt = start.attempt + counted  # the run that was not noted was one, too
-        attempts = attempt if runs else attempt - 1
-        now_us = transaction.now_us
-        row = job_row(
-            start.key,
-            start.envelope,
-            start.payload,
-            status=CANCELLED if cancelled else FAILED if quarantined else start.status.value,
-            due_us=start.due_us,
-            now_us=now_us,
-            gen=start.gen + 1 if ended else start.gen,
-            bucket=None if ended else self._fence.bucket,
-            nonce=None if ended else signed(start.nonce),
-            started_us=(start.started_us or now_us) if runs else None,
-            finished_us=now_us if ended else None,
-            attempts=attempts,
-            recoveries=counted,
-            suspect=bool(blame),
-            reason=QUARANTINED if quarantined else "",
-            worker=self._fence.owner,
-            error=encode_error(quarantine_error(counted, blame)) if quarantined else None,
+        transaction, heard = self._transaction, self._blames.get(start.key)
+        row, verdict = first_start(
+            start,
+            self._fence,
+            nonce=signed(start.nonce),
+            cancelled=start.key in self._stones,
+            heard=heard,
+            max_recoveries=transaction.rules.max_recoveries,
+            now_us=transaction.now_us,
         )
-        if heard and blame:
+        if heard and verdict.recoveries:
             record_unnoted_of(transaction, start.key, start.attempt, self._fence.bucket, heard)
             count_blames(transaction, [start.key])
-        if ended:
+        if verdict.yes:
+            self.new.append(row)
+        else:
             tell_client(transaction, start.envelope)
             transaction.insert(INSERT_JOBS, [row])
-            return Verdict(yes=False, attempt=attempts, recoveries=counted)
-        self.new.append(row)
-        return Verdict(yes=True, attempt=attempt, recoveries=counted)
+        return verdict
 
     def _start_waiting(self, row: State, start: Start) -> Verdict:
         """Nobody is known to run it, but a dead process may have been seen to."""
@@ -152,7 +133,8 @@ class _Batch:
         """An earlier life started it and cannot run it any more: a recovery that stays in its bucket."""
         living = (self._fence.owner,)
         blame = blame_on(row, self._blames, living)
-        after = after_loss(self._transaction, row, tombstone=row.key in self._stones, blame=blame)
+        most = self._transaction.rules.max_recoveries
+        after = after_loss(row, tombstone=row.key in self._stones, blame=blame, max_recoveries=most)
         if after.status.is_final:
             recover(self._transaction, [row], living=living)
             return Verdict(yes=False, attempt=row.attempts, recoveries=after.recoveries)

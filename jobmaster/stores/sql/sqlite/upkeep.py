@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobmaster.model.aged import AgedJob, decode_aged, encode_aged
-from jobmaster.model.job import encode_envelope
 from jobmaster.model.reasons import RESULT_EXPIRED
-from jobmaster.stores.sql.job_rows import STATE, SUCCEEDED, State, encode_error, job_row
+from jobmaster.stores.sql.job_rows import STATE, SUCCEEDED, State
+from jobmaster.stores.sql.new_rows import archived_attempts, archived_row
 from jobmaster.stores.sql.records import attempt_of, record_of
 from jobmaster.stores.sql.sqlite.look_up import ATTEMPTS, RECORDS
 from jobmaster.stores.sql.sqlite.recover import ADD_ATTEMPT, recover, tell_ended
@@ -139,42 +139,10 @@ def import_aged(transaction: Transaction, records: Sequence[bytes]) -> list[JobK
     for job in jobs:
         if job.record.key not in present:
             present.add(job.record.key)
-            _import(transaction, job)
+            transaction.insert(INSERT_JOBS, [archived_row(job)])
+            for attempt in archived_attempts(job):
+                transaction.execute(ADD_ATTEMPT, attempt)
     return [job.record.key for job in jobs]
-
-
-def _import(transaction: Transaction, job: AgedJob) -> None:
-    """The row in an archive: it belongs to no bucket of this cluster."""
-    record = job.record
-    if record.envelope is None:
-        raise ValueError("an aged record carries its envelope")
-    row = job_row(
-        record.key,
-        record.envelope,
-        encode_envelope(record.envelope),
-        status=record.status.value,
-        due_us=record.due_us,
-        now_us=record.finished_us or 0,
-        gen=record.gen,
-        started_us=record.started_us,
-        finished_us=record.finished_us,
-        attempts=record.attempts,
-        failures=record.failures,
-        recoveries=record.recoveries,
-        reason=record.reason,
-        result=record.result,
-        error=encode_error(record.error),
-    )
-    transaction.insert(INSERT_JOBS, [row])
-    for one in job.attempts:
-        transaction.execute(
-            ADD_ATTEMPT,
-            (
-                record.key, one.attempt, one.status.value, one.worker, one.bucket, one.started_us, one.finished_us,
-                one.reason,
-                encode_error(one.error),
-            ),
-        )  # fmt: skip
 
 
 def delete_final(transaction: Transaction, keys: Sequence[JobKey]) -> int:
