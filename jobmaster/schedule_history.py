@@ -15,7 +15,7 @@ from jobmaster.model.schedule import OccurrenceRecord, Schedule, ScheduleStatus,
 from jobmaster.options import as_moment
 from jobmaster.presenting import job_error, schedule_id, trigger_word
 from jobmaster.rules import planning
-from jobmaster.rules.series import Series, finish, latest
+from jobmaster.rules.series import Patience, Series, finish, latest
 from jobmaster.schedule_finding import find
 from jobmaster.views import ScheduleRun
 
@@ -26,6 +26,30 @@ if TYPE_CHECKING:
 
 MOST_RUNS: Final = 200
 _LOOKED_AT: Final = 20
+_STEPS_OF_A_PAGE: Final = 10_000
+"""Steps along the rules of a page: a quarter of a second, for reckoning, and as much for going on from what is stored.
+"""
+_RECKONED: Final = 400
+"""Steps for one schedule: a year of days. Where it takes more, the store says where its series stands."""
+_GONE_ON: Final = 2_000
+
+
+class PageOfSeries:
+    """Where the series of many schedules stand, told soon, whatever rules are among them."""
+
+    def __init__(self) -> None:
+        self._reckoning = Patience(_STEPS_OF_A_PAGE)
+        self._going_on = Patience(_STEPS_OF_A_PAGE)
+
+    async def stands(self, gate: Gateway, schedule: Schedule, rule: Expression) -> tuple[int | None, int | None]:
+        """What `goes_on_from` and `last_run_us` answer; the store is asked only where reckoning is long.
+
+        The first is None where nobody has planned for so long that the series had to be followed through all of it.
+        """
+        found = _reckoned(schedule, rule, await store_time_us(gate), self._reckoning)
+        if found is not None:
+            return found
+        return await goes_on_from(gate, schedule, rule, self._going_on), await last_run_us(gate, schedule)
 
 
 async def store_time_us(gate: Gateway) -> int:
@@ -45,8 +69,10 @@ def is_running(schedule: Schedule) -> bool:
     return schedule.status is ScheduleStatus.ACTIVE and not schedule.paused and not schedule.error
 
 
-async def goes_on_from(gate: Gateway, schedule: Schedule, rule: Expression) -> int:
-    """The moment that its next occurrence from now on comes after."""
+async def goes_on_from(
+    gate: Gateway, schedule: Schedule, rule: Expression, patience: Patience | None = None
+) -> int | None:
+    """The moment that its next occurrence from now on comes after; None: `patience` is too short to tell."""
     now_us = await store_time_us(gate)
     if not rule.is_phased:
         return max(planning.begin(replace(schedule, cursor_us=None), rule), now_us)
@@ -56,13 +82,15 @@ async def goes_on_from(gate: Gateway, schedule: Schedule, rule: Expression) -> i
         begin_us = await series_before(gate, schedule, rule, now_us + 1)
     if begin_us >= now_us:
         return begin_us
-    return finish(latest(Series(rule, end_us=schedule.rule.end_us), begin_us, now_us, 1)).goes_on_from
+    steps = latest(Series(rule, end_us=schedule.rule.end_us), begin_us, now_us, 1)
+    past = finish(steps) if patience is None else patience.take(steps, _GONE_ON)
+    return None if past is None else past.goes_on_from
 
 
-def reckoned(schedule: Schedule, rule: Expression, now_us: int) -> tuple[int, int | None]:
-    """What `goes_on_from` and `last_run_us` answer, from the rule alone: for lists, which don't ask once a schedule.
+def _reckoned(schedule: Schedule, rule: Expression, now_us: int, patience: Patience) -> tuple[int, int | None] | None:
+    """From the rule alone; None: that takes long.
 
-    They differ only where a series was begun anew after a long sleep, or before the first run after a change.
+    It differs only where a series was begun anew after a long sleep, or before the first run after a change.
     """
     begin_us = planning.begin(replace(schedule, cursor_us=None), rule)
     last_us = schedule.last_at_us
@@ -71,7 +99,10 @@ def reckoned(schedule: Schedule, rule: Expression, now_us: int) -> tuple[int, in
         return begin_us, None if is_ahead else last_us
     after_us = now_us
     if rule.is_phased or is_ahead:
-        past = finish(latest(Series(rule, end_us=schedule.rule.end_us), begin_us, now_us, 1))
+        steps = latest(Series(rule, end_us=schedule.rule.end_us), begin_us, now_us, 1)
+        past = patience.take(steps, _RECKONED)
+        if past is None:
+            return None
         after_us = past.goes_on_from if rule.is_phased else now_us
         last_us = (past.moments[-1] if past.moments else None) if is_ahead else last_us
     return after_us, last_us

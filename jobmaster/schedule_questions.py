@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from jobmaster import schedule_history as history
 from jobmaster import schedule_orders as orders
-from jobmaster.errors import ConfigurationError, NotRegistered, OutcomeUnknown, StoreUnavailable
-from jobmaster.model.ids import JobKey, key_text, new_job_key
+from jobmaster import schedule_runs as by_hand
+from jobmaster.errors import ConfigurationError, NotRegistered
+from jobmaster.model.ids import new_job_key
 from jobmaster.model.job import NewJob
 from jobmaster.model.schedule import (
     MOST_OCCURRENCES,
@@ -20,7 +21,7 @@ from jobmaster.model.schedule import (
     ScheduleKind,
     ScheduleStatus,
 )
-from jobmaster.options import as_moment, moment_us, plan_call, read_lane
+from jobmaster.options import as_moment, moment_us, read_lane
 from jobmaster.ports import schedules as port
 from jobmaster.presenting import schedule_info, upcoming_runs
 from jobmaster.recurring import RecurringOptions, When, read_terms
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from jobmaster.app import JobMaster
     from jobmaster.enqueuing import Data, What
     from jobmaster.gateway import Gateway
+    from jobmaster.schedule_history import PageOfSeries
+    from jobmaster.schedule_runs import RunPlan
     from jobmaster.schedules.expression import Expression
 
 MOST_LISTED: Final = 1_000
@@ -220,15 +223,15 @@ class Schedules:
             DuplicateJob: the job of this id is none of this schedule.
         """
         self._client.require_writable()
-        plan = _run_plan(job_id)
-        with _repeatable(plan):
+        plan = by_hand.run_plan(job_id)
+        with by_hand.repeatable(plan):
             return self._result(self._client.ask(lambda gate: self._run_now(gate, schedule, plan)).job)
 
     async def arun_now(self, schedule: str, *, job_id: str | None = None) -> Result[Any]:
         """`run_now` for a running event loop."""
         self._client.require_writable()
-        plan = _run_plan(job_id)
-        with _repeatable(plan):
+        plan = by_hand.run_plan(job_id)
+        with by_hand.repeatable(plan):
             return self._result((await self._client.aask(lambda gate: self._run_now(gate, schedule, plan))).job)
 
     def backfill(self, schedule: str, start: datetime, end: datetime, *, limit: int = 100) -> Sequence[Result[Any]]:
@@ -272,13 +275,13 @@ class Schedules:
         return make
 
     async def _add(self, gate: Gateway, make: Make) -> ScheduleInfo:
-        return await self._info(gate, await orders.add(gate, await make(gate), self._compiled), whole=True)
+        return await self._info(gate, await orders.add(gate, await make(gate), self._compiled))
 
     async def _change(
         self, gate: Gateway, schedule: str, change: port.ScheduleChange, version: int | None
     ) -> ScheduleInfo:
         changed = await orders.change(gate, schedule, change, self._compiled, version=version)
-        return await self._info(gate, changed, whole=True)
+        return await self._info(gate, changed)
 
     def _edit(
         self, schedule: str, version: int | None, when: When | None, data: Data, options: Mapping[str, Any]
@@ -291,12 +294,12 @@ class Schedules:
                 return await self._maker.edited(gate, stored, when, data, terms)
 
             edited = await orders.edit(gate, schedule, make, self._compiled, version=version)
-            return await self._info(gate, edited, whole=True)
+            return await self._info(gate, edited)
 
         return ask
 
-    async def _run_now(self, gate: Gateway, schedule: str, plan: _RunPlan) -> Occurrence:
-        return await orders.run_now(gate, schedule, key=plan.key, custom_id=plan.custom_id, reply_to=self._client.token)
+    async def _run_now(self, gate: Gateway, schedule: str, plan: RunPlan) -> Occurrence:
+        return await by_hand.run_now(gate, schedule, plan, reply_to=self._client.token)
 
     def _backfill(
         self, schedule: str, start: datetime, end: datetime, limit: int
@@ -308,7 +311,7 @@ class Schedules:
             )
         if isinstance(limit, bool) or not 1 <= limit <= MOST_OCCURRENCES:
             raise ConfigurationError(f"limit is {limit!r}, but one order makes 1 to {MOST_OCCURRENCES} jobs.")
-        return lambda gate: orders.backfill(
+        return lambda gate: by_hand.backfill(
             gate, schedule, self._compiled, from_us=from_us, until_us=until_us, limit=limit, reply_to=self._client.token
         )
 
@@ -316,12 +319,13 @@ class Schedules:
         if isinstance(limit, bool) or not 1 <= limit <= MOST_LISTED:
             raise ConfigurationError(f"limit is {limit!r}, but a page has 1 to {MOST_LISTED} schedules.")
         page = await gate.store.list_schedules(_port_query(query or ScheduleQuery()), limit=limit, after=after)
-        shown = [await self._info(gate, schedule) for schedule in page.schedules]
+        series = history.PageOfSeries()
+        shown = [await self._info(gate, schedule, series) for schedule in page.schedules]
         return SchedulePage(schedules=tuple(shown), after=page.after)
 
     async def _get(self, gate: Gateway, schedule: str) -> ScheduleInfo | None:
         try:
-            return await self._info(gate, await find(gate, schedule), whole=True)
+            return await self._info(gate, await find(gate, schedule))
         except NotRegistered:
             return None
 
@@ -332,32 +336,34 @@ class Schedules:
         if not history.is_running(stored):
             return []
         rule = self._compiled(stored)
-        return upcoming_runs(stored, rule, as_moment(await history.goes_on_from(gate, stored, rule)), count)
+        after_us = await history.goes_on_from(gate, stored, rule)
+        assert after_us is not None  # noqa: S101 - it has as long as it takes
+        return upcoming_runs(stored, rule, as_moment(after_us), count)
 
-    async def _info(self, gate: Gateway, schedule: Schedule, *, whole: bool = False) -> ScheduleInfo:
+    async def _info(self, gate: Gateway, schedule: Schedule, page: PageOfSeries | None = None) -> ScheduleInfo:
         """The schedule as people see it; one whose rule this process cannot read is shown all the same.
 
         Args:
             gate: to the master.
             schedule: as it is stored.
-            whole: with its arguments; next and last run are asked for, and not only reckoned.
+            page: it is one of that. Without: with its arguments; next and last run are asked for, not reckoned.
         """
         rule: Expression | None = None
         after_us: int | None = None
-        last_us = await history.last_run_us(gate, schedule) if whole else schedule.last_at_us
+        last_us = await history.last_run_us(gate, schedule) if page is None else schedule.last_at_us
         with contextlib.suppress(Exception):  # a provider that only workers have, a zone that is gone
             rule = self._compiled(schedule)
-            if whole:
+            if page is None:
                 after_us = await history.goes_on_from(gate, schedule, rule)
             else:
-                after_us, last_us = history.reckoned(schedule, rule, await history.store_time_us(gate))
+                after_us, last_us = await page.stands(gate, schedule, rule)
         return schedule_info(
             schedule,
             rule=rule,
             cluster_zone=self._app.settings.time_zone,
             after=as_moment(after_us) if after_us is not None and history.is_running(schedule) else None,
             last_us=last_us,
-            codec=self._client.codec if whole else None,
+            codec=self._client.codec if page is None else None,
         )
 
     def _compiled(self, schedule: Schedule) -> Expression:
@@ -368,35 +374,6 @@ class Schedules:
         return Result(
             self._client, job.key, job.envelope.custom_id, returns=None if definition is None else definition.returns
         )
-
-
-class _RunPlan(NamedTuple):
-    """The key of the job of a run by hand, and its id where that is no UUID."""
-
-    key: JobKey
-    custom_id: str | None
-
-
-def _run_plan(job_id: str | None) -> _RunPlan:
-    if job_id is None:
-        return _RunPlan(new_job_key(), None)
-    plan = plan_call({"job_id": job_id})
-    return _RunPlan(plan.key or new_job_key(), plan.custom_id)
-
-
-@contextlib.contextmanager
-def _repeatable(plan: _RunPlan) -> Iterator[None]:
-    """Whoever does not know whether the run was made is told by which id to repeat it."""
-    try:
-        yield
-    except StoreUnavailable as error:
-        if not isinstance(error, OutcomeUnknown) and not isinstance(error.__cause__, TimeoutError):
-            raise
-        job_id = plan.custom_id or key_text(plan.key)
-        raise OutcomeUnknown(
-            f"{error} The run may be there or not. Repeat it with job_id={job_id!r}: the same id is the same run.",
-            job_id=job_id,
-        ) from error
 
 
 _PAUSE = port.ScheduleChange(paused=True)

@@ -213,7 +213,8 @@ class ScheduleInfo:
 
     `expression` is the rule in the language `type_id`, `explanation` the same in plain English, `zone` the time zone
     in which it is computed. `max_retries` and `timeout` None: as the task says. `next_run` None: none comes, or it does
-    not run at present (`state`). `source`: where a static one stands in the code. `version` counts its changes.
+    not run at present (`state`), or, in a list, nobody has planned it for so long that telling would take long; `get`
+    tells it. `source`: where a static one stands in the code. `version` counts its changes.
     `args`, `kwargs` and `metadata` are there only when one schedule was asked for.
     """
 

@@ -9,13 +9,34 @@ import pytest
 from msgspec.structs import replace
 
 from jobmaster import ConfigurationError, JobStatus, NotRegistered, ScheduleQuery, ScheduleState, schedule_finding
-from jobmaster.options import as_moment
+from jobmaster.options import as_moment, moment_us
 from jobmaster.ports.schedules import ScheduleChange
+from jobmaster.rules.series import Series
 from jobmaster.schedules import Cron
 from jobmaster.views import ScheduleRun
 from tests.unit.recurring.recurring_app import BERLIN, FAR, MINUTE, plan_once
 
 pytestmark = pytest.mark.backend("memory")
+
+
+def put_back(app: Any, name: str, *, since: datetime, cursor: datetime | None = None) -> None:
+    """As if the schedule had been made at `since`, and its last occurrence had been planned for `cursor`."""
+    stored = app.client.ask(lambda gate: gate.store.find_schedule(name))
+    cursor_us = None if cursor is None else moment_us(cursor, "cursor")
+    app.store.schedules.put(replace(stored, since_us=moment_us(since, "since"), cursor_us=cursor_us))
+
+
+def count_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Filled with a moment for each question to a rule."""
+    asked: list[int] = []
+    after = Series.after
+
+    def counted(self: Series, at_us: int) -> int | None:
+        asked.append(at_us)
+        return after(self, at_us)
+
+    monkeypatch.setattr(Series, "after", counted)
+    return asked
 
 
 class TestQuestions:
@@ -105,6 +126,38 @@ class TestQuestions:
         assert runs[-1].at - runs[-2].at == timedelta(seconds=90)
         assert app.schedules.get("n").next_run == as_moment(planned[0])
         assert app.schedules.runs("n") == []
+
+    def test_a_list_goes_on_from_what_is_stored_where_reckoning_from_the_beginning_is_long(self, shop) -> None:
+        app, hello = shop
+        text = "every 7 seconds upto second 56"
+        app.scheduler.recurring(hello, text, name="n")
+        long_ago = datetime.now(UTC).replace(microsecond=0) - timedelta(days=365)
+        put_back(app, "n", since=long_ago, cursor=datetime.now(UTC) - timedelta(minutes=1))
+        planned = [as_moment(at) for at in plan_once(app, "n")]
+
+        (listed,) = app.schedules.list().schedules
+
+        came = [moment for moment in planned if moment <= datetime.now(UTC)]
+        assert listed.last_run == came[-1]
+        assert listed.next_run == planned[len(came)] == app.schedules.get("n").next_run
+
+    def test_a_list_is_told_soon_where_nobody_has_planned_for_a_year(self, shop, monkeypatch) -> None:
+        app, hello = shop
+        long_ago = datetime.now(UTC).replace(microsecond=0) - timedelta(days=365)
+        for number in range(8):
+            app.scheduler.recurring(hello, "every 7 seconds upto second 56", name=f"a{number}")
+            put_back(app, f"a{number}", since=long_ago)
+        app.scheduler.recurring(hello, "every day", name="daily")
+        put_back(app, "daily", since=long_ago)
+        app.scheduler.recurring(hello, "every 30 minutes", name="leaps")
+        put_back(app, "leaps", since=long_ago)
+        asked = count_steps(monkeypatch)
+
+        shown = {one.name: one.next_run for one in app.schedules.list().schedules}
+
+        assert len(asked) < 25_000, "steps along all rules"
+        assert shown["a0"] is None
+        assert all(shown[name] is not None for name in ("daily", "leaps"))
 
     def test_history_tells_what_became_of_each_moment(self, shop) -> None:
         app, hello = shop
