@@ -16,7 +16,7 @@ import msgspec
 
 from jobmaster.errors import OutcomeUnknown, StoreUnavailable
 from jobmaster.model.bucket import NewBucket
-from jobmaster.ports.answers import Refused
+from jobmaster.ports.answers import Refused, StoreOutdated
 from jobmaster.rules.placement import candidates, choose
 
 if TYPE_CHECKING:
@@ -254,6 +254,10 @@ class Acceptor:
                     delivery.doubt()
                 if str(error) or not isinstance(reason, StoreUnavailable):
                     reason = error  # else the time was over while it was asked again: what it said before is the cause
+            except StoreOutdated as error:  # asked again, it says the same
+                if delivery.doubtful:
+                    raise _given_up(delivery, error) from error
+                raise
             except StoreUnavailable as error:
                 reason = error
             jitter = random.uniform(0.5, 1.0)  # noqa: S311 - a waiting time, no secret

@@ -30,6 +30,7 @@ from jobmaster.loops import Background, Tenancy
 from jobmaster.model.ids import new_job_key
 from jobmaster.model.job import Envelope, NewJob, encode_envelope
 from jobmaster.model.states import ClusterMode, Priority
+from jobmaster.ports.answers import StoreOutdated
 from jobmaster.tickets import Promise, Relay, Ticket, answer_of, wait_for_first
 
 if TYPE_CHECKING:
@@ -198,7 +199,8 @@ class Client:
         Raises:
             StoreUnavailable, OutcomeUnknown: see `accept.Acceptor`. Of several batches some may be stored.
         """
-        gateway = self._running().gateway
+        background = self._running()
+        gateway = background.gateway
         loads = _loads(orders)
         relay = self._relay if len(loads) == 1 else None
         sent: deque[Ticket] = deque()
@@ -210,24 +212,29 @@ class Client:
                 gateway.send(sent[-1])
             while sent:
                 wait_for_first(gateway, sent)
-        except BaseException:  # Ctrl-C among others
+        except BaseException as error:  # Ctrl-C among others
             for ticket in sent:
                 gateway.withdraw(ticket)  # what nobody waits for is stored now or never, and not with a later call
                 ticket.leave()
+            self._leave_outdated(background, error)
             raise
 
     async def aaccept(self, orders: Sequence[Order]) -> None:
         """`accept` on the running loop."""
         gateway = await self._gateway()
         sent: deque[Promise] = deque()
-        for jobs, route in _loads(orders):
-            if len(sent) == WINDOW:
+        try:
+            for jobs, route in _loads(orders):
+                if len(sent) == WINDOW:
+                    await answer_of(sent)
+                promise = Promise(jobs, route, self._deadline())
+                sent.append(promise)
+                gateway.put(promise, here=True)
+            while sent:
                 await answer_of(sent)
-            promise = Promise(jobs, route, self._deadline())
-            sent.append(promise)
-            gateway.put(promise, here=True)
-        while sent:
-            await answer_of(sent)
+        except StoreUnavailable as error:
+            await self._aleave_outdated(gateway, error)
+            raise
 
     def enlist(self, orders: Sequence[Order], transaction: object) -> None:
         """Put the jobs into the caller's transaction; see `transactional.enlist` for the errors."""
@@ -264,13 +271,19 @@ class Client:
             if future.done() and not may_take_long and type(error) is TimeoutError:
                 raise StoreUnavailable("The store did not answer within accept_timeout. Ask again.") from error
             raise
-        except BaseException:
+        except BaseException as error:
             future.cancel()
+            self._leave_outdated(background, error)
             raise
 
     async def aask(self, question: Callable[[Gateway], Awaitable[T]]) -> T:
         """Ask a question on the running loop."""
-        return await question(await self._gateway())
+        gateway = await self._gateway()
+        try:
+            return await question(gateway)
+        except StoreUnavailable as error:
+            await self._aleave_outdated(gateway, error)
+            raise
 
     def refuse_to_block(self, what: str, *, instead: str) -> None:
         """Refuse to wait where the wait would stop the very thing that it waits for.
@@ -338,9 +351,32 @@ class Client:
             tenancy = self._tenancies[loop] = Tenancy(self.open_gateway)
         return await tenancy.gateway()
 
+    def _leave_outdated(self, background: Background, error: BaseException) -> None:
+        """Close what is open of a database that must be opened anew: the next call does it."""
+        if not _is_outdated(error):
+            return
+        with self._lock:
+            if self._background is not background:  # another call has heard it first
+                return
+            self._background = None
+        background.stop()
+
+    async def _aleave_outdated(self, gateway: Gateway, error: BaseException) -> None:
+        loop = asyncio.get_running_loop()
+        tenancy = self._tenancies.get(loop)
+        if tenancy is not None and _is_outdated(error) and await tenancy.gateway() is gateway:
+            self._tenancies.pop(loop, None)
+            await tenancy.end()
+
     def _deadline(self) -> float:
         # asyncio's loops and time.monotonic() are one clock.
         return time.monotonic() + self._settings().accept_timeout
+
+
+def _is_outdated(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, StoreOutdated):
+        error = error.__cause__
+    return error is not None
 
 
 def _loads(orders: Sequence[Order]) -> list[Load]:

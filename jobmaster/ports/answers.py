@@ -34,3 +34,7 @@ class Fenced(Refused):
 
 class StoreReplaced(StoreUnavailable):
     """The database was removed or replaced under the open store, which will answer no more; open it anew."""
+
+
+class StoreOutdated(StoreReplaced):
+    """The same database is still there, but what the open store writes to is no part of it any more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from jobmaster.errors import ConfigurationError, JobMasterError, OutcomeUnknown, SerializationError, StoreUnavailable
-from jobmaster.ports.answers import StoreReplaced
+from jobmaster.ports.answers import StoreOutdated, StoreReplaced
 
 PRIMARY = 0xFF
 """The low byte of an extended result code is the plain one."""
@@ -77,13 +77,19 @@ def after_commit(error: sqlite3.Error, path: str, *, rolled_back: bool) -> JobMa
     )
 
 
-def moved_away(path: str) -> JobMasterError:
-    """The error for files that were removed or replaced under an open store."""
+def moved_away(path: str, *, is_there: bool) -> StoreReplaced:
+    """The error for files that were removed or replaced under an open store; `is_there`: only the log was."""
+    if is_there:
+        return StoreOutdated(
+            f"The write-ahead log of the database {path} ({path}-wal) was removed while it was in use, so that what is "
+            "written to the old one would be lost. Nothing was stored. The next call opens the database anew; workers "
+            "do it by themselves when their lease is over. A program that uses the database must not copy its file by "
+            "itself, which takes its locks away: `VACUUM INTO` makes a copy."
+        )
     return StoreReplaced(
-        f"The database {path}, or its write-ahead log ({path}-wal), was removed or replaced while it was in use, so "
-        "that what is written to the old file would be lost. Nothing was stored. Workers go on with the new file by "
-        "themselves when their lease is over; restart other programs that use it, or put the file back. A program that "
-        "uses the database must not copy its file by itself: `VACUUM INTO` makes a copy."
+        f"The database {path} was removed or replaced while it was in use, so that what is written to the old file "
+        "would be lost. Nothing was stored. Workers go on with the new file by themselves when their lease is over; "
+        "restart other programs that use it, or put the file back."
     )
 
 
@@ -91,7 +97,8 @@ def log_removed(path: str) -> JobMasterError:
     """The error where this process cannot open the database again."""
     return StoreUnavailable(
         f"The write-ahead log of the database {path} was removed while this process used it, and a part of it still "
-        "has the old one open. Nothing was stored. Restart this program."
+        "has the old one open. Nothing was stored. Each part lets go of it with its next call that writes, workers "
+        "when their lease is over; `jm.close()` and the end of the program do it, too."
     )
 
 

@@ -56,9 +56,11 @@ class Place:
 
     def is_kept(self) -> bool:
         """Whether the path still names them: what is written to a removed file is lost."""
-        if self._file is None or _file_at(self._path) != self._file:
-            return False
-        return not self._has_lost_its_log()
+        return self.is_same_file() and not self._has_lost_its_log()
+
+    def is_same_file(self) -> bool:
+        """Whether the path still names the same database, whatever became of its log."""
+        return self._file is not None and _file_at(self._path) == self._file
 
     def may_open(self) -> bool:
         """False: a store of this process has a removed log of the database open, and SQLite would mix the two."""

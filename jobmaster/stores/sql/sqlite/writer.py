@@ -80,7 +80,8 @@ class Writer(ConnectionThread):
 
     def _run_and_commit(self, connection: sqlite3.Connection, group: Group) -> None:
         if not self._place.is_kept():
-            return self._fail(*self._take_into(group.taken), lambda: moved_away(self._path), group)
+            is_there = self._place.is_same_file()
+            return self._fail(*self._take_into(group.taken), lambda: moved_away(self._path, is_there=is_there), group)
         try:
             self._begin(connection)
         except sqlite3.Error as error:
