@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobmaster.model.schedule import Trigger, replanned_key
+from jobmaster.model.schedule import Overlap, Trigger, replanned_key
 from jobmaster.model.states import CancelOutcome, JobStatus
 from tests.conformance.cluster import NOON, SECOND, Cluster
 from tests.conformance.schedule_cases import (
@@ -17,6 +17,7 @@ from tests.conformance.schedule_cases import (
     MINUTE,
     added,
     apply,
+    begins,
     changed,
     known,
     moments,
@@ -146,3 +147,24 @@ async def test_what_a_person_cancelled_is_not_planned_again(cluster: Cluster) ->
         assert await cluster.status(claimed[at_us]) is JobStatus.CANCELLED
     assert await cluster.status(replanned_key(claimed[by_person])) is None
     assert await cluster.status(replanned_key(claimed[late])) is JobStatus.HELD_ON_MASTER, "its planner was slow"
+
+
+@pytest.mark.parametrize("guard", ["at most once", "one after the other"])
+async def test_an_owner_that_is_cut_off_does_not_run_a_moment_that_is_planned_again_where_its_start_is_guarded(
+    cluster: Cluster, guard: str
+) -> None:
+    once = guard == "at most once"
+    overlap = Overlap.ALLOW if once else Overlap.QUEUE
+    at_us = NOON + 10 * SECOND
+    before = await added(cluster, rule=msgspec.structs.replace(EVERY_MINUTE, overlap=overlap))
+    assert await apply(cluster, plan_of(before, occurrences=[run(before, at_us, at_most_once=once)])) == [True]
+    deaf = await cluster.bucket(await cluster.worker(lanes=("mail",)), lane="mail", priority=4)
+    (old,) = (await cluster.claim(deaf, window=15)).jobs
+    await changed(cluster, before, paused=True)
+    resumed = await changed(cluster, before, paused=False)
+    assert await apply(cluster, plan_of(resumed, occurrences=[run(resumed, at_us, at_most_once=once)])) == [True]
+    other = await cluster.bucket(await cluster.worker("other", lanes=("mail",)), lane="mail", priority=4)
+    (again,) = (await cluster.claim(other, window=15)).jobs
+    cluster.later(10)
+    assert not await begins(cluster, deaf, old)
+    assert await begins(cluster, other, again)
