@@ -1,4 +1,4 @@
-"""What the next occurrence of a NaturalCron expression costs, over all public cases of the language and common forms.
+"""What the next occurrence costs: all public cases of NaturalCron and common forms, and the same forms as cron.
 
     python benchmarks/schedules.py [--json FILE]
 
@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from jobmaster.schedules import Cron
 from jobmaster.schedules.natural.occurrences import Evaluator
 from jobmaster.schedules.natural.reading import parse_rules
 
@@ -32,6 +33,19 @@ COMMON = [
     "every month on 1st at 6:00",
     "every month on LastFri at 17:00",
     "every year on jul-04 at 12:00",
+]
+CRON = [
+    "*/5 * * * * *",
+    "* * * * *",
+    "*/15 * * * *",
+    "0 9-17 * * *",
+    "30 2 * * *",
+    "0 9 * * 1-5",
+    "0 9 * * MON",
+    "0 0 1 * *",
+    "0 0 L * *",
+    "0 9 * * L5",
+    "0 0 25 12 *",
 ]
 NEVER = ["every 1 second on Feb 30th", "every 10 minutes on 5thMon in february on friday", "on Feb 30th at 10:00"]
 ROUNDS, STEPS = 7, 40
@@ -57,6 +71,18 @@ def step_cost(expression: str, zone: ZoneInfo) -> float:
         at = start
         for _ in range(STEPS):
             at = evaluator.next_after(at) or start
+
+    return least(follow) / STEPS
+
+
+def cron_cost(expression: str, zone: ZoneInfo) -> float:
+    rule = Cron(expression, zone)
+    start = START.replace(tzinfo=zone)
+
+    def follow() -> None:
+        at = start
+        for _ in range(STEPS):
+            at = rule.next_after(at) or start
 
     return least(follow) / STEPS
 
@@ -95,6 +121,7 @@ def main() -> None:
         zone = ZoneInfo(name)
         rows.append(row(f"next, {len(public)} public expressions, {name}", [step_cost(text, zone) for text in public]))
         rows.append(row(f"next, {len(COMMON)} common forms, {name}", [step_cost(text, zone) for text in COMMON]))
+        rows.append(row(f"next, {len(CRON)} common forms of cron, {name}", [cron_cost(text, zone) for text in CRON]))
     utc = ZoneInfo("UTC")
     rows.append(row("first answer of a new evaluator, public", [first_cost(text, utc) for text in public]))
     rows.append(row("first answer of what never happens", [first_cost(text, utc) for text in NEVER]))

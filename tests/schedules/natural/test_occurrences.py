@@ -2,12 +2,14 @@
 
 import gc
 import itertools
+import statistics
 import time
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from jobmaster.schedules import NaturalCron
 from jobmaster.schedules.natural.occurrences import Evaluator
 from jobmaster.schedules.natural.reading import parse_rules
 from tests.schedules.natural import case_files
@@ -16,6 +18,17 @@ from tests.schedules.natural.case_files import Case
 PUBLISHED = case_files.published_occurrences()
 SEMANTICS = case_files.occurrences("semantics.txt")
 OWN = case_files.occurrences("own.txt")
+COMMON = (
+    "every 5 seconds",
+    "every 30 minutes",
+    "every 30 minutes between 9:00 and 18:00",
+    "every hour at minute 15",
+    "every day at 9:00",
+    "every day between mon and fri at 18:00",
+    "every 2 weeks on [monday, friday] at 9:00",
+    "every month on LastFri at 17:00",
+    "every year on jul-04 at 12:00",
+)
 
 
 def follow(case: Case, expression: str) -> list[datetime | None]:
@@ -87,6 +100,20 @@ def test_what_never_happens_is_recognised_at_once(expression):
 def test_a_29_february_on_a_friday_is_found_decades_away():
     found = Evaluator(parse_rules("every second on Feb 29th on friday")).next_after(datetime(2037, 1, 1, tzinfo=UTC))
     assert found == datetime(2064, 2, 29, tzinfo=UTC)
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
+def test_the_next_occurrence_of_a_common_form_costs_less_than_50_microseconds(zone):
+    """In processor time; benchmarks/schedules.py has the distribution over all published cases."""
+    for text in COMMON:
+        rule, costs = NaturalCron.parse(text, tz=zone), []
+        at = datetime(2026, 3, 4, 5, 6, 7, tzinfo=ZoneInfo(zone))
+        for _ in range(200):
+            before = time.process_time_ns()
+            at = rule.next_after(at)
+            costs.append(time.process_time_ns() - before)
+        assert statistics.median(costs) < 50_000, text
 
 
 def test_the_calendar_ends_without_an_error():
