@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 import threading
@@ -11,7 +10,7 @@ from contextlib import asynccontextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from jobmaster import crash_points
 from jobmaster.apps import apps
@@ -19,36 +18,25 @@ from jobmaster.declaring import SchedulesInCode
 from jobmaster.discovery import import_included, import_tasks
 from jobmaster.errors import ConfigurationError
 from jobmaster.model.ids import parse_key
-from jobmaster.options import TaskDefaults, TaskOptions
-from jobmaster.registry import (
-    Registry,
-    check_task_name,
-    define,
-    task_name,
-)
+from jobmaster.registering import TasksInCode
 from jobmaster.result import Result
 from jobmaster.settings import ResolvedSettings, SettingArguments, Settings, resolve
-from jobmaster.task import BoundTaskDecorator, Job, Task, TaskDecorator, detached
+from jobmaster.task import Job, Task
 
 if TYPE_CHECKING:
-    import svcs
-
     from jobmaster.client import Client
     from jobmaster.enqueuing import Enqueuer
-    from jobmaster.handler import HandlerDecorator, Injector
     from jobmaster.in_process import InProcessWorkers
     from jobmaster.questions import Buckets, Jobs, Workers
     from jobmaster.schedule_questions import Schedules
     from jobmaster.scheduler import Scheduler
     from jobmaster.wire.codec import Codec
 
-P = ParamSpec("P")
-T = TypeVar("T")
 R = TypeVar("R")
 C = TypeVar("C", bound=type)
 
 
-class JobMaster(SchedulesInCode):
+class JobMaster(TasksInCode, SchedulesInCode):
     """A cluster, as this program takes part in it.
 
     Args:
@@ -80,13 +68,12 @@ class JobMaster(SchedulesInCode):
         self._given: Mapping[str, object] = dict(settings)
         self._command_line: Mapping[str, object] = {}
         self._folder = folder or _folder_of_caller()
-        self._registry = Registry()
+        super().__init__()
         self._lock = threading.RLock()
         # Not the one above: what starts in another thread may ask for the client before it runs.
         self._starting = threading.Lock()
         self._workers: InProcessWorkers | None = None
         self._client: Client | None = None
-        self._services: svcs.Registry | None = None
         apps.join(self, wants_default=default)
         self._resolved: ResolvedSettings | None = None
         self.resolved  # noqa: B018 - settings that cannot work are told here, where they were written
@@ -156,72 +143,7 @@ class JobMaster(SchedulesInCode):
         """
         return self.codec.types.register(cls, name, dump=dump, load=load)
 
-    # -- tasks and handlers
-
-    @overload
-    def task(self, function: Callable[P, T], /) -> Task[P, T]: ...
-    @overload
-    def task(self, *, bind: Literal[True], **options: Unpack[TaskOptions]) -> BoundTaskDecorator: ...
-    @overload
-    def task(self, *, bind: Literal[False] = ..., **options: Unpack[TaskOptions]) -> TaskDecorator: ...
-    def task(self, *function: Callable[..., Any], **options: Any) -> Any:
-        """Register a function as a task: `@jm.task` or `@jm.task(lane="mail", max_retries=5, ...)`.
-
-        Args:
-            function: a sync or async function.
-            options: `bind=True`: the function takes the `JobContext` first, callers don't pass it; see `TaskOptions`.
-
-        Raises:
-            ConfigurationError: an option cannot be, or the task's name is taken.
-        """
-        bind = options.pop("bind", False)
-        if not isinstance(bind, bool):
-            raise ConfigurationError(f"bind is {bind!r}, but it is True or False.")
-        if function:
-            return self._register(function[0], bind=bind, options=options)
-        return lambda given: self._register(given, bind=bind, options=options)
-
-    def handler(self, name: str | None = None, **options: Unpack[TaskDefaults]) -> HandlerDecorator:
-        """Register a class with `handle(self, job)` that is made anew for each job, with services from `jm.services`.
-
-        Args:
-            name: the name of its jobs; `module.Class` if not given.
-            options: see `TaskOptions`.
-
-        Raises:
-            ConfigurationError: the class has no `handle`, an option cannot be, or the name is taken.
-        """
-        from jobmaster.handler import check_handler
-
-        def register(cls: Any) -> Any:
-            handle = check_handler(cls)
-            known_as = check_task_name(name or task_name(cls))
-            self._registry.add(define(handle, options, name=known_as, handler=cls))
-            return cls
-
-        return register
-
-    @property
-    def services(self) -> svcs.Registry:
-        """What constructors of handlers are given: register factories and values here."""
-        with self._lock:
-            if self._services is None:
-                import svcs
-
-                self._services = svcs.Registry()
-            return self._services
-
-    @property
-    def injector(self) -> Injector:
-        """Makes handlers with their services."""
-        from jobmaster.handler import Injector
-
-        return Injector(lambda: self.services)
-
-    @property
-    def registry(self) -> Registry:
-        """The tasks and handlers that this process has."""
-        return self._registry
+    # -- modules with tasks
 
     def autodiscover(self, *packages: str) -> list[str]:
         """Import `tasks` of each package and of all packages below it, so that their tasks are registered.
@@ -420,24 +342,6 @@ class JobMaster(SchedulesInCode):
 
     def __repr__(self) -> str:
         return f"<JobMaster {self.cluster_id!r}>"
-
-    # -- inside
-
-    def _register(self, function: Callable[..., Any], *, bind: bool, options: Mapping[str, Any]) -> Task[..., Any]:
-        if isinstance(function, Task):
-            raise ConfigurationError(
-                f"{function.name!r} is a task already. Put one @jm.task on a function, below its @jm.every."
-            )
-        if inspect.isclass(function) or not callable(function):
-            raise ConfigurationError(
-                f"@jm.task was put on {function!r}, which is no function. For a class with handle() use @jm.handler."
-            )
-        if "name" not in options and not hasattr(function, "__name__"):
-            raise ConfigurationError(f"@jm.task was put on {function!r}, which has no name. Give it name='...'.")
-        name = check_task_name(options["name"] if "name" in options else task_name(function))
-        definition = define(function, options, name=name, bound=bind)
-        self._registry.add(definition)
-        return Task(self, definition, detached(definition) if bind else function)
 
 
 def _folder_of_caller() -> str | None:
