@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from jobmaster.worker_order import WorkerOrder
 
 MOST_TASKS = 12
+Warn = Callable[[str], None]
+"""Tells people something that is worth a look."""
 
 
 def show_banner(order: WorkerOrder, found: Found, promised: Sequence[Promise]) -> None:
@@ -57,33 +59,31 @@ def banner_facts(order: WorkerOrder, found: Found, promised: Sequence[Promise]) 
     }
 
 
-def show_warnings(found: Found) -> None:
-    """Print what will not work as it may have been meant."""
+def warn_of_found(found: Found, warn: Warn) -> None:
+    """Say what will not work as it may have been meant."""
     for lane in found.unserved:
-        _warn(
-            f"This worker does not serve the lane {lane!r}, which a task names: its jobs wait for one with -Q {lane}."
-        )
+        warn(f"This worker does not serve the lane {lane!r}, which a task names: its jobs wait for one with -Q {lane}.")
     for warning in found.warnings:
-        _warn(warning)
+        warn(warning)
 
 
-def warn_of_promises(found: Found, promised: Sequence[Promise]) -> None:
+def warn_of_promises(found: Found, promised: Sequence[Promise], warn: Warn) -> None:
     """Say where a store promises less than the app asked for."""
     wanted = found.settings.survives.value
     for promise in promised:
         if promise.survives == "unknown":
-            _warn(f"What an acceptance by {promise.store} survives is not known: {promise.evidence}")
+            warn(f"What an acceptance by {promise.store} survives is not known: {promise.evidence}")
         elif wanted == "host" and promise.survives != "host":
-            _warn(
+            warn(
                 f"A job that {promise.store} has accepted {survival(promise.survives)} ({promise.evidence}), but the "
                 'app asks for the end of the host. Change the server\'s setting, or say survives="process".'
             )
 
 
-def warn_of_replaced(engines: Sequence[EngineState]) -> None:
+def warn_of_replaced(engines: Sequence[EngineState], warn: Warn) -> None:
     """Say whose place these engines took while its lease was alive."""
     for old in [engine.replaced for engine in engines if engine.replaced is not None]:
-        _warn(
+        warn(
             f"Another process of this worker's name had a living lease (host {old.host}, pid {old.pid}), which ended "
             "when this one began. If it still runs, it stops now: two workers need two names, so give one of them "
             "another with --name."
@@ -92,10 +92,6 @@ def warn_of_replaced(engines: Sequence[EngineState]) -> None:
 
 def _promise_line(promise: Promise) -> str:
     return f"{promise.store}: an accepted job {survival(promise.survives)} ({promise.evidence})"
-
-
-def _warn(text: str) -> None:
-    click.secho(f"Warning: {printable(text)}", fg="yellow", err=True)
 
 
 def _lanes(found: Found) -> str:

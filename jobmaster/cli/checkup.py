@@ -89,7 +89,7 @@ class Checkup:
         return judged(store, dsn, found, app.settings)
 
     def _cluster(self, app: JobMaster) -> None:
-        if not self._check("agreement", partial(cluster.agreement, app)) and self._is_unreachable():
+        if not self._check("agreement", partial(cluster.agreement, app)) and self._has_no_answers():
             self.left_out += ["cluster", "jobs"]
             return
         self._check("workers", partial(cluster.workers, app))
@@ -101,8 +101,8 @@ class Checkup:
         self._check("waiting", partial(jobs.waiting, app, self._examined), late=State.WARNING)
         self._check("jobs", partial(jobs.counts, app), late=State.WARNING)
 
-    def _is_unreachable(self) -> bool:
-        return any(finding.is_unreachable for finding in self.findings)
+    def _has_no_answers(self) -> bool:
+        return any(finding.is_unreachable or finding.is_anothers for finding in self.findings)
 
     def _check(self, name: str, look: Look, *, store: str = "", late: State = State.FAULT) -> bool:
         """Make a check within its time; `late` is how bad it is that no answer came. False: a fault was found."""

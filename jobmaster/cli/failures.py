@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import sys
 from typing import Final
@@ -19,6 +20,8 @@ from jobmaster.errors import (
     ScheduleSyntaxError,
     StoreUnavailable,
 )
+
+logger = logging.getLogger("jobmaster.cli")
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -45,8 +48,7 @@ def tell(error: BaseException, *, as_json: bool) -> int:
     Raises:
         BaseException: `error` itself, where it is a fault of the program.
     """
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    error = _alone(error)
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         return INTERRUPTED
     if isinstance(error, OSError) and error.errno == errno.EPIPE:
@@ -66,6 +68,26 @@ def tell(error: BaseException, *, as_json: bool) -> int:
     else:
         _show(error)
     return code
+
+
+def log_failure(error: BaseException) -> int | None:
+    """Write an error to the log, in place of words on stderr; the answer is its exit code.
+
+    None where nobody expected it: then nothing is written.
+    """
+    error = _alone(error)
+    code = code_of(error)
+    if code is not None:
+        details = str(getattr(error, "details", "")).rstrip()
+        logger.error("command_failed exit_code=%d: %s", code, "\n".join(filter(None, (_message(error), details))))
+    return code
+
+
+def _alone(error: BaseException) -> BaseException:
+    """What a group of one stands for."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def code_of(error: BaseException) -> int | None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
+from jobmaster.cli.failures import log_failure
 from jobmaster.cli.invocation import Invocation, common_options, pass_invocation
 from jobmaster.errors import ConfigurationError
 from jobmaster.model.states import WorkerMode
-from jobmaster.observe.logs import FORMATS, LEVELS
+from jobmaster.observe.logs import FORMATS, JSON, LEVELS
 
 POOLS = ("threads", "processes", "asyncio", "solo")
 SERVICE_VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
@@ -144,7 +145,15 @@ def worker(ctx: click.Context, invocation: Invocation, /, **options: Any) -> Non
         as_json=invocation.as_json,
         service=service,
     )
-    ctx.exit(life.run())
+    try:
+        code = life.run()
+    except Exception as error:
+        # Whoever reads the log line by line reads this one, too.
+        told = log_failure(error) if order.log_format == JSON and not invocation.as_json else None
+        if told is None:
+            raise
+        code = told
+    ctx.exit(code)
 
 
 def _obey_as_first_process() -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobmaster.cli.banner import banner_facts, show_banner, show_warnings, warn_of_promises, warn_of_replaced
-from jobmaster.cli.failures import FAILED, Failure
+from jobmaster.cli.banner import banner_facts, show_banner, warn_of_found, warn_of_promises, warn_of_replaced
+from jobmaster.cli.failures import FAILED, Failure, log_failure
 from jobmaster.cli.output import printable, show_json
 from jobmaster.cli.reload import Watcher
 from jobmaster.cli.service_manager import ServiceManager
@@ -21,7 +21,7 @@ from jobmaster.early_start import start_first_engine
 from jobmaster.errors import JobMasterError
 from jobmaster.first_engine import AppUnusable, FirstEngine
 from jobmaster.observe.debug_log import start_debug_log
-from jobmaster.observe.logs import configure_logs, name_worker
+from jobmaster.observe.logs import JSON, configure_logs, name_worker
 from jobmaster.supervising import Crew, open_store, promises, reaping_orphans
 
 if TYPE_CHECKING:
@@ -164,10 +164,10 @@ class WorkerLife:
         first.go_on()
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(first.dismiss)
-            show_warnings(found)
+            warn_of_found(found, self._warn)
             store = await stack.enter_async_context(open_store(found))
             promised = await promises(found, store)
-            warn_of_promises(found, promised)
+            warn_of_promises(found, promised, self._warn)
             crew = Crew(self._order, found, first, store, on_ready=lambda: self._ready(found, promised, crew))
             self._crew = crew
             health.watch(crew, found)
@@ -196,9 +196,9 @@ class WorkerLife:
         with contextlib.suppress(OSError):  # nobody reads our output any more: no reason to stop
             if self._as_json:
                 show_json(banner_facts(self._order, found, promised))
-            elif self._order.log_format == "text":
+            elif self._order.log_format != JSON:
                 show_banner(self._order, found, promised)
-                warn_of_replaced(crew.engines())
+                warn_of_replaced(crew.engines(), self._warn)
             sys.stdout.flush()
 
     # ---------------------------------------------------------------- --reload
@@ -251,14 +251,23 @@ class WorkerLife:
                 found = await first.look()
             except AppUnusable as error:
                 self._tell(error)
-                click.secho("The change cannot run; the worker goes on with the code of before.", fg="yellow", err=True)
+                self._warn("The change cannot run; the worker goes on with the code of before.")
             else:
                 watcher.found = (found, first)
                 watcher.follow(found.files)
                 logger.info("reloading")
                 return
 
+    def _warn(self, text: str) -> None:
+        if self._order.log_format == JSON:
+            logger.warning("worker_warns: %s", text)
+        else:
+            click.secho(f"Warning: {printable(text)}", fg="yellow", err=True)
+
     def _tell(self, error: Exception) -> None:
+        if self._order.log_format == JSON:
+            log_failure(error)
+            return
         details = getattr(error, "details", "")
         if details:
             click.echo(printable(details, keep_lines=True), err=True, nl=False)

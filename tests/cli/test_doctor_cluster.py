@@ -127,6 +127,16 @@ socket.gethostname = lambda: os.environ["TEST_HOST"]
 """
 
 
+def test_a_worker_that_somebody_paused(sick: Sick) -> None:
+    with sick.worker("alpha"):
+        sick.terminal.json("-A", "shop", "workers", "pause", "alpha")
+
+        found = sick.until("paused", "alpha")
+
+    assert list(found) == ["paused"]
+    assert found["paused"].advice.endswith("jobmaster workers resume alpha")
+
+
 def test_two_workers_of_one_name_on_two_hosts(sick: Sick) -> None:
     sick.terminal.write("hosts/sitecustomize.py", HOST)
     path = {"PYTHONPATH": str(sick.terminal.folder / "hosts")}

@@ -208,6 +208,32 @@ async def async_one() -> None:
     assert done.stdout == ""
 
 
+def test_as_json_each_line_is_an_object_also_what_is_said_before_the_first_job(terminal: Terminal) -> None:
+    terminal.write(
+        "shop.py",
+        """
+from jobmaster import JobMaster
+jm = JobMaster("shop", survives="host")
+@jm.task(lane="mail")
+def send() -> None: ...
+""",
+    )
+    terminal.write("broken.py", "import nothing_of_this_name")
+
+    warned = terminal.run("-A", "shop", "worker", "--once", "-Q", "default", "--log-format", "json")
+    refused = terminal.run("-A", "broken", "worker", "--log-format", "json")
+
+    assert "does not serve the lane 'mail'" in _event(warned.stderr, "worker_warns")
+    assert refused.returncode == 2
+    assert "nothing_of_this_name" in _event(refused.stderr, "command_failed")
+
+
+def _event(lines: str, name: str) -> str:
+    """The only line of this event, of those that are each an object."""
+    (found,) = [one for one in map(json.loads, lines.splitlines()) if one.get("event") == name]
+    return str(found["message"])
+
+
 def test_the_debug_log_has_the_events_of_all_processes(terminal: Terminal) -> None:
     terminal.enqueue("shop.hello", name="J")
 

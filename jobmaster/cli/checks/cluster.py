@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import jobmaster
 from jobmaster.cli.checks.finding import Finding, State, judge
 from jobmaster.cli.output import span
+from jobmaster.errors import ClusterMismatch
 from jobmaster.model.states import BucketStatus
 
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ def agreement(app: JobMaster) -> list[Finding]:
     """Whether the app belongs to the master's cluster, and has the settings that all workers must share."""
     from jobmaster.database import settings_skew
 
-    skew = settings_skew(app.client, app.settings)
+    try:
+        skew = settings_skew(app.client, app.settings)
+    except ClusterMismatch as error:
+        return [Finding("agreement", State.FAULT, str(error), is_anothers=True)]
     if not skew:
         return [Finding("agreement", State.OK, f"settings are as cluster {app.cluster_id} has agreed on")]
     if any(worker.status.lives for worker in app.workers.list()):

@@ -26,6 +26,7 @@ class Finding:
         store: "master" or the agent's name where it is about one store, else empty.
         details: more lines for people, such as a traceback.
         is_unreachable: a store did not answer.
+        is_anothers: the master is another cluster's, so that it has no answers for this app.
     """
 
     check: str
@@ -35,6 +36,7 @@ class Finding:
     store: str = ""
     details: str = ""
     is_unreachable: bool = False
+    is_anothers: bool = False
 
 
 def judge(check: str, fact: str, *, good: bool, advice: str, bad: State = State.FAULT, store: str = "") -> Finding:

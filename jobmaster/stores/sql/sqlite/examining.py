@@ -117,8 +117,8 @@ def _missing(found: list[str]) -> tuple[str, ...]:
 def _rights(path: Path) -> tuple[str, ...]:
     """SQLite makes files beside the database, so that the folder must be writable, too."""
     told = []
-    if not os.access(path, os.W_OK):
-        told.append(f"{path.name}: write")
+    if missing := [word for word, right in (("read", os.R_OK), ("write", os.W_OK)) if not os.access(path, right)]:
+        told.append(f"{path.name}: {' and '.join(missing)}")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         told.append(f"its folder {path.parent}: write")
     return tuple(told)
