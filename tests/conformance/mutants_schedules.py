@@ -70,6 +70,13 @@ def dropping_all(of: Any) -> Any:
     return changed
 
 
+def planned_or_not(of: Any) -> Any:
+    def changed(stored: Any, change: Any, now_us: int, _: int | None = None) -> Any:
+        return of(stored, change, now_us)
+
+    return changed
+
+
 REFUSED = "test_occurrences.test_a_plan_of_something_else_changes_nothing"
 EDITED = "test_changed_occurrences.test_an_edit_loses_no_moment_that_an_owner_has_already"
 ASLEEP = "test_occurrences.test_what_is_paused_parked_ended_or_in_nobodys_code_is_not_due"
@@ -98,6 +105,18 @@ RULES = [
         NAMES,
         instead(schedule_changes, "named", lambda wanted, _: schedule_changes.Named(list(wanted), [])),
         ("memory", "sqlite"),
+    ),
+    rule(
+        "until when a series is planned",
+        "test_schedule_changes.test_a_change_that_comes_later_than_it_was_planned_for_is_refused",
+        "changed",
+        planned_or_not(schedule_changes.changed),
+    ),
+    rule(
+        "one run of an id",
+        "test_occurrences.test_a_run_now_of_a_job_that_is_there_is_not_made_again_at_another_moment",
+        "unmade",
+        lambda occurrences, _: [True] * len(occurrences),
     ),
     rule("asleep until it is ensured", ASLEEP, "woken", lambda schedule, _: schedule),
     rule(
@@ -206,6 +225,11 @@ LOCKS = [
         "test_schedule_locks.test_an_edit_waits_for_a_plan_that_is_under_way_and_drops_it",
         instead(postgresql_schedules, "AND_HOLD", ""),
         POSTGRESQL,
+    ),
+    on_postgresql(
+        "a run now is made under its schedule's row",
+        "test_schedule_locks.test_a_run_now_that_is_repeated_while_the_first_is_under_way_is_one_run",
+        text(postgresql_occurrences, "KNOWN", "FOR NO KEY UPDATE", "FOR SHARE"),
     ),
     on_postgresql(
         "planners skip what another one takes",

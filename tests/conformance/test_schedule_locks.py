@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from jobmaster.model.schedule import Overlap, Schedule, ScheduleStatus, occurrence_key
+from jobmaster.model.ids import JobKey
+from jobmaster.model.schedule import Overlap, Schedule, ScheduleStatus, Trigger, occurrence_key
 from jobmaster.model.states import JobStatus
 from tests.conformance.adapters import with_locks
 from tests.conformance.cluster import NOON, SECOND, Cluster, outcome_of, start_of
@@ -30,6 +31,7 @@ from tests.conformance.schedule_cases import (
     moments,
     plan_of,
     planned,
+    run,
     running,
 )
 from tests.conformance.test_row_locks import _begun
@@ -66,6 +68,19 @@ async def test_a_plan_that_waits_for_an_edit_is_refused(cluster: Cluster) -> Non
     assert await planning == [False]
     assert await known(cluster, schedule) == after
     assert await moments(cluster, schedule) == []
+
+
+async def test_a_run_now_that_is_repeated_while_the_first_is_under_way_is_one_run(cluster: Cluster) -> None:
+    schedule = await added(cluster)
+    key = JobKey(b"the-run-by-hand!")
+    one, again = ([run(schedule, NOON + number, trigger=Trigger.RUN_NOW, key=key)] for number in range(2))
+    first = await _begun(cluster, cluster.store.add_occurrences(schedule.key, one))
+    second = asyncio.create_task(cluster.store.add_occurrences(schedule.key, again))
+    await cluster.commits.turn()
+    assert not second.done()
+    await cluster.commits.let_go()
+    assert [await first, await second] == [[True], [False]]
+    assert await moments(cluster, schedule) == [NOON]
 
 
 async def test_of_two_plans_at_once_the_second_changes_nothing(cluster: Cluster) -> None:
