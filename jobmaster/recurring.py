@@ -69,7 +69,7 @@ class RecurringOptions(TypedDict, total=False):
     overlap: Literal["allow", "skip", "queue", "cancel_previous"] | Overlap | None
 
 
-_ELSEWHERE: Final = {
+ELSEWHERE: Final = {
     "id": "name: the same name is the same schedule",
     "queue": "lane",
     "args": "arguments as a dict after the rule, by name",
@@ -124,8 +124,8 @@ def read_terms(options: Mapping[str, Any]) -> Terms:
 
 def _meant(name: str) -> str:
     """What was probably meant by an option that does not exist."""
-    if name in _ELSEWHERE:
-        return f"Here it is {_ELSEWHERE[name]}."
+    if name in ELSEWHERE:
+        return f"Here it is {ELSEWHERE[name]}."
     close = difflib.get_close_matches(name, NAMES, n=1)
     return f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(NAMES)}."
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from jobmaster.errors import ConfigurationError
-from jobmaster.recurring import NAMES
+from jobmaster.errors import ConfigurationError, ScheduleSyntaxError
+from jobmaster.recurring import ELSEWHERE, NAMES
 from jobmaster.settings.readers import read_duration
 
 if TYPE_CHECKING:
@@ -21,6 +22,13 @@ WHEN: Final = ("every", "cron", "interval", "expression")
 _OPTIONS: Final = tuple(name for name in NAMES if name != "name")
 _KEYS: Final = ("task", "data", "type", *WHEN, *_OPTIONS)
 _DURATIONS: Final = ("timeout", "jitter", "misfire_grace")
+_MOMENTS: Final = ("start_after", "end_before")
+_ELSEWHERE: Final = {
+    **ELSEWHERE,
+    **dict.fromkeys(("args", "kwargs"), 'data: data = {region = "eu"}'),
+    **dict.fromkeys(("name", "id", "replace_existing"), "the name of the table, [schedules.NAME]"),
+}
+_CRON: Final = re.compile(r"(?i)[0-9*?h]\S*(\s+\S+){4,6}")
 
 
 class FileSchedule(msgspec.Struct, frozen=True):
@@ -48,9 +56,7 @@ def _read(name: str, given: Given) -> FileSchedule:
     table = {str(key).replace("-", "_"): value for key, value in given.value.items()}
     for key in table:
         if key not in _KEYS:
-            close = difflib.get_close_matches(key, _KEYS, n=1)
-            hint = f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(_KEYS)}."
-            raise ConfigurationError(f"a schedule has no {key!r}. {hint}")
+            raise ConfigurationError(f"a schedule has no {key!r}. {_meant(key)}")
     task, data = table.get("task"), table.get("data", {})
     if not isinstance(task, str) or not task:
         raise ConfigurationError('it names no task. Write task = "shop.tasks.report".')
@@ -58,6 +64,14 @@ def _read(name: str, given: Given) -> FileSchedule:
         raise ConfigurationError('data is no table. Write the task\'s arguments by name: data = {region = "eu"}.')
     options = {key: _option(key, table[key]) for key in _OPTIONS if key in table}
     return FileSchedule(task, _when(table), dict(data), {**options, "name": name}, given.origin)
+
+
+def _meant(key: str) -> str:
+    """What was probably meant by a key that does not exist."""
+    if key in _ELSEWHERE:
+        return f"Here it is {_ELSEWHERE[key]}."
+    close = difflib.get_close_matches(key, _KEYS, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(_KEYS)}."
 
 
 def _when(table: Mapping[str, Any]) -> Any:
@@ -76,11 +90,30 @@ def _when(table: Mapping[str, Any]) -> Any:
     if not isinstance(value, str):
         raise ConfigurationError(f"{key} is {value!r}, but it is text.")
     if key == "every":
+        if _is_cron(value):
+            raise ConfigurationError(f'every is {value!r}, which is cron. Write cron = "{value}".')
         return value
     return (str(table["type"]), value) if key == "expression" else ("Cron", value)
 
 
+def _is_cron(text: str) -> bool:
+    if not _CRON.fullmatch(text.strip()):
+        return False
+    from jobmaster.schedules import Cron
+
+    try:
+        Cron(text)
+    except ScheduleSyntaxError:
+        return False
+    return True
+
+
 def _option(key: str, value: Any) -> Any:
+    if key in _MOMENTS and not (isinstance(value, datetime) and value.tzinfo):
+        raise ConfigurationError(
+            f"{key} is {value}, but it is a moment with a time zone. Write {key} = 2026-12-31T18:00:00+01:00, or with "
+            "a Z at its end."
+        )
     return _seconds(key, value) if key in _DURATIONS else value
 
 
