@@ -22,7 +22,7 @@ from jobmaster import (
     ScheduleSyntaxError,
 )
 from jobmaster.model.ids import parse_key
-from jobmaster.options import moment_us
+from jobmaster.options import as_moment, moment_us
 from jobmaster.rules import planning
 from tests.unit.recurring.recurring_app import BERLIN, FAR, MINUTE, YEAR_2000, made
 
@@ -112,6 +112,31 @@ class TestChanges:
         assert "no such thing" in app.schedules.get("n").error
         assert [one.name for one in app.schedules.list(ScheduleQuery(state="broken")).schedules] == ["n"]
         assert app.schedules.resume("n").state is ScheduleState.ACTIVE
+
+    @pytest.mark.parametrize(
+        "order",
+        [
+            lambda app, _: app.schedules.pause("n"),
+            lambda app, _: app.schedules.cancel("n"),
+            lambda app, _: app.schedules.edit("n", when="every day at 9:00"),
+            lambda app, hello: app.scheduler.recurring(hello, "every day at 9:00", name="n"),
+        ],
+        ids=["pause", "cancel", "edit", "another rule of the name"],
+    )
+    def test_what_came_while_its_planner_was_dead_is_not_lost_by_it(self, shop, order: Any) -> None:
+        app, hello = shop
+        info = app.scheduler.recurring(hello, timedelta(seconds=1), name="n")
+        stored = app.client.ask(lambda gate: gate.store.find_schedule("n"))
+        app.store.schedules.put(replace(stored, since_us=stored.since_us - 4_000_000))
+        app.client.ask(lambda gate: gate.store.due_schedules(limit=9, claim_us=5_000_000, idle_us=10**9))
+
+        order(app, hello)
+
+        runs = app.schedules.runs(info.id)
+        assert [run.at for run in runs][::-1][:4] == [
+            as_moment(stored.since_us + seconds * 1_000_000) for seconds in (-3, -2, -1, 0)
+        ]
+        assert {run.status for run in runs} == {JobStatus.HELD_ON_MASTER}
 
     def test_a_run_now_is_beside_what_is_planned(self, shop) -> None:
         app, hello = shop
