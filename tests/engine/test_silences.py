@@ -31,13 +31,14 @@ class Worker:
 
     def __init__(self) -> None:
         self.clock = OwnClock()
+        self.ahead_us = AHEAD_US
         self.store_clock = StoreClock(self.clock)
         self.silences = Silences(clock=self.clock, store_clock=self.store_clock, lease=10.0)
         self.store_clock.learn(self.store_us)
 
     @property
     def store_us(self) -> int:
-        return self.clock.now_us() + AHEAD_US
+        return self.clock.now_us() + self.ahead_us
 
     def renews(self, *, after: float) -> int:
         self.clock.seconds += after
@@ -89,3 +90,33 @@ def test_one_silence_after_the_other_does_not_keep_the_dead_alive(worker: Worker
         judged.append(worker.judges(after=1.0))
     assert judged[1:] == sorted(judged[1:])
     assert worker.store_us - judged[-1] < 20_000_000
+
+
+def test_after_the_stores_clock_was_set_forward_leases_are_judged_as_of_before_for_a_whole_lease(
+    worker: Worker,
+) -> None:
+    worker.renews(after=3.0)
+    worker.renews(after=3.0)
+    worker.renews(after=3.0)
+    before = worker.store_us
+    worker.ahead_us += 600_000_000
+    assert worker.judges() == pytest.approx(before, abs=1000), "nobody has told it yet"
+    worker.store_clock.learn(worker.store_us)
+    assert worker.judges() == pytest.approx(before, abs=1000)
+    worker.renews(after=3.0)
+    assert worker.judges(after=2.0) == pytest.approx(before, abs=1000)
+    worker.renews(after=1.0)
+    assert worker.judges(after=3.9) == pytest.approx(before, abs=1000)
+    assert worker.judges(after=0.2) == pytest.approx(worker.store_us, abs=1000)
+
+
+def test_a_step_that_no_lease_can_end_by_changes_nothing(worker: Worker) -> None:
+    worker.renews(after=3.0)
+    worker.renews(after=3.0)
+    worker.renews(after=3.0)
+    worker.ahead_us += 4_000_000
+    worker.renews(after=1.0)
+    assert worker.judges() == pytest.approx(worker.store_us, abs=1000)
+    worker.ahead_us -= 600_000_000
+    worker.renews(after=1.0)
+    assert worker.judges() >= worker.store_us, "followed later; the store takes the smaller one"

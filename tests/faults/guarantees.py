@@ -55,7 +55,10 @@ NOT_PROMISED: Final = """\
 - **Ids that retention has deleted.** A call that is repeated after that is a new job.
 - **More than a store keeps.** A failover to a PostgreSQL standby that lags loses what was acknowledged and not yet
   copied (`synchronous_commit` and synchronous standbys decide); a disk that lies about syncing loses what it lost.
-- **A database whose clock steps**, or that is restored from a backup: not proven (rows C14 and C15 of the catalogue).
+- **A database that is restored from a backup**: not proven (row C15 of the catalogue).
+- **The moment in which a database's clock is set.** Nobody loses a lease by it. But what is due then comes by so much
+  too soon or too late, and where it was set back, who dies in the same moment is missed by the old time (a supervisor,
+  or a lock file beside an SQLite file, tells it at once).
 - **SQLite beside a frozen process.** One that is stopped in the middle of a write keeps the file's lock, which nobody
   can take from it: all others wait until it goes on or is killed. And SQLite is for one host: no network disks.
 - **A guess at who killed a process.** A job that has gone down with two processes runs in one of its own. If somebody
