@@ -28,12 +28,15 @@ SCHEMES = {
 """Every scheme that is understood, and the kind of store that it names."""
 
 DRIVERS = {
-    POSTGRESQL: ("asyncpg", "postgres"),
-    MYSQL: ("aiomysql", "mysql"),
-    MSSQL: ("aioodbc", "sqlserver"),
-    NATS: ("nats", "nats"),
+    POSTGRESQL: ("asyncpg", "asyncpg 'psycopg[binary]'"),
+    MYSQL: ("aiomysql", "aiomysql"),
+    MSSQL: ("aioodbc", "aioodbc"),
+    NATS: ("nats", "nats-py"),
 }
-"""Kind of store: the module that talks to it, and the extra that installs the module. SQLite needs none."""
+"""Kind of store: the module that talks to it, and what `pip install` is told, as the extra of the same kind has it.
+
+Not the extra itself: on the public index the name jobmaster is another project's. SQLite needs none.
+"""
 
 STORED = (SQLITE, POSTGRESQL)
 """The kinds of stores that this version has."""
@@ -140,10 +143,10 @@ def require_driver(dsn: Dsn) -> None:
         return
     import importlib.util
 
-    module, extra = DRIVERS[dsn.kind]
+    module, packages = DRIVERS[dsn.kind]
     if importlib.util.find_spec(module) is None:
         raise ConfigurationError(
-            f"{dsn} needs the driver {module}, which is not installed. Run: pip install 'jobmaster[{extra}]'"
+            f"{dsn} needs the driver {module}, which is not installed. Run: pip install {packages}"
         )
 
 

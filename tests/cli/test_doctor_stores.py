@@ -298,7 +298,7 @@ class TestSqlite:
 
     @pytest.mark.parametrize(
         ("oldest_code", "state", "part"),
-        [("0001", "WARNING", "goes on working with it"), ("9999", "FAULT", "pip install -U jobmaster")],
+        [("0001", "WARNING", "goes on working with it"), ("9999", "FAULT", "install the newer JobMaster")],
         ids=["expanded", "contracted"],
     )
     def test_a_schema_of_a_newer_version(

@@ -149,7 +149,7 @@ TABLE = {
     ),
     "missing driver extra": Bad(
         "hello.delay(name='J')", HELLO,
-        "ConfigurationError", ("jobmaster[postgres]", "pip install"), 2,
+        "ConfigurationError", ("asyncpg", "pip install"), 2,
         {"JOBMASTER_MASTER": "postgresql://user@127.0.0.1/shop", "HIDE_DRIVER": "1"},
     ),
     "database without rights": Bad(
@@ -163,7 +163,7 @@ TABLE = {
     ),
     "newer schema": Bad(
         "hello.delay(name='J')", HELLO,
-        "SchemaError", ("has schema 9999", "newer JobMaster", "pip install -U jobmaster"), 1, {}, schema("9999"),
+        "SchemaError", ("has schema 9999", "newer JobMaster", "install the newer JobMaster"), 1, {}, schema("9999"),
     ),
     "full disk": Bad(
         "hello.delay(name='x' * 100_000)", ["-A", "shop", "run", "shop.hello", json.dumps({"name": "x" * 100_000})],

@@ -19,6 +19,7 @@ PAGES = (
     "docs/guide/transactions.md",
     "docs/architecture.md", "docs/index.md",
 )  # fmt: skip
+ALL_PAGES = sorted(str(page.relative_to(ROOT)) for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 README = ROOT / "README.md"
 DEMO = "counts the words of text files"
 PROVEN_ELSEWHERE = (
@@ -60,19 +61,26 @@ def test_the_demo_prints_what_the_readme_shows() -> None:
     assert re.match(pattern_of(shown, any_numbers=True), printed), printed
 
 
-@pytest.mark.parametrize("page", PAGES)
+def anchors_of(page: Path) -> set[str]:
+    """The anchors that GitHub gives a page's headings."""
+    prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    heads = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", ALL_PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
-    missing = [
-        target
-        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text)
-        if not target.startswith("http") and not ((ROOT / page).parent / target).exists()
-    ]
+    missing = []
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)]+))?\)", text):
+        place = (ROOT / page).parent / target if target else ROOT / page
+        if not place.exists() or (anchor and anchor not in anchors_of(place)):
+            missing.append(f"{target}#{anchor}")
 
     assert missing == []
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", ALL_PAGES)
 def test_commands_in_running_text_exist(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     named = set(re.findall(r"\bjobmaster ([a-z]+)(?: ([a-z]+))?", "\n".join(re.findall(r"`([^`\n]+)`", text))))

@@ -150,11 +150,11 @@ def test_older_code_works_with_an_expanded_schema_and_refuses_a_contracted_one(
         for provisions in (True, False):
             with pytest.raises(SchemaError, match=r"works with code of schema 0003 and newer; this one knows 0002"):
                 use(place, asks, auto_provision=provisions)
-        with pytest.raises(SchemaError, match="pip install -U jobmaster"):
+        with pytest.raises(SchemaError, match="install the newer JobMaster"):
             provision.upgrade(place.dsn)
         status = provision.status(place.dsn)
         assert (status.fit, status.works) == (Fit.TOO_NEW, False)
-        assert "pip install -U" in status.next_step
+        assert "install the newer JobMaster" in status.next_step
 
 
 WITHOUT_SCHEDULES = (

@@ -83,7 +83,7 @@ def drivers(app: JobMaster) -> list[Finding]:
             found.append(Finding("driver", State.FAULT, f"{dsn} needs the system's libodbc", advice, name))
         if dsn.kind == "postgresql" and importlib.util.find_spec("psycopg") is None:
             fact = "psycopg is not installed: `jobmaster db` cannot work, and `delay()` is slower"
-            found.append(Finding("driver", State.WARNING, fact, "Run: pip install 'jobmaster[postgres]'", name))
+            found.append(Finding("driver", State.WARNING, fact, "Run: pip install 'psycopg[binary]'", name))
     if found:
         return found
     kinds = ", ".join(sorted({dsn.kind for dsn in stores_of(app.settings).values()}))

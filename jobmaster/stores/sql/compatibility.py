@@ -122,7 +122,7 @@ def too_new(stored: Stored, where: str) -> str:
     return (
         f"{where} has schema {stored.version}, made by a newer JobMaster, which works with code of schema "
         f"{stored.oldest_code or stored.version} and newer; this one knows {version.SCHEMA_VERSION}. "
-        "Update this installation: pip install -U jobmaster"
+        "Update this installation: install the newer JobMaster"
     )
 
 

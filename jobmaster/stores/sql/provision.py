@@ -76,7 +76,7 @@ class SchemaStatus(msgspec.Struct, frozen=True):
     def next_step(self) -> str:
         """What to do now, in words; empty: nothing."""
         if self.fit is Fit.TOO_NEW:
-            return "update this installation: pip install -U jobmaster"
+            return "update this installation: install the newer JobMaster"
         if self.fit is Fit.UNRELEASED:
             return "delete it, or name another database"
         if not self.steps:
