@@ -17,6 +17,7 @@ from jobmaster.cli.schedule_options import (
     read_object,
     schedule_options,
 )
+from jobmaster.errors import ScheduleSyntaxError
 
 if TYPE_CHECKING:
     from jobmaster.views import ScheduleInfo
@@ -31,11 +32,22 @@ LIMITS_NOTHING: Final = (
 )
 
 
+def _read_arguments(ctx: click.Context, param: click.Parameter, value: str | None) -> dict[str, Any] | None:
+    """The task's arguments; what was left over of an expression without quotes is none."""
+    words = (str(ctx.params.get("expression", "")), value or "")
+    if value and not value.lstrip().startswith(("{", "[")) and not any(" " in word for word in words):
+        raise click.UsageError(
+            f"EXPRESSION is {words[0]!r}, and what comes behind it, {value!r}, is no JSON object. Quote the whole "
+            "expression, as in 'every day at 9:00'."
+        )
+    return read_object(ctx, param, value)
+
+
 @click.command("add")
 @common_options
 @click.argument("task")
 @click.argument("expression")
-@click.argument("data", metavar="[JSON]", required=False, callback=read_object)
+@click.argument("data", metavar="[JSON]", required=False, callback=_read_arguments)
 @language_options
 @schedule_options
 @pass_invocation
@@ -54,7 +66,12 @@ def add(
 
     With --name it may be repeated: the same name is the same schedule, and another definition replaces what it was.
     """
-    rule = read_expression(expression, cron=cron, type_id=type_id)
+    try:
+        rule = read_expression(expression, cron=cron, type_id=type_id)
+    except ScheduleSyntaxError:
+        if " " in task:
+            raise click.UsageError(f"TASK comes first, then EXPRESSION; {task!r} is no task.") from None
+        raise
     if told["misfire_limit"] is not None and told["misfire"] != "all" and told["overlap"] != "queue":
         raise click.UsageError(LIMITS_NOTHING)
     app = invocation.app()

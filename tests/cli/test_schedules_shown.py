@@ -158,3 +158,18 @@ def test_a_language_of_the_app_is_explained(terminal: Terminal) -> None:
     assert (with_app.returncode, without.returncode) == (0, 2)
     assert "in English  when the moon is full" in with_app.stdout
     assert "no schedule language 'Moon' is known" in without.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["shop.hello", "every", "day", "at", "9:00"], "EXPRESSION is 'every', and what comes behind it, 'day', is no"),
+        (["every day at 9:00", "shop.hello"], "TASK comes first, then EXPRESSION; 'every day at 9:00' is no task"),
+        (["shop.hello", "every day at 9:00", "{name"], "it is no JSON"),
+    ],
+)
+def test_what_newcomers_type_is_answered_with_what_to_type(terminal: Terminal, arguments: list[str], part: str) -> None:
+    done = terminal.run("-A", "shop", "schedules", "add", *arguments)
+
+    assert done.returncode == 2
+    assert part in done.stderr
