@@ -85,13 +85,13 @@ class TestHandOver:
 
         jobs = [new_job("work", n) for n in range(200)]
         await push(store, *jobs)
-        async with (
-            running_engine(store, FunctionWorkload(work), name="full", slots=2) as full,
-            running_engine(store, FunctionWorkload(work), name="idle", slots=2),
-        ):
+        async with running_engine(store, FunctionWorkload(work), name="full", slots=2) as full:
             await until(lambda: len(full.engine.waiting) >= 198)
-            idle.set()
-            await final(store, *[job.key for job in jobs], timeout=25)
+            async with running_engine(store, FunctionWorkload(work), name="idle", slots=2) as other:
+                if store.standalone:
+                    await until(lambda: len(other.engine.waiting))
+                idle.set()
+                await final(store, *[job.key for job in jobs], timeout=25)
         assert sum(ran.values()) == 200
         if store.standalone:
             assert ran["idle"] >= 60
