@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import sqlite3
 import subprocess
@@ -359,7 +360,11 @@ class TestSqlite:
             with other:
                 pass
 
-        assert "belongs to cluster 'other'" in consult(tmp_path).troubles()["agreement"]
+        visit = consult(tmp_path)
+
+        assert list(visit.troubles()) == ["agreement"], "it is said once"
+        assert "belongs to cluster 'other'" in visit.troubles()["agreement"]
+        assert visit.left_out == ["cluster", "jobs"]
 
 
 INSIDE = """
@@ -393,6 +398,22 @@ def in_a_small_disk(folder: Path, what: str) -> str:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts of our own are Linux's")
 class TestDisk:
+    def test_a_file_that_may_not_even_be_read(self, tmp_path: Path) -> None:
+        provisioned(tmp_path)
+        (tmp_path / "jobmaster.db").chmod(0)
+        look = (
+            f"from pathlib import Path; from tests.cli.consulting import consult; "
+            f"print(consult(Path({str(tmp_path)!r})).troubles())"
+        )
+        without_rights = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.getuid() == 0 else []
+
+        done = subprocess.run(
+            [*without_rights, sys.executable, "-c", look],
+            cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+
+        assert "this user may not: jobmaster.db: read and write ->" in done.stdout, done.stderr
+
     def test_a_disk_that_is_nearly_full(self, tmp_path: Path) -> None:
         told = in_a_small_disk(tmp_path, "new")
 
