@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from msgspec.structs import replace
 
@@ -15,31 +15,66 @@ from jobmaster.model.schedule import OccurrenceRecord, Schedule, ScheduleStatus,
 from jobmaster.options import as_moment
 from jobmaster.presenting import job_error, schedule_id, trigger_word
 from jobmaster.rules import planning
-from jobmaster.rules.series import Patience, Series, finish, latest
+from jobmaster.rules.series import Series, finish, latest
 from jobmaster.schedule_finding import find
 from jobmaster.views import ScheduleRun
 
 if TYPE_CHECKING:
     from jobmaster.gateway import Gateway
     from jobmaster.model.job import JobRecord
+    from jobmaster.rules.series import Steps
     from jobmaster.schedules.expression import Expression
 
 MOST_RUNS: Final = 200
 _LOOKED_AT: Final = 20
 _STEPS_OF_A_PAGE: Final = 10_000
-"""Steps along the rules of a page: a quarter of a second, for reckoning, and as much for going on from what is stored.
-"""
+"""Steps along the rules of a page, for reckoning, and as many for going on from what is stored."""
+_SECONDS_OF_A_PAGE: Final = 0.25
+"""The same in processor time: some steps are leaps, and cost more."""
 _RECKONED: Final = 400
 """Steps for one schedule: a year of days. Where it takes more, the store says where its series stands."""
 _GONE_ON: Final = 2_000
+
+_T = TypeVar("_T")
+
+
+class Patience:
+    """How much many searches along rules may cost together: who asks for a list wants an answer soon.
+
+    Args:
+        steps: of all of them.
+        seconds: of this thread's processor time.
+    """
+
+    def __init__(self, steps: int, seconds: float) -> None:
+        self._steps = steps
+        self._seconds = seconds
+
+    def take(self, steps: Steps[_T], most: int) -> _T | None:
+        """Take the steps of one search, at most `most` of them; None: it takes more, or nothing is left."""
+        before = time.thread_time()
+        for _ in range(min(most, self._steps)):
+            if self._seconds <= 0:
+                break
+            self._steps -= 1
+            try:
+                next(steps)
+            except StopIteration as end:
+                result: _T = end.value
+                return result
+            finally:
+                now = time.thread_time()
+                self._seconds -= now - before
+                before = now
+        return None
 
 
 class PageOfSeries:
     """Where the series of many schedules stand, told soon, whatever rules are among them."""
 
     def __init__(self) -> None:
-        self._reckoning = Patience(_STEPS_OF_A_PAGE)
-        self._going_on = Patience(_STEPS_OF_A_PAGE)
+        self._reckoning = Patience(_STEPS_OF_A_PAGE, _SECONDS_OF_A_PAGE)
+        self._going_on = Patience(_STEPS_OF_A_PAGE, _SECONDS_OF_A_PAGE)
 
     async def stands(self, gate: Gateway, schedule: Schedule, rule: Expression) -> tuple[int | None, int | None]:
         """What `goes_on_from` and `last_run_us` answer; the store is asked only where reckoning is long.

@@ -105,28 +105,6 @@ def finish(steps: Steps[_T]) -> _T:
             return result
 
 
-class Patience:
-    """How many steps many searches may take together: who asks for a list wants an answer soon, whatever stands in it.
-
-    Args:
-        steps: of all of them.
-    """
-
-    def __init__(self, steps: int) -> None:
-        self._left = steps
-
-    def take(self, steps: Steps[_T], most: int) -> _T | None:
-        """Take the steps of one search, at most `most` of them; None: it takes more, or nothing is left."""
-        for _ in range(min(most, self._left)):
-            self._left -= 1
-            try:
-                next(steps)
-            except StopIteration as end:
-                result: _T = end.value
-                return result
-        return None
-
-
 def latest(series: Series, after_us: int, until_us: int, count: int) -> Steps[Missed]:
     """The last `count` occurrences in (after, until], of a series of which there is at least one.
 

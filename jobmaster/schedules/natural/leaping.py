@@ -29,6 +29,8 @@ _FEW: Final = 500
 """So many steps are taken rather than saved."""
 _MOST: Final = 5_000
 """Steps and questions of one search: about 50 ms. What needs more is followed by the caller, in pieces."""
+_UNEVEN: Final = 8
+"""So much faster than at its beginning a series may become by what its clauses leave out later."""
 _LOOKED_BACK: Final = ((Unit.MINUTE, 3), (Unit.HOUR, 48), (Unit.DAY, 40), (Unit.MONTH, 15), (Unit.YEAR, 9))
 """Restarts are looked for after the beginnings of so many of these: `on 29th in feb` has one in eight years."""
 
@@ -130,10 +132,12 @@ class _Search:
     def _followed(self, at: int, end: int, count: int) -> list[int] | None:
         """The last `count` in (at, end]; None: there are too many."""
         found: deque[int] = deque(maxlen=count)
+        begin, steps = at, 0
         while True:
             self._left -= 1
-            if self._left < 0:
-                return None
+            steps += 1
+            if self._left < 0 or (steps == _FEW and _UNEVEN * (at - begin) * _MOST < (end - begin) * steps):
+                return None  # at this pace it would not get there
             following = self._evaluator.next_after(self._local(at))
             if following is None or (at := _seconds(following)) > end:
                 return [*found]
