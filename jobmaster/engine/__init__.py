@@ -1,6 +1,7 @@
 """The engine: one duty per file.
 
-worker.py        one engine: starts the duties, stops them in order; registering.py: its place in the cluster (R4)
+worker.py        one engine: starts the duties, stops them in order; duties.py: makes and wires them
+registering.py   its place in the cluster (R4)
 lease.py         what this engine owns, and whether it may act (R7); lease_keeper.py and supervisor.py keep it so
 life.py          one process's memory of one bucket
 intake.py        takes a granted bucket in (R15'a)

@@ -1,7 +1,7 @@
 """One engine: everything that one worker does in one process, on one event loop.
 
 The top is `Engine.run`: register, start the duties, wait for the stop. Each duty is a file of its own (the package's
-text lists them); the wiring between them is here and nowhere else.
+text lists them); duties.py makes them, and wires them to one another.
 """
 
 from __future__ import annotations
@@ -9,36 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random as random_module
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from jobmaster.engine.claimer import Claimer
-from jobmaster.engine.commands import Commands
-from jobmaster.engine.coordinator import Coordinator
 from jobmaster.engine.draining import until_drained
-from jobmaster.engine.fetcher import Fetcher
-from jobmaster.engine.finisher import Finisher
-from jobmaster.engine.intake import Intake
-from jobmaster.engine.isolation import Isolation
-from jobmaster.engine.janitor import Janitor
-from jobmaster.engine.lease import Lease
-from jobmaster.engine.life import Entry, Life, Stage
-from jobmaster.engine.ownership import Ownership
-from jobmaster.engine.persistence import Backoff
-from jobmaster.engine.planner import Planner
+from jobmaster.engine.duties import Calls, Duties
 from jobmaster.engine.registering import register
-from jobmaster.engine.releaser import Releaser
-from jobmaster.engine.restraint import Restraint
-from jobmaster.engine.runner import Runner
-from jobmaster.engine.sharing import Sharing
-from jobmaster.engine.starter import Starter
-from jobmaster.engine.static_schedules import StaticSchedules
-from jobmaster.engine.stopping import GracefulStop
-from jobmaster.engine.store_clock import StoreClock
-from jobmaster.engine.waiting import Waiting
-from jobmaster.engine.watch import Watch
 from jobmaster.model.states import ClusterMode
 from jobmaster.ports.answers import StoreReplaced
 from jobmaster.ports.link import Report
@@ -48,7 +25,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from jobmaster.engine.tuning import Tuning
-    from jobmaster.model.job import Message
     from jobmaster.model.schedule import Schedule
     from jobmaster.model.worker import Grant, Predecessor, Registration
     from jobmaster.ports.clock import Clock
@@ -64,7 +40,7 @@ _BEFORE_THE_KILL = 3.0
 """A condemned engine ends by itself so many seconds before its supervisor would kill it."""
 
 
-class Engine:
+class Engine(Duties):
     """A worker's engine.
 
     Args:
@@ -100,13 +76,24 @@ class Engine:
         archive: MasterStore | None = None,
         seed: int | None = None,
     ) -> None:
-        self._store = store
+        super().__init__(
+            Calls(self.stop, self.condemn, self.describe, self._heard, self._check_ready),
+            store=store,
+            link=link,
+            clock=clock,
+            workload=workload,
+            async_pool=async_pool,
+            sync_pool=sync_pool,
+            apart_pool=apart_pool,
+            tuning=tuning,
+            worker_name=registration.name,
+            tasks=tasks,
+            schedules=schedules,
+            archive=archive,
+            seed=seed,
+        )
         self._link = link
-        self._clock = clock
-        self._tuning = tuning
         self._registration = registration
-        self.pools = (async_pool, sync_pool, *(() if apart_pool is None else (apart_pool,)))
-        self._random = random_module.Random(seed)  # noqa: S311 - jitter and nonces, no secrets
         self._stopping: asyncio.Event = asyncio.Event()
         self._stop_by = math.inf
         self.ready = asyncio.Event()
@@ -118,160 +105,8 @@ class Engine:
         self._replaced: Predecessor | None = None
         self._store_replaced = False
         self._worn = ""
-
-        self.store_clock = StoreClock(clock)
-        self.lease = Lease(link=link, clock=clock, store_clock=self.store_clock)
-        self.waiting = Waiting()
-        self.starter = Starter(
-            store=store,
-            lease=self.lease,
-            store_clock=self.store_clock,
-            draw_nonce=lambda: self._random.getrandbits(62) | 1,
-            pause=self._pause("start"),
-        )
-        self.finisher = Finisher(store=store, lease=self.lease, batch=tuning.finish_max, pause=self._pause("finish"))
-        self.isolation = Isolation(pool=apart_pool, max_recoveries=tuning.max_recoveries, clock=clock)
-        self.runner = Runner(
-            tuning=tuning,
-            clock=clock,
-            store_clock=self.store_clock,
-            lease=self.lease,
-            link=link,
-            waiting=self.waiting,
-            starter=self.starter,
-            finisher=self.finisher,
-            workload=workload,
-            async_pool=async_pool,
-            sync_pool=sync_pool,
-            isolation=self.isolation,
-            worker_name=registration.name,
-            random=self._random.random,
-        )
-        self.fetcher = Fetcher(
-            tuning=tuning,
-            store=store,
-            clock=clock,
-            store_clock=self.store_clock,
-            lease=self.lease,
-            waiting=self.waiting,
-            pause=self._pause("read"),
-        )
-        self.restraint = Restraint(
-            clock=clock, free=self.runner.free, ended=self.runner.ended, alone=lambda: self.lease.workers == 1
-        )
-        self.claimer = Claimer(
-            tuning=tuning,
-            store=store,
-            store_clock=self.store_clock,
-            lease=self.lease,
-            waiting=self.waiting,
-            restraint=self.restraint,
-            pause=self._pause("claim"),
-        )
-        self.intake = Intake(
-            tuning=tuning,
-            store=store,
-            clock=clock,
-            lease=self.lease,
-            pause=self._pause("take_in"),
-            opened=self._opened,
-        )
-        self.ownership = Ownership(
-            tuning=tuning,
-            store=store,
-            lease=self.lease,
-            pause=self._pause("ownership"),
-            draw_token=lambda: f"{self._random.getrandbits(128):032x}",
-        )
-        self.sharing = Sharing(
-            tuning=tuning,
-            store=store,
-            lease=self.lease,
-            pause=self._pause("sharing"),
-            slots=lambda: 0 if self.runner.paused else self.runner.slots,
-            ended=self.runner.ended,
-            forgotten=self.waiting.drop_dead,
-        )
-        self.coordinator = Coordinator(
-            tuning=tuning,
-            store=store,
-            clock=clock,
-            store_clock=self.store_clock,
-            lease=self.lease,
-            tasks=tasks,
-            random=self._random.random,
-            pauses=self._pause,
-        )
-        self.planner = Planner(
-            tuning=tuning,
-            store=store,
-            clock=clock,
-            store_clock=self.store_clock,
-            lease=self.lease,
-            random=self._random.random,
-            pauses=self._pause,
-        )
-        self.static_schedules = StaticSchedules(
-            tuning=tuning,
-            store=store,
-            schedules=schedules,
-            random=self._random.random,
-            pause=self._pause("static_schedules"),
-        )
-        self.releaser = Releaser(store=store, pause=self._pause("release"))
-        self.janitor = Janitor(
-            tuning=tuning,
-            store=store,
-            store_clock=self.store_clock,
-            archive=archive,
-            random=self._random.random,
-            pause=self._pause("janitor"),
-        )
-        self.commands = Commands(
-            store=store,
-            runner=self.runner,
-            pause=self._pause("command"),
-            stop=lambda: self.stop(tuning.grace),
-            describe=self.describe,
-        )
-        self.watch = Watch(
-            tuning=tuning,
-            store=store,
-            clock=clock,
-            lease=self.lease,
-            runner=self.runner,
-            starter=self.starter,
-            pools=self.pools,
-            condemn=self.condemn,
-        )
-        self.graceful_stop = GracefulStop(
-            tuning=tuning,
-            store=store,
-            clock=clock,
-            lease=self.lease,
-            runner=self.runner,
-            starter=self.starter,
-            stuck=self.watch.stuck,
-            taking_in=lambda: self.intake.reachable,
-            pause=self._pause("stop"),
-        )
-        self._wire()
-
-    def _wire(self) -> None:
-        self.starter.halt = self.runner.halt
-        self.starter.settled = self._refused_start
-        self.starter.begun = self.releaser.begun
-        self.runner.took = self._took
-        self.finisher.settled = self._settled
-        self.fetcher.arrived = self._arrived
-        self.claimer.arrived = self.runner.claimed
-        self.claimer.runs_apart = self.isolation.must
-        self.fetcher.unreadable = self.claimer.unreadable = self.runner.unreadable
         self.lease.make_report = self._report
-        self.lease.on_new = self.intake.add
-        self.lease.on_dropped = self._dropped
-        self.lease.granted += [self._granted, self.ownership.granted, self.sharing.granted, self.commands.granted]
-        self.lease.granted += [self.coordinator.granted, self.isolation.granted]
+        self.lease.granted.insert(0, self._granted)
 
     # ---------------------------------------------------------------- life of the engine
 
@@ -394,7 +229,7 @@ class Engine:
         await until_drained(ready=self.ready, runner=self.runner, lease=self.lease, store_clock=self.store_clock)
         self.stop(self._tuning.grace)
 
-    # ---------------------------------------------------------------- wiring
+    # ---------------------------------------------------------------- what its duties call it for
 
     def _granted(self, grant: Grant) -> None:
         if grant.gone and not self._stopping.is_set():
@@ -435,38 +270,3 @@ class Engine:
         ]
         if not active or all(place in open_places for place in served):
             self.ready.set()
-
-    def _opened(self, life: Life) -> None:
-        self._check_ready()
-        if life.high_mark:
-            # What was interrupted for certain is held by now, and takes the free slots before what may have been.
-            life.held_back = True
-            self.claimer.after_claim(lambda: self.fetcher.release(life))
-        self.fetcher.opened(life)
-        self.claimer.wake()
-
-    def _dropped(self, life: Life) -> None:
-        self.fetcher.dropped(life)
-        self.runner.dropped(life)
-
-    def _arrived(self, _entries: list[Entry]) -> None:
-        self.runner.wake()
-
-    def _settled(self, life: Life, twins: list[Message]) -> None:
-        if twins and not life.dropped:
-            self.fetcher.take(life, twins, guarded=True)
-        self.releaser.look()
-        self._took()
-        self.runner.wake()
-
-    def _took(self) -> None:
-        self.fetcher.room()
-        self.claimer.room()
-
-    def _refused_start(self, entry: Entry) -> None:
-        if entry.stage is Stage.WAITING:
-            entry.life.waiting -= 1
-        self._settled(entry.life, entry.life.forget([entry]))
-
-    def _pause(self, duty: str) -> Backoff:
-        return Backoff(duty=duty, random=self._random.random, heard=self._heard)
