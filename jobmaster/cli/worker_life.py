@@ -96,6 +96,8 @@ class WorkerLife:
                 loop.add_signal_handler(number, self._signalled, number)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         async with contextlib.AsyncExitStack() as stack:
+            # One that comes while the interpreter ends, when nobody hears it any more, must not make a kill of the end.
+            stack.callback(signal.pthread_sigmask, signal.SIG_BLOCK, SIGNALS)
             health = self._health
             stack.enter_context(reaping_orphans())
             attending = asyncio.create_task(self._service.attend(alive=lambda: health.alive().ok, status=self._status))

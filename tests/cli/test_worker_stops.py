@@ -80,6 +80,19 @@ def test_a_second_signal_hands_running_jobs_back_at_once(terminal: Terminal) -> 
     assert terminal.json("jobs", "show", job)["status"] == "Succeeded"
 
 
+def test_signals_that_come_once_its_engines_have_ended_change_nothing(terminal: Terminal) -> None:
+    with terminal.worker() as worker:
+        worker.ready()
+        worker.signal()
+        worker.wait_for("engine_ended")
+        while worker.process.poll() is None:
+            worker.signal()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(0.002)
+
+        assert worker.end() == 0, worker.output
+
+
 def test_the_engines_end_with_a_killed_supervisor(terminal: Terminal) -> None:
     with terminal.worker("-A", "shop", "--engines", "2") as worker:
         worker.ready()
