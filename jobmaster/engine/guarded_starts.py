@@ -70,6 +70,7 @@ class GuardedStarts:
     def ask(self, entry: Entry) -> None:
         """A guarded start. Of a job that runs here this is a second copy: the master knows whether it counts."""
         entry.stage = Stage.ASKING
+        entry.granted_at = self._clock.monotonic()
         self.asking += 1
         self._isolation.asked(entry)
         self._starter.ask(entry)
@@ -88,12 +89,13 @@ class GuardedStarts:
 
     def _answered(self, entry: Entry, *, yes: bool) -> None:
         self.asking -= 1
-        self.ahead.answered()
+        now = self._clock.monotonic()
+        self.ahead.answered(now - entry.granted_at)
         is_apart = self._isolation.answered(entry)
         if yes and entry.alive and self._releasing:
             self._hand_on(entry)
         elif yes and entry.alive:
             entry.stage = Stage.READY
-            entry.granted_at = self._clock.monotonic()
+            entry.granted_at = now
             (self._isolation.ready if is_apart else self.ready).append(entry)
         self._told()

@@ -51,7 +51,7 @@ class Entry(msgspec.Struct, eq=False):
         recorded: its Processing row was sent to the master.
         place: where the keeper's shared memory notes its run.
         started_us, started_at: by the store's clock, and by the process's monotonic one.
-        granted_at: when (monotonic) the master said yes to a guarded start.
+        granted_at: when (monotonic) the master said yes to a guarded start; until then, when it was asked.
         policy: of its task, as it was when the run started.
         run: the latest run.
         stopped_by: what told the run to end, the latest; None while nothing did.

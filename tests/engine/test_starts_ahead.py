@@ -7,7 +7,7 @@ from jobmaster.engine.starts_ahead import LONGEST_WAIT_S, StartsAhead
 
 def starved(ahead: StartsAhead, now: float) -> int:
     """An answer came, and slots are free again while the next ones are under way."""
-    ahead.answered()
+    ahead.answered(0.001)
     ahead.slots_waited()
     ahead.look(now)
     return ahead.allowed
@@ -43,7 +43,7 @@ def test_granted_jobs_that_waited_halve_it_once_for_each_batch_of_answers() -> N
     ahead = StartsAhead()
     ahead.ended(400, 100)
     assert starved(ahead, 100) == 32
-    ahead.answered()
+    ahead.answered(0.001)
     for _ in range(3):
         ahead.job_waited(LONGEST_WAIT_S * 2)
     ahead.look(100)
@@ -53,8 +53,43 @@ def test_granted_jobs_that_waited_halve_it_once_for_each_batch_of_answers() -> N
 def test_it_is_judged_once_for_each_batch_of_answers() -> None:
     ahead = StartsAhead()
     ahead.ended(400, 100)
-    ahead.answered()
+    ahead.answered(0.001)
     for _ in range(3):
         ahead.slots_waited()
     ahead.look(100)
     assert ahead.allowed == 32
+
+
+def test_where_answers_take_long_lately_is_twice_as_long() -> None:
+    ahead = StartsAhead()
+    ahead.ended(20, 100)
+    ahead.answered(0.4)
+    ahead.answered(0.01)
+    ahead.slots_waited()
+    ahead.look(101.5)
+    assert ahead.allowed == 20, "they ended while their successors were asked for"
+    ahead.look(101.7)
+    assert ahead.allowed == 0, "none has ended since"
+
+
+def test_an_answer_that_took_a_minute_is_no_reason_to_ask_for_hundreds() -> None:
+    ahead = StartsAhead()
+    ahead.ended(20, 100)
+    ahead.answered(60.0)
+    ahead.slots_waited()
+    ahead.look(102.1)
+    assert ahead.allowed == 0
+
+
+def test_where_answers_take_long_granted_jobs_may_wait_longer() -> None:
+    ahead = StartsAhead()
+    ahead.ended(400, 100)
+    ahead.answered(0.2)
+    assert starved(ahead, 100) == 32
+    ahead.job_waited(0.3)
+    ahead.look(100)
+    assert ahead.allowed == 32
+    ahead.answered(0.2)
+    ahead.job_waited(0.5)
+    ahead.look(100)
+    assert ahead.allowed == 16
