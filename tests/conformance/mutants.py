@@ -1,8 +1,8 @@
 """Stores with one guard removed, and the case that must fail on each.
 
 A memory store loses its guard by `jobmaster.stores.memory.variants`; a store of SQL by a changed statement or a
-replaced function of its dialect's modules (mutants_sqlite.py). A mutant that no case notices is a guard without a test,
-or no guard.
+replaced function of its dialect's modules (mutants_sqlite_jobs.py). A mutant that no case notices is a guard without a
+test, or no guard.
 """
 
 from __future__ import annotations

@@ -19,7 +19,9 @@ from tests.conformance.mutants_postgresql_agent import POSTGRESQL_AGENT
 from tests.conformance.mutants_postgresql_jobs import POSTGRESQL_JOBS
 from tests.conformance.mutants_postgresql_leases import POSTGRESQL_LEASES
 from tests.conformance.mutants_schedules import SCHEDULES
-from tests.conformance.mutants_sqlite import SQLITE
+from tests.conformance.mutants_sqlite_agent import SQLITE_AGENT
+from tests.conformance.mutants_sqlite_jobs import SQLITE_JOBS
+from tests.conformance.mutants_sqlite_leases import SQLITE_LEASES
 from tests.conformance.mutants_turns import TURNS
 
 NOTICED = (AssertionError, JobMasterError, ValueError, pytest.fail.Exception)
@@ -27,7 +29,17 @@ NOTICED = (AssertionError, JobMasterError, ValueError, pytest.fail.Exception)
 
 CASES = [
     pytest.param(mutant, adapter, id=f"{adapter}-{mutant.guard}-{mutant.noticed_by.split('.')[1]}")
-    for mutant in [*MEMORY, *SQLITE, *POSTGRESQL_AGENT, *POSTGRESQL_JOBS, *POSTGRESQL_LEASES, *SCHEDULES, *TURNS]
+    for mutant in [
+        *MEMORY,
+        *SQLITE_AGENT,
+        *SQLITE_JOBS,
+        *SQLITE_LEASES,
+        *POSTGRESQL_AGENT,
+        *POSTGRESQL_JOBS,
+        *POSTGRESQL_LEASES,
+        *SCHEDULES,
+        *TURNS,
+    ]
     for adapter in mutant.adapters
 ]
 

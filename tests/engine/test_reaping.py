@@ -17,7 +17,7 @@ PROGRAM = """
 import asyncio, ctypes, json, os, signal, subprocess, sys, psutil
 from jobmaster.engine.links.processes import ProcessSpawner
 from jobmaster.engine.links.reaping import OrphanReaper, gets_orphans
-from tests.engine.test_links_processes import launch
+from tests.engine.one_child import launch
 
 LEAVE = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'pass'])"
 
