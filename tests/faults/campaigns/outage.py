@@ -21,10 +21,10 @@ def main() -> None:
         cluster = trial.cluster
         for number in range(2):
             cluster.start_worker("-c", "512", name=f"w{number}")
-        trial.streams.start(rate=given.rate, call=CALL)
+        trial.streams.start(rate=given.rate, call=CALL, callers=4)
         backs: list[float] = []
         for _ in range(given.number):
-            trial.until(lambda: many_run(trial), timeout=60, what="long runs")
+            trial.until(lambda: many_run(trial), timeout=180, what="long runs")
             before = speed(trial, seconds=5)
             trial.tell(f"the master goes away for {given.seconds:.0f} s")
             down(trial, given.seconds)

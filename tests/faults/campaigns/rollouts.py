@@ -15,7 +15,7 @@ def main() -> None:
     with campaign(given.store, keep=given.keep) as trial:
         cluster = trial.cluster
         workers = [cluster.start_worker("-c", "64", name=f"w{number}") for number in range(2)]
-        trial.streams.start(rate=given.rate, call=CALL)
+        trial.streams.start(rate=given.rate, call=CALL, callers=4)
         stops: list[float] = []
         for rollout in range(given.number):
             at = rollout % 2

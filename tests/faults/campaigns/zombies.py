@@ -14,6 +14,8 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+import psutil
+
 from tests.faults.campaigns.setting import Campaign, arguments, campaign, publish, spread
 from tests.faults.real_cluster import Worker
 
@@ -73,8 +75,21 @@ def main() -> None:
 
 
 def freeze(worker: Worker) -> None:
-    for process in worker.tree():
+    """Stop them, and wait until they stand: what a system call is about to get, a file's lock as well, it gets."""
+    tree = worker.tree()
+    for process in tree:
         process.send_signal(signal.SIGSTOP)
+    while not all(map(stands, tree)):
+        time.sleep(0.01)
+
+
+def stands(process: psutil.Process) -> bool:
+    """Whether each of its threads does, or it is gone."""
+    try:
+        states = [psutil.Process(thread.id).status() for thread in process.threads()]
+    except psutil.NoSuchProcess:  # a thread that just ended, or all of it
+        return not process.is_running()
+    return all(state in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE} for state in states)
 
 
 def frozen_without_lock(trial: Campaign, worker: Worker) -> float:
