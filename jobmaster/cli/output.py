@@ -32,6 +32,8 @@ _COLOURS = {
     "Canceled": "magenta",
 }
 _WIDEST = 60
+_NAMING = 2
+"""So many columns say which row it is, and how it stands."""
 
 
 def show_json(value: object) -> None:
@@ -65,7 +67,9 @@ def plain(value: Any) -> Any:  # noqa: C901, PLR0911 - one line per kind of valu
 
 
 def show_table(heads: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
-    """Print aligned columns; where they are wider than the terminal each row gets lines of its own.
+    """Print aligned columns.
+
+    Where they are wider than the terminal the empty ones go; if that is not enough, each row gets lines of its own.
 
     Args:
         heads: the names of the columns.
@@ -76,16 +80,29 @@ def show_table(heads: Sequence[str], rows: Iterable[Sequence[object]], *, empty:
     if not cells:
         click.echo(empty)
         return
-    widths = [max(len(head), *(len(row[i]) for row in cells)) for i, head in enumerate(heads)]
     most = terminal_width()
-    if most is not None and sum(widths) + 2 * (len(widths) - 1) > most:
-        _show_apart(heads, cells, most)
-        return
+    if most is not None and _width(heads, cells) > most:
+        told = [i for i in range(len(heads)) if i < _NAMING or any(row[i] for row in cells)]
+        heads, cells = [heads[i] for i in told], [[row[i] for i in told] for row in cells]
+        if _width(heads, cells) > most:
+            _show_apart(heads, cells, most)
+            return
+    widths = _widths(heads, cells)
     named = [head.upper().ljust(width) for head, width in zip(heads, widths, strict=True)]
     click.secho("  ".join(named).rstrip(), bold=True)
     for row in cells:
         padded = [_coloured(text, text.ljust(width)) for text, width in zip(row, widths, strict=True)]
         click.echo("  ".join(padded).rstrip())
+
+
+def _widths(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
+    return [max(len(head), *(len(row[i]) for row in cells)) for i, head in enumerate(heads)]
+
+
+def _width(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> int:
+    """How wide the table is without the blanks behind its last column."""
+    *others, last = _widths(heads, cells)
+    return sum(width + 2 for width in others) + last
 
 
 def _show_apart(heads: Sequence[str], rows: Sequence[Sequence[str]], most: int) -> None:

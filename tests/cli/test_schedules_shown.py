@@ -121,6 +121,8 @@ def test_a_table_that_fits_stays_a_table(monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setenv("COLUMNS", "44")
     show_table(["name", "state", "fires"], rows, empty="")
     assert capsys.readouterr().out.splitlines() == ["NAME  STATE   FIRES", f"a     Active  {'x' * 30}", "b     Paused"]
+    show_table(["name", "state", "error", "fires"], [["a", "Active", "", "x" * 30]], empty="")
+    assert capsys.readouterr().out.splitlines() == ["NAME  STATE   FIRES", f"a     Active  {'x' * 30}"]
     monkeypatch.setenv("COLUMNS", "43")
     show_table(["name", "state", "fires"], rows, empty="")
     assert capsys.readouterr().out.splitlines() == ["a  Active", f"  fires: {'x' * 30}", "b  Paused"]
