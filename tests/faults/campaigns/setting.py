@@ -60,7 +60,8 @@ class Campaign:
         begun = time.monotonic()
         while not condition():  # type: ignore[operator]
             if time.monotonic() - begun > timeout:
-                raise TimeoutError(f"waited {timeout} s in vain for {what}; {self.cluster.state()[-6000:]}")
+                found = f"{self.streams.state()}, {len(self.log.running)} run"
+                raise TimeoutError(f"waited {timeout} s in vain for {what}; {self.cluster.state()[-6000:]}\n{found}")
             time.sleep(every)
         return time.monotonic() - begun
 

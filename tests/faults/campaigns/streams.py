@@ -115,6 +115,12 @@ class Streams:
         """What producers were told instead."""
         return Counter(line[2:] for stream in self._all for line in stream.lines() if line.startswith("! "))
 
+    def state(self) -> str:
+        """What somebody wants to know who waits in vain."""
+        moments = [at for stream in self._all for _, at in stream.accepted()]
+        last = f", the last {time.time() - max(moments):.1f} s ago" if moments else ""
+        return f"accepted {len(moments)}{last}, refused {dict(self.refused())}"
+
     def rates(self) -> dict[str, float]:
         """Acceptances a second from the first producer's start to `enough`: of the whole time, and of its seconds."""
         begun, seconds = self._all[0].since, int(self._ended_at - self._all[0].since)

@@ -38,14 +38,14 @@ def main() -> None:
     with campaign(given.store, keep=given.keep) as trial:
         cluster = trial.cluster
         workers = [cluster.start_worker("-c", "64", name=f"w{number}") for number in range(2)]
-        trial.streams.start(rate=given.rate, call=CALL)
+        trial.streams.start(rate=given.rate, call=CALL, callers=4)
         adopted: list[float] = []
         freezes: list[Freeze] = []
         late = 0
         for strike in range(given.number):
             victim = workers[strike % 2]
             own = {process.pid for process in victim.tree()}
-            trial.until(lambda own=own: len(trial.log.running_in(own)) >= 20, timeout=60, what="runs")
+            trial.until(lambda own=own: len(trial.log.running_in(own)) >= 20, timeout=180, what="20 runs in the victim")
             frozen_at = frozen_without_lock(trial, victim)
             trial.struck["SIGSTOP"] += 1
             interrupted = trial.log.running_in(own)
