@@ -8,7 +8,8 @@ intake.py        takes a granted bucket in (R15'a)
 fetcher.py       agent -> memory (R9)
 claimer.py       the master's held jobs -> memory (R14'); restraint.py: how many, and what is left to other engines
 waiting.py       what waits in memory, by priority and due time; room.py: how much of it
-runner.py        slots: start, end; watch.py: looks at what lasts; limits.py: time limits and early rows of runs
+runner.py        slots: start, end; run_pools.py: which pool has a run
+watch.py         looks at what lasts; limits.py: time limits and early rows of runs
 outcomes.py      what an end means; garbage.py: how often a process looks for garbage in cycles
 starter.py       guarded starts and early rows (R10, R11); guarded_starts.py: how many are asked about, who has a yes
 isolation.py     who runs in a process of its own, and for whom slots are kept

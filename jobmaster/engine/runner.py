@@ -18,6 +18,7 @@ from jobmaster.engine.life import Entry, Stage
 from jobmaster.engine.limits import Limits
 from jobmaster.engine.outcomes import returned
 from jobmaster.engine.pools.ending import stopped
+from jobmaster.engine.run_pools import Batch, RunPools
 from jobmaster.model import reasons
 from jobmaster.model.ids import key_text
 from jobmaster.model.run import End, Halt, Run
@@ -81,7 +82,6 @@ class Runner:
         self._waiting = waiting
         self._finisher = finisher
         self._workload = workload
-        self._pools = {True: async_pool, False: sync_pool}
         self._isolation = isolation
         self._worker_name = worker_name
         self._wake = asyncio.Event()
@@ -107,9 +107,13 @@ class Runner:
         self.limits = Limits(clock=clock, early_after=tuning.early_row_after, halt=self.halt, early=starter.early)
         self.took: Callable[[], None] = lambda: None
         """Called when entries left `waiting`: there is room for more."""
-        async_pool.finished = sync_pool.finished = self._finished
-        if isolation.pool is not None:
-            isolation.pool.finished = self._finished
+        self._pools = RunPools(
+            async_pool=async_pool,
+            sync_pool=sync_pool,
+            isolation=isolation,
+            finished=self._finished,
+            submitting=self._submitting,
+        )
 
     # ---------------------------------------------------------------- what others call
 
@@ -179,11 +183,7 @@ class Runner:
         if entry.stage is Stage.RUNNING:
             if why is not Halt.SOFT_LIMIT:
                 entry.stopped_by = entry.stopped_by or why
-            policy = entry.policy
-            pool = self._pools[policy is not None and policy.is_async]
-            if self._isolation.pool is not None and entry in self._isolation:
-                pool = self._isolation.pool
-            pool.halt(entry.key, why)
+            self._pools.halt(entry, why)
 
     def write_off(self, keys: list[JobKey]) -> None:
         """Runs that do not end inside this process, which is about to end itself: what stopped them is their end."""
@@ -220,7 +220,7 @@ class Runner:
         if not self._lease.trusted():
             return False
         guarded.slots, guarded.others = slots, others
-        batch = _Batch(self._store_clock.now_us(), self._clock.monotonic())
+        batch = Batch(self._store_clock.now_us(), self._clock.monotonic())
         try:
             if guarded.ready or self._isolation.ready:
                 self._start_granted(batch)
@@ -229,22 +229,14 @@ class Runner:
             self._ahead.look(batch.now)
             begun = self._start_waiting(batch)
         finally:
-            self._submit(batch)
+            self._pools.submit(batch)
         return begun >= _YIELD_EVERY
 
-    def _submit(self, batch: _Batch) -> None:
-        for is_async, entries in ((True, batch.coroutines), (False, batch.functions)):
-            if entries:
-                self._submit_to(self._pools[is_async], entries)
-        if batch.apart and self._isolation.pool is not None:
-            self._submit_to(self._isolation.pool, batch.apart)
-
-    def _submit_to(self, pool: Pool, entries: list[Entry]) -> None:
+    def _submitting(self, entries: list[Entry]) -> None:
         self.counts["started"] += len(entries)
         self.limits.watch(entries)
-        pool.submit([entry.run for entry in entries if entry.run is not None])
 
-    def _start_granted(self, batch: _Batch) -> None:
+    def _start_granted(self, batch: Batch) -> None:
         """Granted ones start in a closed engine too: the master has them as Processing already."""
         isolation, others = self._isolation, self.guarded.others
         if self.guarded.ready:
@@ -269,7 +261,7 @@ class Runner:
                 else:
                     self._start(entry, policy, batch)
 
-    def _start_waiting(self, batch: _Batch) -> int:
+    def _start_waiting(self, batch: Batch) -> int:
         """Begin entries in the order of their turns; how many were begun."""
         tuning = self._tuning
         if (
@@ -284,7 +276,7 @@ class Runner:
             self.took()
         return begun
 
-    def _begin(self, take: _Take, most: float, batch: _Batch) -> int:
+    def _begin(self, take: _Take, most: float, batch: Batch) -> int:
         """Begin what is taken, until so many run; how many were begun."""
         running, cancelled, policy_of = self.running, self.cancelled, self._workload.policy
         fits = self.guarded.fits
@@ -312,7 +304,7 @@ class Runner:
                 self._start(entry, policy, batch)
         return begun
 
-    def _start(self, entry: Entry, policy: TaskPolicy, batch: _Batch) -> None:
+    def _start(self, entry: Entry, policy: TaskPolicy, batch: Batch) -> None:
         """The line where a job becomes running."""
         if entry.stage is not Stage.READY:  # a guarded start has brought the attempt's number with its answer
             entry.attempts += 1
@@ -346,7 +338,7 @@ class Runner:
         )
         starting.append(entry)
 
-    def _set_apart(self, entry: Entry, starting: list[Entry], batch: _Batch) -> list[Entry]:
+    def _set_apart(self, entry: Entry, starting: list[Entry], batch: Batch) -> list[Entry]:
         """Where it starts. It is noted like all others: this process may die of it, too (its parent, its machine)."""
         self._isolation.began(entry, batch.now)
         asyncio.get_running_loop().call_later(PAROLE_S, self.wake)
@@ -400,16 +392,3 @@ class Runner:
 
 def _keep(place: int) -> None:
     """In place of `EngineLink.ended`."""
-
-
-class _Batch:
-    """Runs that start together, at one moment of the store's clock and of the process's monotonic one."""
-
-    __slots__ = ("apart", "coroutines", "functions", "now", "now_us")
-
-    def __init__(self, now_us: int, now: float) -> None:
-        self.now_us = now_us
-        self.now = now
-        self.coroutines: list[Entry] = []
-        self.functions: list[Entry] = []
-        self.apart: list[Entry] = []
