@@ -67,7 +67,11 @@ async def change(
                 f"{named(stored)} has ended ({stored.status}), so it can neither be paused nor resumed. "
                 f"{_taken_up(stored)}"
             )
-        changed = await change_schedule(gate.store, stored, wanted, rules)
+        changed = await change_schedule(gate.store, stored, wanted, rules, any_version=version is None)
+        if changed is not None:
+            return changed
+    if version is None:  # others change it all the time, so that there is hardly a moment to be planned
+        changed = await gate.store.change_schedule(stored.key, wanted, version=None)
         if changed is not None:
             return changed
     raise _conflict(stored, version)

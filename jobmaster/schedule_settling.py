@@ -32,13 +32,25 @@ _STEPS: Final = 200
 """Questions to a rule after which the event loop has its turn."""
 
 
-async def change_schedule(store: Store, schedule: Schedule, wanted: ScheduleChange, rules: Rules) -> Schedule | None:
+async def change_schedule(
+    store: Store, schedule: Schedule, wanted: ScheduleChange, rules: Rules, *, any_version: bool = False
+) -> Schedule | None:
     """Change this version of a schedule. None: it has another by now, or this took too long; look at it again.
 
     Where this process cannot compute the rule, nothing is planned before: planners that can have most probably done it.
+
+    Args:
+        store: the master.
+        schedule: as it was just now.
+        wanted: the change.
+        rules: reads its rule.
+        any_version: a change that leaves no series off is made whatever others have made of the schedule meanwhile.
     """
-    planned_us = await _planned_until(store, schedule, rules) if leaves_off(schedule, wanted) else None
-    return await store.change_schedule(schedule.key, wanted, version=schedule.version, planned_us=planned_us)
+    if leaves_off(schedule, wanted):
+        planned_us = await _planned_until(store, schedule, rules)
+        return await store.change_schedule(schedule.key, wanted, version=schedule.version, planned_us=planned_us)
+    version = None if any_version else schedule.version
+    return await store.change_schedule(schedule.key, wanted, version=version)
 
 
 async def _planned_until(store: Store, schedule: Schedule, rules: Rules) -> int | None:

@@ -76,6 +76,28 @@ def test_coordinators_that_are_killed_in_turn_miss_no_tick_and_double_none(clust
 
 
 @pytest.mark.fault("S2")
+def test_a_pause_after_its_only_planner_died_loses_nothing_of_what_came_before(cluster: RealCluster) -> None:
+    """The planner has claimed the schedule, and dies before it has planned anything; nobody else is there."""
+    plan_shortly(cluster)
+    cluster.arm("plan_schedules.before=kill")
+    planner = cluster.start_worker("--mode", "coordinator", name="planner")
+    cluster.arm("")
+    add_ticks(cluster, ["a"])
+    wait_for(cluster.strikes, what=cluster.state)
+    planner.kill_tree()
+    begun_us = schedule_row(cluster, "a", "since_us")
+    wait_for(lambda: now_us() > begun_us + 3 * SECOND, what=cluster.state)
+    order(cluster, "schedules.pause('a')")
+    paused_us = schedule_row(cluster, "a", "since_us")
+    order(cluster, "schedules.resume('a'); schedules.pause('a')")
+    there = {at: job for at, job in occurrences(cluster, "a").items() if at <= paused_us}
+    assert sorted(there) == list(range(begun_us + SECOND, paused_us + 1, SECOND))
+    assert len(there) >= 3
+    cluster.start_worker("-c", "4", name="w")
+    cluster.judge(there.values(), extra=None)
+
+
+@pytest.mark.fault("S2")
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_planner_that_dies_at_its_write_repeats_it_without_effect(cluster: RealCluster, moment: str) -> None:
     """Occurrences and cursor are one transaction: after it all is done, before it nothing."""
