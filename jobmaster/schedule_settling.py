@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from jobmaster.errors import SerializationError
 from jobmaster.model.schedule import Schedule
 from jobmaster.rules.planning import plan
 from jobmaster.rules.schedule_changes import leaves_off
@@ -63,7 +64,10 @@ async def _planned_until(store: Store, schedule: Schedule, rules: Rules) -> int 
             return None
         if not made.occurrences:
             return now_us + AHEAD_US
-        await store.plan_schedules([made], as_of_us=now_us, max_age_us=_OLDEST_US)
+        try:
+            await store.plan_schedules([made], as_of_us=now_us, max_age_us=_OLDEST_US)
+        except SerializationError:  # no store keeps it; a planner parks such a schedule
+            return None
         known = await store.get_schedule(schedule.key)
         if known is None or known.version != schedule.version:
             return now_us  # the change will be refused

@@ -20,6 +20,7 @@ from jobmaster import (
     ScheduleQuery,
     ScheduleState,
     ScheduleSyntaxError,
+    SerializationError,
 )
 from jobmaster.model.ids import parse_key
 from jobmaster.options import as_moment, moment_us
@@ -137,6 +138,31 @@ class TestChanges:
             as_moment(stored.since_us + seconds * 1_000_000) for seconds in (-3, -2, -1, 0)
         ]
         assert {run.status for run in runs} == {JobStatus.HELD_ON_MASTER}
+
+    def test_a_plan_that_cannot_be_kept_keeps_nobody_from_a_pause(self, shop, monkeypatch: pytest.MonkeyPatch) -> None:
+        app, hello = shop
+        app.scheduler.recurring(hello, timedelta(seconds=1), name="n")
+
+        async def refuse(*_: Any, **__: Any) -> Any:
+            raise SerializationError("a job of it cannot be stored")
+
+        monkeypatch.setattr(app.store, "plan_schedules", refuse)
+
+        assert app.schedules.pause("n").state is ScheduleState.PAUSED
+
+    def test_pauses_and_resumptions_of_any_version_meet_no_conflict(self, shop, monkeypatch) -> None:
+        app, hello = shop
+        app.scheduler.recurring(hello, MINUTE, name="n")
+        change_schedule = app.store.change_schedule
+
+        async def beaten(*values: Any, version: int | None, **options: Any) -> Any:
+            """Somebody else was faster, each time."""
+            return None if version is not None else await change_schedule(*values, version=version, **options)
+
+        monkeypatch.setattr(app.store, "change_schedule", beaten)
+
+        assert app.schedules.pause("n").state is ScheduleState.PAUSED
+        assert app.schedules.resume("n").state is ScheduleState.ACTIVE
 
     def test_a_run_now_is_beside_what_is_planned(self, shop) -> None:
         app, hello = shop
