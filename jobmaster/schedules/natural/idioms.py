@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from jobmaster.schedules.natural.problems import Kind, Problem
 from jobmaster.schedules.natural.rules import Span
-from jobmaster.schedules.natural.vocabulary import SHORTCUTS, UNITS, WEEKDAYS
+from jobmaster.schedules.natural.vocabulary import MONTHS, SHORTCUTS, UNITS, WEEKDAYS
 
 Match = re.Match[str]
 
@@ -67,6 +67,7 @@ def _explains(found: _Found, problem: Problem) -> bool:
 # ----------------------------------------------------------------------------------------------- what the patterns need
 
 _DAY = "|".join(f"{name}s?|{name[:3]}" for name in WEEKDAYS)
+_MONTH = "|".join(f"{name}|{name[:3]}" for name in MONTHS)
 _SEPARATOR = r"\s*(?:,\s*(?:and|or)\b|,|&|\band\b|\bor\b)\s*"
 _TO = r"(?:\s*-\s*|\s+(?:to|through|thru|till|until)\s+)"
 _UNIT = "|".join(sorted(" ".join(UNITS.values()).split(), key=len, reverse=True))
@@ -151,6 +152,11 @@ def _around_midnight(match: Match) -> str | None:
     return f"[{match['first']} and {midnight[0]}, {midnight[1]} and {match['here']}]"
 
 
+def _around_the_end(names: Sequence[str]) -> Callable[[Match], str]:
+    """Weekdays or months over the end of the week or the year."""
+    return lambda match: f"[{match['first']} and {names[-1]}, {names[0]} and {match['here']}]"
+
+
 _IDIOMS = (
     _Idiom(
         re.compile(
@@ -231,6 +237,15 @@ _IDIOMS = (
         "",
         _around_midnight,
         Kind.BAD_RANGE,
+    ),
+    *(
+        _Idiom(
+            re.compile(rf"(?i)\bbetween\s+(?P<first>{name})\s+and\s+(?P<here>{name})\b"),
+            "",
+            _around_the_end(names),
+            Kind.BAD_RANGE,
+        )
+        for name, names in ((_DAY, WEEKDAYS), (_MONTH, MONTHS))
     ),
     _Idiom(
         _pattern(rf"(?P<here>@?(?:on|at|in)\s+(?P<unit>{_UNIT})\s+(?P<first>\d+)\s*-\s*(?P<last>\d+))\b"),

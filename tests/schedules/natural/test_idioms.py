@@ -84,9 +84,12 @@ def test_the_suggestion_in_its_place_is_what_was_meant(text, written):
     [
         ("18:00 and 9:00", "[18:00 and 23:59, 0:00 and 9:00]"),
         ("22:30:30 and 6:00:15", "[22:30:30 and 23:59:59, 0:00:00 and 6:00:15]"),
+        ("fri and mon", "[fri and Saturday, Sunday and mon]"),
+        ("Saturday and Sunday", "[Saturday and Saturday, Sunday and Sunday]"),
+        ("november and february", "[november and December, January and february]"),
     ],
 )
-def test_a_range_around_midnight_is_two(text, written):
+def test_a_range_around_an_end_is_two(text, written):
     with pytest.raises(ScheduleSyntaxError) as caught:
         parse_rules(f"every 5 minutes between {text}")
 
