@@ -9,6 +9,7 @@ from typing import Final, Protocol, TextIO
 
 from jobmaster.errors import ConfigurationError
 from jobmaster.observe.events import Event, as_json, event_of, harmless
+from jobmaster.observe.whole_lines import WholeLineHandler
 
 TEXT: Final = "text"
 JSON: Final = "json"
@@ -106,13 +107,14 @@ def configure_logs(
         raise ConfigurationError(f"There is no log level {level!r}. Levels are {', '.join(LEVELS)}.")
     if format not in FORMATS:
         raise ConfigurationError(f"There is no log format {format!r}. Formats are {' and '.join(FORMATS)}.")
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = WholeLineHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if format == JSON else TextFormatter())
     handler.addFilter(JobFilter(current))
     handler.name = "jobmaster"
     root = logging.getLogger()
     for known in [known for known in root.handlers if known.name == handler.name]:
         root.removeHandler(known)
+        known.close()
     root.addHandler(handler)
     root.setLevel(level.upper())
     # asyncio's lines at DEBUG are about its selector, and at INFO there are none.
