@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import logging
 import signal
 import sys
@@ -85,6 +86,8 @@ class WorkerLife:
         """
         configure_logs(level=self._order.log_level, format=self._order.log_format)
         name_worker(self._order.name or self._order.identity)
+        if sys.__stderr__ is not None:  # as in its engines; without a handler it would end the worker
+            faulthandler.register(signal.SIGUSR1, sys.__stderr__, all_threads=True)
         # A signal that comes while the loop is made waits until somebody is there to hear it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         return asyncio.run(self._run(before))

@@ -93,6 +93,16 @@ def test_signals_that_come_once_its_engines_have_ended_change_nothing(terminal: 
         assert worker.end() == 0, worker.output
 
 
+def test_sigusr1_shows_where_the_supervisor_is_and_ends_nobody(terminal: Terminal) -> None:
+    with terminal.worker() as worker:
+        worker.ready()
+        worker.signal(signal.SIGUSR1)
+        worker.wait_for("worker_life.py")
+        worker.signal()
+
+        assert worker.end() == 0, worker.output
+
+
 def test_the_engines_end_with_a_killed_supervisor(terminal: Terminal) -> None:
     with terminal.worker("-A", "shop", "--engines", "2") as worker:
         worker.ready()
