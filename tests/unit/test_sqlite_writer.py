@@ -200,6 +200,24 @@ async def test_a_number_that_no_column_holds_is_the_callers_mistake(tmp_path: Pa
             await store.answer_command(2**63, b"{}")
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@in_loop
+async def test_nobody_waits_for_a_thread_that_has_ended_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path / "a.db") as store:
+        bucket = await owned_bucket(store)
+
+        def no_memory() -> float:
+            raise MemoryError
+
+        monkeypatch.setattr(store._writer, "_idle", no_memory)
+        store._writer.ring()
+        store._writer._thread.join(10)
+        with pytest.raises(StoreUnavailable, match="was closed"):
+            await store.push(bucket.id, [new_job()])
+
+
 @in_loop
 async def test_a_closed_store_says_so(tmp_path: Path) -> None:
     async with opened(tmp_path / "a.db") as store:

@@ -116,11 +116,14 @@ class Direct(CombiningQueue[Handed]):
         return StoreUnavailable(f"{self._place.dsn} takes no jobs from threads now. Nothing was stored.")
 
     def _run(self) -> None:
-        self._serve()
-        with self.gate:
-            self._drop()
-        self._gone = True
-        self._refuse_all()
+        try:
+            self._serve()
+        finally:
+            self._closed = True  # whatever ended it: nothing may wait for a thread that is no more
+            with self.gate:
+                self._drop()
+            self._gone = True
+            self._refuse_all()
 
     def _refuse_all(self) -> None:
         waiting: list[Handed] = []

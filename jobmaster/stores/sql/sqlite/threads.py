@@ -126,6 +126,7 @@ class ConnectionThread(CombiningQueue["Request | Handed"]):
         try:
             self._serve()
         finally:
+            self._closed = True  # whatever ended it: nothing may wait for a thread that is no more
             with self.gate:
                 self._connection = None
                 self._place.close(connection)
