@@ -29,8 +29,10 @@ SUCCEEDED = 5
 PATIENCE = 4 if score.DEFAULTS else 2
 """So many times as long as usual everything may take: on a slow machine, and even longer with the default lease."""
 
-QUICK = {"JOBMASTER_LEASE": "1", "JOBMASTER_RENEW_EVERY": "0.3", "JOBMASTER_ACCEPT_TIMEOUT": "20"}
-"""Leases that end soon, and calls that wait for a busy machine."""
+PATIENT = {"JOBMASTER_ACCEPT_TIMEOUT": "20"}
+"""Calls wait for a busy machine."""
+QUICK = {"JOBMASTER_LEASE": "1", "JOBMASTER_RENEW_EVERY": "0.3", **PATIENT}
+"""The same, and leases that end soon."""
 
 Struck = Callable[[str, Collection[int], float], None]
 
@@ -198,7 +200,9 @@ class RealCluster:
     def provision(self) -> None:
         """Make the database, and watch every final status from here on."""
         if not self.place.is_made():
+            own, self.environment = self.environment, {**self.environment, **PATIENT}
             self.produce("app.jm.jobs.count()")
+            self.environment = own
         self.place.watch()
 
     def arm(self, points: str) -> None:

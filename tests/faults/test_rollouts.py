@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections import Counter
 
@@ -18,7 +19,7 @@ for gate in {gates!r}:
 """
 WAITING = "for result in app.jm.enqueue_many([app.work_async.job() for _ in range(200)]): print(result.id)"
 WITHIN = 1.0
-"""Seconds in which what has not started is free for others."""
+"""Seconds in which what has not started is free for others, where each process that would run has a processor."""
 
 
 def run(cluster: RealCluster, *gates: str, task: str = "gated") -> list[str]:
@@ -43,7 +44,7 @@ def test_a_stop_lets_go_of_what_waits_finishes_what_ends_and_hands_back_the_rest
     cluster.score.struck("SIGTERM")
     seconds = wait_for(lambda: starts(cluster).keys() >= set(waiting), what=cluster.state)
     cluster.score.recovered(seconds)
-    assert not DEFAULTS or seconds <= WITHIN
+    assert not DEFAULTS or seconds <= WITHIN * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     (cluster.folder / "soon").touch()
     assert leaving.process.wait(60) == 0
     wait_for(lambda: starts(cluster)[late] == 2, what=cluster.state)

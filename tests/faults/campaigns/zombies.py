@@ -93,14 +93,19 @@ def stands(process: psutil.Process) -> bool:
 
 
 def frozen_without_lock(trial: Campaign, worker: Worker) -> float:
-    """Freeze the tree, and say when. On an SQLite file not while it holds the file's lock: nobody could write then."""
+    """Freeze the tree while jobs run in it, and say when. On an SQLite file not while it holds the file's lock: nobody
+    could write then.
+    """
     while True:
         frozen_at = time.time()
         freeze(worker)
-        if trial.store != "sqlite" or can_write(trial):
+        if not trial.log.running_in(pids(worker)):  # all ended before it stood
+            thaw(worker)
+        elif trial.store == "sqlite" and not can_write(trial):
+            trial.struck["SIGSTOP with the file's lock"] += 1
+            thaw(worker)
+        else:
             return frozen_at
-        trial.struck["SIGSTOP with the file's lock"] += 1
-        thaw(worker)
 
 
 def can_write(trial: Campaign) -> bool:
