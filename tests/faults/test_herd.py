@@ -19,7 +19,7 @@ from tests.engine.pool_workload import FunctionWorkload
 from tests.engine.wrapped_store import Wrapped
 from tests.faults.score import DEFAULTS, of_the_test
 
-WORKERS = 40 if DEFAULTS else 8
+WORKERS = 30 if DEFAULTS else 8
 """Each has up to six connections; a test server has 300."""
 SECONDS = 10.0 if DEFAULTS else 2.0
 
