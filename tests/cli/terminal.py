@@ -132,6 +132,7 @@ class Terminal:
         self.folder = folder
         # A busy machine is no store that does not answer.
         self.environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "JOBMASTER_ACCEPT_TIMEOUT": "30"}
+        self.environment.pop("COLUMNS", None)  # what a test runner says of itself
         self.write("shop.py", APP)
 
     def write(self, name: str, text: str) -> Path:

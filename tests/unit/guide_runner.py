@@ -56,7 +56,8 @@ class Reader:
         self._staying: subprocess.Popen[bytes] | None = None
         self._log = folder.parent / "staying.log"
         self._printed = ""
-        env = {name: value for name, value in os.environ.items() if not name.startswith("JOBMASTER_")}
+        # A reader's terminal is as wide as the page: COLUMNS is what a test runner says of itself.
+        env = {key: value for key, value in os.environ.items() if not key.startswith("JOBMASTER_") and key != "COLUMNS"}
         self._env = {**env, "PATH": f"{BIN}{os.pathsep}{env['PATH']}", "PYTHONUNBUFFERED": "1", "HOME": str(folder)}
 
     def __enter__(self) -> Self:
