@@ -110,6 +110,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not _has_helpers(config):
         for name in [name for name in os.environ if name.startswith("JOBMASTER_")]:
             del os.environ[name]
+    os.environ.pop("COLUMNS", None)  # 80 in the processes of pytest-xdist: commands would print narrow tables
     # A busy machine is no counter-example; what is found once (CI=true) is found by everybody.
     hypothesis.settings.register_profile("suite", deadline=None, derandomize=os.environ.get("CI") == "true")
     hypothesis.settings.load_profile("suite")
