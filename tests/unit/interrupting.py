@@ -2,13 +2,17 @@
 
 CPython looks for signals when a function begins, when a loop goes back, and after a call into C. An exception that a
 handler raises there is seen by the code as if it came from that instruction.
+
+From Python 3.12 on, instructions are traced only in code that was traced before, and not run without it since: tests
+that need each of them run on 3.11.
 """
 
 from __future__ import annotations
 
 import dis
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -23,32 +27,33 @@ class Interruption(BaseException):
     """What a signal's handler raises."""
 
 
-def interrupted_at(points: Sequence[int], call: Callable[[], object]) -> bool:
-    """Call, and interrupt it inside the package.
+def interrupted_at(point: int, call: Callable[[], object]) -> bool:
+    """Call, and interrupt it at this point (from 0 on) inside the package; False: it has fewer, and ended by itself."""
+    try:
+        with interrupting(point) as tracer:
+            call()
+    except Interruption:
+        return True
+    return tracer.left < 0
 
-    Args:
-        points: how many chances to raise are passed over before the first interruption, and before each further one,
-            which comes while the code deals with the one before.
-        call: what to interrupt.
 
-    Returns:
-        Whether all of them came; else it has fewer points.
-    """
-    tracer = _Tracer(points)
+@contextmanager
+def interrupting(point: int) -> Iterator[Tracer]:
+    """The same for a block. A tracer that raises traces no more: a second interruption needs a block of its own."""
+    tracer = Tracer(point)
     before = sys.gettrace()
     sys.settrace(tracer.enter)
     try:
-        call()
-    except Interruption:
-        pass
+        yield tracer
     finally:
         sys.settrace(before)
-    return not tracer.left
 
 
-class _Tracer:
-    def __init__(self, points: Sequence[int]) -> None:
-        self.left = list(points)
+class Tracer:
+    """Counts the points that are left in `left`; below 0: the interruption was raised."""
+
+    def __init__(self, point: int) -> None:
+        self.left = point
         self._last: dict[FrameType, int] = {}
         """By frame: the offset of the instruction that was begun last."""
 
@@ -67,10 +72,9 @@ class _Tracer:
         if event == "opcode":
             last = self._last.get(frame)
             self._last[frame] = frame.f_lasti
-            if self.left and last is not None and _looks(frame.f_code, last):
-                self.left[0] -= 1
-                if self.left[0] < 0:
-                    self.left.pop(0)
+            if last is not None and _looks(frame.f_code, last):
+                self.left -= 1
+                if self.left == -1:
                     raise Interruption
         elif event in {"return", "exception"}:
             self._last.pop(frame, None)

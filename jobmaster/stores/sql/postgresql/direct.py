@@ -280,9 +280,10 @@ class Direct(CombiningQueue[Handed]):
         return connection
 
     def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None and self._pid == os.getpid():
-            connection.close()
+        """Close the connection. May be interrupted and done again."""
+        if self._connection is not None and self._pid == os.getpid():
+            self._connection.close()
+        self._connection = None
 
 
 class Batch:
