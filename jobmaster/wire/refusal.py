@@ -46,5 +46,8 @@ def key_step(key: object) -> str:
 
 
 def type_name(cls: type) -> str:
-    """`module.QualName` of a class, without the module for built-in ones."""
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    """`module.QualName` of a class, without the module for built-in ones, and without private ones inside packages."""
+    if cls.__module__ == "builtins":
+        return cls.__qualname__
+    package, _, last = cls.__module__.rpartition(".")
+    return f"{package if package and last.startswith('_') else cls.__module__}.{cls.__qualname__}"
