@@ -9,8 +9,10 @@ that need each of them run on 3.11.
 
 from __future__ import annotations
 
+import ctypes
 import dis
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +42,7 @@ def interrupted_at(point: int, call: Callable[[], object]) -> bool:
 @contextmanager
 def interrupting(point: int) -> Iterator[Tracer]:
     """The same for a block. A tracer that raises traces no more: a second interruption needs a block of its own."""
+    _await_no_exceptions_of_others()
     tracer = Tracer(point)
     before = sys.gettrace()
     sys.settrace(tracer.enter)
@@ -47,6 +50,21 @@ def interrupting(point: int) -> Iterator[Tracer]:
         yield tracer
     finally:
         sys.settrace(before)
+
+
+def _await_no_exceptions_of_others() -> None:
+    """End the interpreter's search for an exception that was sent to a thread which ended before it had it.
+
+    It would look before each instruction, for ever, and CPython 3.11 that traces a function never gets past its start.
+    One that is sent and taken ends that.
+    """
+    own = ctypes.c_ulong(threading.get_ident())
+    try:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(own, ctypes.py_object(Interruption))
+        while True:
+            pass
+    except Interruption:
+        pass
 
 
 class Tracer:
