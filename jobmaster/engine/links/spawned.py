@@ -103,6 +103,8 @@ class SpawnedProcess:
 
     def _wait(self) -> None:
         """In a thread of its own: wait for the process."""
+        # A signal of the parent must find its handler, or the main thread's block at the end, and not the default here.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         word = exit_word(self._process.wait())
         own_children.discard(self.pid)
         if word == "SIGKILL" and not self._killed and out_of_memory_kills() > self._kills_before:
