@@ -166,9 +166,9 @@ def only_what_was_struck_began_again(cluster: RealCluster, struck: Collection[in
 
 
 def histories(cluster: RealCluster) -> dict[str, list[Line]]:
-    """The side log by job."""
+    """The side log by job, in order of time: who is frozen in the middle of a line writes it when it goes on."""
     found = defaultdict(list)
-    for line in cluster.lines():
+    for line in sorted(cluster.lines(), key=lambda line: line.at):
         found[line.job].append(line)
     return found
 

@@ -127,15 +127,15 @@ async def slow() -> None:
 
 @jm.task
 def gated(gate: str) -> int:
-    """Runs until a file of this name is there, in the folder where workers run."""
-    note("start")
+    """Runs until a file of this name is there, in the folder where workers run; what stops it may come anywhere."""
     try:
+        note("start")
         while not Path(gate).exists():
             time.sleep(0.01)
+        note("end")
     except BaseException:
         note("stopped")
         raise
-    note("end")
     return os.getpid()
 
 
