@@ -211,3 +211,19 @@ def test_what_waits_when_the_store_is_closed_is_answered(postgres_database: str)
                 store.hand(Given(bucket, [new_job()]))
 
     asyncio.run(scenario())
+
+
+def test_who_comes_while_the_store_is_closed_opens_no_connection_any_more(postgres_database: str) -> None:
+    async def scenario() -> None:
+        async with opened(postgres_database) as store:
+            bucket = await a_bucket(store)
+            assert await handed(store, bucket, [new_job()]) is None
+            direct = store._direct
+            await store.close_store()
+            direct._closed, direct._asleep = False, True  # as a caller saw them who was slow between two lines
+            with pytest.raises(StoreUnavailable):
+                direct.hand(Given(bucket, [new_job()]))
+            assert direct._connection is None
+            assert len(rows(postgres_database)) == 1
+
+    asyncio.run(scenario())

@@ -121,8 +121,8 @@ class Direct(CombiningQueue[Handed]):
         finally:
             self._closed = True  # whatever ended it: nothing may wait for a thread that is no more
             with self.gate:
+                self._gone = True
                 self._drop()
-            self._gone = True
             self._refuse_all()
 
     def _refuse_all(self) -> None:
@@ -134,6 +134,9 @@ class Direct(CombiningQueue[Handed]):
 
     def _has_unfinished(self) -> bool:
         return self._unfinished is not None
+
+    def _is_ready(self) -> bool:
+        return not self._gone  # who comes later would open a connection that nobody closes
 
     def _run_group(self) -> None:
         if self._unfinished is not None:
